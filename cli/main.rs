@@ -1,0 +1,3 @@
+//! The `adapt` command.
+
+fn main() {}
