@@ -1,0 +1,114 @@
+//! What a check found: one internal type, converted to terminal, JSON and editor forms at the edge.
+
+use crate::source::Span;
+use serde::{Deserialize, Serialize};
+
+/// How bad it is. Errors stop a run; warnings name a likely mistake and an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One finding.
+///
+/// `code` is kebab-case and names the problem; `message` is lowercase without full stop and
+/// makes sense alone; exactly one label is primary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    pub code: String,
+    pub severity: Severity,
+    pub message: String,
+    pub labels: Vec<Label>,
+    /// Something that the reader can change, starting with a verb, or a did-you-mean.
+    pub help: Option<String>,
+    /// Facts of the case, each a sentence.
+    pub notes: Vec<String>,
+    pub fixes: Vec<Fix>,
+}
+
+/// A place and what is to be said of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Label {
+    pub span: Span,
+    pub message: String,
+    pub primary: bool,
+}
+
+/// A change that a machine may apply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fix {
+    pub title: String,
+    pub edits: Vec<Edit>,
+}
+
+/// Replaces the text of `span` with `text`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Edit {
+    pub span: Span,
+    pub text: String,
+}
+
+impl Diagnostic {
+    /// Starts an error with its primary label.
+    pub fn error(code: &str, message: impl Into<String>, at: Span, label: impl Into<String>) -> Self {
+        Self::new(Severity::Error, code, message, at, label)
+    }
+
+    /// Starts a warning with its primary label.
+    pub fn warning(code: &str, message: impl Into<String>, at: Span, label: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, code, message, at, label)
+    }
+
+    fn new(
+        severity: Severity,
+        code: &str,
+        message: impl Into<String>,
+        at: Span,
+        label: impl Into<String>,
+    ) -> Self {
+        Self {
+            code: code.to_owned(),
+            severity,
+            message: message.into(),
+            labels: vec![Label { span: at, message: label.into(), primary: true }],
+            help: None,
+            notes: Vec::new(),
+            fixes: Vec::new(),
+        }
+    }
+
+    /// Adds a secondary label.
+    pub fn with_label(mut self, span: Span, message: impl Into<String>) -> Self {
+        self.labels.push(Label { span, message: message.into(), primary: false });
+        self
+    }
+
+    /// Sets the help.
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds a note.
+    pub fn with_note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// Adds a fix of one edit.
+    pub fn with_fix(mut self, title: impl Into<String>, span: Span, text: impl Into<String>) -> Self {
+        self.fixes.push(Fix { title: title.into(), edits: vec![Edit { span, text: text.into() }] });
+        self
+    }
+
+    /// Returns the primary label's span.
+    pub fn primary(&self) -> Span {
+        self.labels
+            .iter()
+            .find(|label| label.primary)
+            .expect("every diagnostic is made with its primary label")
+            .span
+    }
+}

@@ -1,0 +1,143 @@
+//! What the outside is like, as data.
+//!
+//! A fact that is absent is *unknown*, never assumed. Checks that need an absent fact are silent;
+//! what they would have liked to know is collected as [`Want`]s, which the command line fills.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything known about the outside. Paths are keys as the recipe's folder resolves them:
+/// relative sources are joined to the folder of the file that holds them, and normalised lexically.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// By path of a file, folder or glob pattern.
+    pub paths: BTreeMap<String, PathFact>,
+    /// By model folder.
+    pub models: BTreeMap<String, ModelFact>,
+    /// By tokenizer folder or file, or, for tokenizers trained in the recipe, by task name.
+    pub tokenizers: BTreeMap<String, TokenizerFact>,
+    /// By the source of a dataset (a path or a glob): first rows and their columns.
+    pub rows: BTreeMap<String, RowsFact>,
+    /// By task name: what prepared data turned out to hold.
+    pub prepared: BTreeMap<String, PreparedFact>,
+    /// Content hashes by path of a file, hex of blake3.
+    pub hashes: BTreeMap<String, String>,
+    /// Texts of small files a recipe refers to (`use`, `jinja` files), by path.
+    pub texts: BTreeMap<String, String>,
+    /// What the machine offers.
+    pub hardware: Option<HardwareFact>,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum PathFact {
+    Missing,
+    File(Fingerprint),
+    /// The files of a folder or glob, sorted by path. For a folder: the data files directly in it.
+    Many(Vec<(String, Fingerprint)>),
+    /// It is there but cannot be read; the reason in words.
+    Unreadable(String),
+}
+
+/// Tells a changed file from an unchanged one without reading it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    pub bytes: u64,
+    /// Modification time in nanoseconds since 1970.
+    pub modified: i128,
+    pub inode: u64,
+}
+
+/// A model folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelFact {
+    /// config.json as it is.
+    pub config: serde_json::Value,
+    /// Tensor names with dtype and shape from the safetensors headers, when they were read.
+    pub tensors: Option<BTreeMap<String, TensorFact>>,
+    /// Files that hold the weights, with their paths.
+    pub weight_files: Vec<String>,
+    /// generation_config.json, when there is one.
+    pub generation_config: Option<serde_json::Value>,
+    /// The chat template of the model's tokenizer, when it has one.
+    pub chat_template: Option<String>,
+    /// Why the folder cannot be used, when it cannot (no config.json, broken header …).
+    pub problem: Option<String>,
+}
+
+/// One tensor of a safetensors header.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TensorFact {
+    pub dtype: String,
+    pub shape: Vec<u64>,
+    /// The file, as an index into `weight_files`.
+    pub file: u32,
+}
+
+/// A tokenizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenizerFact {
+    /// Number of ids, added tokens included.
+    pub vocab_size: u64,
+    pub bos: Option<(String, u32)>,
+    pub eos: Option<(String, u32)>,
+    pub pad: Option<(String, u32)>,
+    /// Added tokens that are special, text and id.
+    pub special: Vec<(String, u32)>,
+    pub chat_template: Option<String>,
+    /// Files that make up the tokenizer, for hashing.
+    pub files: Vec<String>,
+    pub problem: Option<String>,
+}
+
+/// The first rows of a dataset.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RowsFact {
+    /// Column names in order of first appearance, over the first rows.
+    pub columns: Vec<String>,
+    /// Names of the splits that the source has (file stems of a folder or glob).
+    pub splits: Vec<String>,
+    /// File that was looked into.
+    pub file: String,
+    pub problem: Option<String>,
+}
+
+/// What preparing data yielded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreparedFact {
+    pub train: PartFact,
+    pub eval: PartFact,
+}
+
+/// Counts of one side of prepared data.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PartFact {
+    /// Token rows; a preference pair counts as two.
+    pub rows: u64,
+    pub tokens: u64,
+    pub trained_tokens: u64,
+    pub longest: u64,
+    /// Sequences per epoch after packing; equals `rows` (or pairs) without packing.
+    pub sequences: u64,
+}
+
+/// The machine that plans are made for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HardwareFact {
+    pub name: String,
+    /// Bytes that a run may use.
+    pub memory: u64,
+    pub threads: u32,
+}
+
+/// Something that a check or the lowering would have liked to know.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Want {
+    Path(String),
+    Model(String),
+    Tokenizer(String),
+    Rows(String),
+    Text(String),
+    Hash(String),
+    Hardware,
+}
