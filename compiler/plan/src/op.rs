@@ -1,0 +1,341 @@
+//! The ops: what each reads, writes and means. Kernels and gradient rules follow this page.
+//!
+//! Shapes: N tokens of the micro-step (all rows one after another, no padding), R rows,
+//! H hidden_size, I intermediate_size, V vocab_size, A num_heads, K num_kv_heads, D head_dim,
+//! T trained tokens, P pairs (R = 2P: row 2i is chosen, row 2i+1 rejected), S slots, C cached
+//! positions. Float operands have one dtype per op; index operands are i32. Reductions over
+//! more than one element are done in f32 or wider, in an order that depends on shapes alone.
+//!
+//! Operands are positional, in the order listed at each op; `?` marks those that may be left
+//! off the end or, where listed as an attribute, switched off by it.
+
+use crate::value::ValueId;
+use serde::{Deserialize, Serialize};
+
+/// How an op writes an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Write {
+    /// `y = f(x)`, whatever was there.
+    Set,
+    /// `y += f(x)`.
+    Add,
+    /// `Set` in the first micro-step of a step, `Add` in the others.
+    Accumulate,
+    /// Reads and rewrites `y` in place (optimizer, cache).
+    Update,
+}
+
+/// One output of an op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    pub value: ValueId,
+    pub write: Write,
+}
+
+/// One op of a program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Op {
+    pub kind: OpKind,
+    pub inputs: Vec<ValueId>,
+    pub outputs: Vec<Output>,
+    /// Scratch of this op alone, a flat u8 value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<ValueId>,
+    /// Named part of the model that the op belongs to: `layers.7`.
+    pub region: String,
+}
+
+/// Elementwise activation function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x · sigmoid(x).
+    Silu,
+    /// x/2 · (1 + erf(x/√2)).
+    Gelu,
+    /// x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))), `gelu_new` and `gelu_pytorch_tanh`.
+    GeluTanh,
+    /// max(x, 0).
+    Relu,
+}
+
+/// Random zeroing with probability `p`, survivors scaled by 1/(1−p).
+///
+/// `site` names the place in the model; recomputed copies of an op keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Dropout {
+    pub p: f64,
+    pub site: u32,
+}
+
+/// How a weight is stored when it is not stored as numbers of its dtype.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantized {
+    pub format: QuantFormat,
+    /// Elements that share a scale.
+    pub block: u32,
+    /// Whether the scales are quantised again.
+    pub double: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuantFormat {
+    Nf4,
+    Fp4,
+    Int8,
+}
+
+/// Low-rank adapter inside a linear: y += scale · dropout(x) Aᵀ Bᵀ.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Adapter {
+    pub rank: u32,
+    pub scale: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<Dropout>,
+}
+
+/// Attributes of attention, shared by forward and gradient.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attention {
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    /// Multiplies q·k, usually 1/√head_dim.
+    pub scale: f64,
+    /// A token sees at most this many positions, itself included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
+    /// Scores become cap · tanh(score / cap).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f64>,
+    /// Slopes, one per head; slope · (key position − query position) is added to the score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alibi: Option<Vec<f32>>,
+    /// On the attention probabilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<Dropout>,
+}
+
+/// Preference loss over pairs; d = (pc − pr) − (rc − rr) with policy and reference logprobs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreferenceLoss {
+    /// −(1−s)·log σ(βd) − s·log σ(−βd), s = label smoothing. Rafailov et al. 2023, eq. 7.
+    Sigmoid { label_smoothing: f64 },
+    /// (d̄ − 1/(2β))² with d̄ from logprobs averaged over the response tokens. Azar et al. 2023, eq. 17.
+    Ipo,
+    /// max(0, 1 − βd).
+    Hinge,
+}
+
+/// Mesh axis that a collective runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MeshAxis {
+    Replicas,
+    Shards,
+    All,
+}
+
+/// What an op computes. Operands are given as `inputs → outputs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum OpKind {
+    /// `[index [N], table [V,H]] → [y [N,H]]`: y[n] = table[index[n]].
+    Embed,
+    /// `[dy [N,H], index [N]] → [dtable [V,H]]`: dtable[index[n]] += dy[n], in order of n.
+    EmbedGrad,
+    /// `[x [N,in], w [out,in], bias? [out]] → [y [N,out]]`: y = x wᵀ + bias.
+    /// With an adapter also `lora_a [r,in], lora_b [out,r]` at the end of the inputs.
+    Linear {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quantized: Option<Quantized>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        adapter: Option<Adapter>,
+    },
+    /// `[dy [N,out], w [out,in]] → [dx [N,in]]`: dx = dy w.
+    LinearGradX,
+    /// `[dy [N,out], x [N,in]] → [dw [out,in]]`: dw = dyᵀ x.
+    LinearGradW,
+    /// `[dy [N,out]] → [db [out]]`: column sums.
+    BiasGrad,
+    /// `[x [N,H], w [H], residual? [N,H]] → [y [N,H], rstd [N], h? [N,H]]`:
+    /// h = x + residual (h = x and no third output without it), rstd = 1/√(mean(h²)+eps), y = w·h·rstd.
+    RmsNorm { eps: f64 },
+    /// `[dy [N,H], h [N,H], w [H], rstd [N], dh? [N,H]] → [dx [N,H], dw? [H]]`: gradient with respect to h,
+    /// plus dh (the gradient that reaches h on other ways). dx holds for x and for residual alike.
+    RmsNormGrad,
+    /// `[x [N,H], w [H], b [H], residual? [N,H]] → [y [N,H], mean [N], rstd [N], h? [N,H]]`.
+    LayerNorm { eps: f64 },
+    /// `[dy, h, w, mean, rstd, dh?] → [dx [N,H], dw? [H], db? [H]]`, as [`OpKind::RmsNormGrad`].
+    LayerNormGrad,
+    /// `[x [N, heads·D], positions [N]] → [y]`: rotates pairs (i, i + D/2) of each head by
+    /// positions · inv_freq[i]; cos and sin times `scale`. `inverse` rotates back (the gradient).
+    /// Su et al. 2021, arXiv 2104.09864, in the half-split layout of Hugging Face.
+    Rope { head_dim: u32, inv_freq: Vec<f64>, scale: f64, inverse: bool },
+    /// `[q [N,A·D], k [N,K·D], v [N,K·D], cu_seqlens [R+1], row_numbers [R]] → [o [N,A·D], lse [N,A]]`:
+    /// causal softmax attention inside each row; lse = log Σ exp(score), natural logarithm, f32.
+    Attention(Attention),
+    /// `[do, q, k, v, o, lse, cu_seqlens, row_numbers] → [dq, dk, dv]`.
+    AttentionGrad(Attention),
+    /// `[gate [N,I], up [N,I]] → [y [N,I]]`: y = f(gate) · up.
+    GatedAct { f: Activation },
+    /// `[dy, gate, up] → [dgate, dup]`.
+    GatedActGrad { f: Activation },
+    /// `[x] → [y]`: y = f(x).
+    Act { f: Activation },
+    /// `[dy, x] → [dx]`.
+    ActGrad { f: Activation },
+    /// `[a, b] → [y]`: y = a + b.
+    Add,
+    /// `[x] → [y]`: a copy, or with `Write::Add` y += x.
+    Copy,
+    /// `[x [N,H], cu_seqlens [R+1], row_numbers [R]] → [y]`. Its gradient is the same op on dy.
+    Dropout(Dropout),
+    /// `[h [N,H], w [V,H], trained_index [T], trained_labels [T], scale? [1]] → [loss [1], dh? [N,H], dw? [V,H]]`:
+    /// loss = scale · Σ_t (lse(z_t) − z_t[label]), z_t = w h[index_t]; scale is 1 when absent.
+    /// With dh also the gradients, in the same pass; rows of dh without a trained token become 0.
+    /// Logits exist for one chunk of tokens at a time. `trained_index` is strictly increasing.
+    LmHeadLoss { grads: HeadGrads },
+    /// `[h, w, trained_index, trained_labels] → [logprob [T], lse [T]]`: f32.
+    TokenLogprobs,
+    /// `[dlogprob [T], h, w, trained_index, trained_labels, lse [T]] → [dh [N,H], dw? [V,H]]`.
+    TokenLogprobsGrad,
+    /// `[x [T], trained_row [T]] → [y [R]]`: sums over the trained tokens of each row; `mean` divides by their count.
+    SumByRow { mean: bool },
+    /// `[dy [R], trained_row [T]] → [dx [T]]`: the gradient of [`OpKind::SumByRow`].
+    SpreadToTokens { mean: bool },
+    /// `[policy [R], reference [R], scale [1]] → [loss [1], dpolicy? [R], metrics [4]]`: loss = scale · Σ pairs.
+    /// metrics sums over pairs: β(pc−rc), β(pr−rr), their difference, and 1 where it is > 0.
+    PreferenceLoss { loss: PreferenceLoss, beta: f64 },
+    /// `[count [1]] → [scale [1]]`: 1/count. The divisor of the loss, from the whole step over all ranks.
+    Reciprocal,
+    /// `[gradients …] → [sum [1]]`: Σ g², in the order of the inputs.
+    SumSquares,
+    /// `[sum [1]] → [norm [1], factor [1]]`: norm = √sum, factor = min(1, max_norm/(norm + 1e-6)); 1 when max_norm is 0.
+    ClipFactor { max_norm: f64 },
+    /// `[gradient, factor [1], update_scalars [3]] → [weight, m, v]`, all outputs `Update`.
+    /// update_scalars = (lr, 1−β1ᵗ, 1−β2ᵗ). Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2:
+    /// g = gradient·factor; w −= lr·weight_decay·w; m = β1 m + (1−β1) g; v = β2 v + (1−β2) g²;
+    /// w −= lr/(1−β1ᵗ) · m / (√v/√(1−β2ᵗ) + eps).
+    AdamW { beta1: f64, beta2: f64, eps: f64, weight_decay: f64, lr_scale: f64 },
+    /// `[x [N,H], index [S]] → [y [S,H]]`: y[s] = x[index[s]].
+    Gather,
+    /// `[x [N,K·D], slots [N], positions [N]] → [cache [S,C,K·D]]`, `Update`: cache[slots[n], positions[n]] = x[n].
+    CacheAppend,
+    /// `[q [S,A·D], k_cache [S,C,K·D], v_cache, lengths [S]] → [o [S,A·D]]`: each slot's one new token, at position
+    /// lengths−1, attends to the first `lengths` cached positions of its slot.
+    AttentionCached(Attention),
+    /// `[x] → [y]` of another dtype.
+    Cast,
+    /// `[x [N,H], w [E,H]] → [expert [N·top_k], weight [N·top_k]]`.
+    Route { experts: u32, top_k: u32 },
+    /// `[x [N,H], expert [routed]] → [y [routed,H], expert_offsets [E+1], source [routed]]`: rows sorted by expert.
+    Dispatch { experts: u32, top_k: u32 },
+    /// `[x [routed,in], w [E,out,in], expert_offsets] → [y [routed,out]]`.
+    GroupedLinear { experts: u32 },
+    /// `[y [routed,H], weight [routed], source [routed]] → [x [N,H]]`.
+    Combine { top_k: u32 },
+    /// `[shard] → [whole]` along the first dimension.
+    AllGather { axis: MeshAxis },
+    /// `[whole] → [shard]`, summed over ranks.
+    ReduceScatter { axis: MeshAxis },
+    /// `[x] → [y]`, summed over ranks.
+    AllReduce { axis: MeshAxis },
+}
+
+/// Which gradients [`OpKind::LmHeadLoss`] computes along with the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadGrads {
+    /// Outputs `[loss]`.
+    None,
+    /// Outputs `[loss, dh]`.
+    Hidden,
+    /// Outputs `[loss, dh, dw]`.
+    HiddenAndWeight,
+}
+
+impl OpKind {
+    /// Returns the name of the op in the words of `adapt plan --ops`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            OpKind::Embed => "embed",
+            OpKind::EmbedGrad => "embed_grad",
+            OpKind::Linear { .. } => "linear",
+            OpKind::LinearGradX => "linear_grad_x",
+            OpKind::LinearGradW => "linear_grad_w",
+            OpKind::BiasGrad => "bias_grad",
+            OpKind::RmsNorm { .. } => "rms_norm",
+            OpKind::RmsNormGrad => "rms_norm_grad",
+            OpKind::LayerNorm { .. } => "layer_norm",
+            OpKind::LayerNormGrad => "layer_norm_grad",
+            OpKind::Rope { .. } => "rope",
+            OpKind::Attention(_) => "attention",
+            OpKind::AttentionGrad(_) => "attention_grad",
+            OpKind::GatedAct { .. } => "gated_act",
+            OpKind::GatedActGrad { .. } => "gated_act_grad",
+            OpKind::Act { .. } => "act",
+            OpKind::ActGrad { .. } => "act_grad",
+            OpKind::Add => "add",
+            OpKind::Copy => "copy",
+            OpKind::Dropout(_) => "dropout",
+            OpKind::LmHeadLoss { .. } => "lm_head_loss",
+            OpKind::TokenLogprobs => "token_logprobs",
+            OpKind::TokenLogprobsGrad => "token_logprobs_grad",
+            OpKind::SumByRow { .. } => "sum_by_row",
+            OpKind::SpreadToTokens { .. } => "spread_to_tokens",
+            OpKind::PreferenceLoss { .. } => "preference_loss",
+            OpKind::Reciprocal => "reciprocal",
+            OpKind::SumSquares => "sum_squares",
+            OpKind::ClipFactor { .. } => "clip_factor",
+            OpKind::AdamW { .. } => "adamw",
+            OpKind::Gather => "gather",
+            OpKind::CacheAppend => "cache_append",
+            OpKind::AttentionCached(_) => "attention_cached",
+            OpKind::Cast => "cast",
+            OpKind::Route { .. } => "route",
+            OpKind::Dispatch { .. } => "dispatch",
+            OpKind::GroupedLinear { .. } => "grouped_linear",
+            OpKind::Combine { .. } => "combine",
+            OpKind::AllGather { .. } => "all_gather",
+            OpKind::ReduceScatter { .. } => "reduce_scatter",
+            OpKind::AllReduce { .. } => "all_reduce",
+        }
+    }
+}
+
+/// Tokens whose logits exist at once in the head ops.
+pub const HEAD_CHUNK: u64 = 256;
+
+/// Rows that one partial sum of a column reduction covers (norm and bias gradients).
+pub const REDUCE_ROWS: u64 = 64;
+
+/// Returns the scratch that an op needs, in bytes, given the dimensions of its operands.
+///
+/// `inputs` and `outputs` are operand shapes at capacity, `float` the bytes of one float element.
+/// Every backend stays within it; what a kernel needs per thread it keeps in its pool.
+pub fn workspace_bytes(kind: &OpKind, inputs: &[Vec<u64>], outputs: &[Vec<u64>], float: u64) -> u64 {
+    let partials = |rows: u64, columns: u64| rows.div_ceil(REDUCE_ROWS) * columns * float;
+    // A chunk's logits, its gathered hidden rows and, for gradients, their gradient.
+    let head = |hidden: &[u64], weight: &[u64], trained: u64| {
+        let rows = trained.min(HEAD_CHUNK);
+        rows * (weight[0] + 2 * hidden[1]) * float
+    };
+    match kind {
+        OpKind::RmsNormGrad => partials(inputs[0][0], inputs[0][1]),
+        OpKind::LayerNormGrad => 2 * partials(inputs[0][0], inputs[0][1]),
+        OpKind::BiasGrad => partials(inputs[0][0], inputs[0][1]),
+        // Row sums of do·o, one per token and head.
+        OpKind::AttentionGrad(_) => inputs[5].iter().product::<u64>() * float,
+        OpKind::LmHeadLoss { .. } => head(&inputs[0], &inputs[1], inputs[2][0]),
+        OpKind::TokenLogprobs => head(&inputs[0], &inputs[1], inputs[2][0]),
+        OpKind::TokenLogprobsGrad => head(&inputs[1], &inputs[2], inputs[3][0]),
+        _ => {
+            let _ = outputs;
+            0
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Modules and programs: the values of a stage and the op lists that work on them.
+
+use crate::op::{Op, OpKind, Output, Write};
+use crate::value::{Dim, Dtype, Extent, ExtentId, Role, Value, ValueId};
+use petgraph::graph::{DiGraph, NodeIndex};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// All programs of one stage and the values that they share.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Module {
+    pub extents: Vec<Extent>,
+    pub values: Vec<Value>,
+    pub programs: Vec<Program>,
+    pub mesh: Mesh,
+    pub decisions: Decisions,
+    /// Bytes of each arena; set by the memory pass.
+    #[serde(default)]
+    pub arenas: Vec<Arena>,
+}
+
+/// An op list that the runtime runs as a whole.
+///
+/// Names with a meaning for the runtime: `begin` (once per step, before the first micro-step),
+/// `micro` (repeated), `update` (once per step), `evaluate`, `reference`, `prefill`, `decode`, `logits`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    pub name: String,
+    pub ops: Vec<Op>,
+}
+
+/// Devices that a module is planned for: replicas × shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mesh {
+    pub replicas: u32,
+    pub shards: u32,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Mesh { replicas: 1, shards: 1 }
+    }
+}
+
+/// Choices that the plan made; a resumed run takes them from its checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decisions {
+    /// Sequences (or pairs) per micro-step and device.
+    pub micro_batch_size: u64,
+    /// Regions whose activations are computed again in the backward pass.
+    pub recompute: Vec<String>,
+}
+
+/// One block of memory that values of a role live in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arena {
+    pub role: Role,
+    pub bytes: u64,
+}
+
+impl Module {
+    /// Adds an extent.
+    pub fn extent(&mut self, name: &str, capacity: u64) -> ExtentId {
+        self.extents.push(Extent { name: name.to_owned(), capacity });
+        ExtentId(self.extents.len() as u32 - 1)
+    }
+
+    /// Adds a value.
+    pub fn value(&mut self, name: impl Into<String>, dtype: Dtype, role: Role, shape: Vec<Dim>) -> ValueId {
+        self.values.push(Value { name: name.into(), dtype, role, shape, offset: None });
+        ValueId(self.values.len() as u32 - 1)
+    }
+
+    /// Returns the program of that name.
+    pub fn program(&self, name: &str) -> Option<&Program> {
+        self.programs.iter().find(|program| program.name == name)
+    }
+
+    /// Returns the value of that name.
+    pub fn named(&self, name: &str) -> Option<ValueId> {
+        let index = self.values.iter().position(|value| value.name == name)?;
+        Some(ValueId(index as u32))
+    }
+
+    /// Returns the capacities of all extents, in order.
+    pub fn capacities(&self) -> Vec<u64> {
+        self.extents.iter().map(|extent| extent.capacity).collect()
+    }
+
+    /// Returns the bytes of a role's arena.
+    pub fn arena_bytes(&self, role: Role) -> u64 {
+        self.arenas.iter().find(|arena| arena.role == role).map_or(0, |arena| arena.bytes)
+    }
+
+    /// Returns the bytes of all arenas.
+    pub fn total_bytes(&self) -> u64 {
+        self.arenas.iter().map(|arena| arena.bytes).sum()
+    }
+
+    /// Returns the same module with every f32 value as f64, for finite differences and oracles.
+    pub fn widened(&self) -> Module {
+        let mut wide = self.clone();
+        for value in &mut wide.values {
+            if value.dtype == Dtype::F32 {
+                value.dtype = Dtype::F64;
+            }
+            // Scratch is counted in bytes of f32 elements.
+            if value.role == Role::Workspace {
+                for dim in value.shape.iter_mut().take(1) {
+                    dim.factor *= 2;
+                }
+            }
+            value.offset = None;
+        }
+        wide.arenas.clear();
+        wide
+    }
+}
+
+impl Program {
+    /// Returns the dependence graph: an edge from the op that writes a value to each op that needs it.
+    ///
+    /// Writes to one value keep their order.
+    pub fn graph(&self) -> DiGraph<usize, ValueId> {
+        let mut graph = DiGraph::new();
+        let nodes: Vec<NodeIndex> = (0..self.ops.len()).map(|index| graph.add_node(index)).collect();
+        let mut writer: BTreeMap<ValueId, usize> = BTreeMap::new();
+        let mut readers: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
+        for (index, op) in self.ops.iter().enumerate() {
+            for &input in &op.inputs {
+                if let Some(&from) = writer.get(&input) {
+                    graph.add_edge(nodes[from], nodes[index], input);
+                }
+                readers.entry(input).or_default().push(index);
+            }
+            for output in &op.outputs {
+                if let Some(&from) = writer.get(&output.value) {
+                    graph.add_edge(nodes[from], nodes[index], output.value);
+                }
+                for from in readers.remove(&output.value).unwrap_or_default() {
+                    if from != index {
+                        graph.add_edge(nodes[from], nodes[index], output.value);
+                    }
+                }
+                writer.insert(output.value, index);
+            }
+        }
+        graph
+    }
+}
+
+impl Op {
+    /// Makes an op without scratch.
+    pub fn new(kind: OpKind, inputs: Vec<ValueId>, outputs: Vec<Output>, region: &str) -> Self {
+        Op { kind, inputs, outputs, workspace: None, region: region.to_owned() }
+    }
+
+    /// Returns all values that the op touches.
+    pub fn values(&self) -> impl Iterator<Item = ValueId> + '_ {
+        let outputs = self.outputs.iter().map(|output| output.value);
+        self.inputs.iter().copied().chain(outputs).chain(self.workspace)
+    }
+
+    /// Returns whether the op reads the value, as an input or as something that it adds to.
+    pub fn reads(&self, value: ValueId) -> bool {
+        self.inputs.contains(&value)
+            || self.outputs.iter().any(|output| output.value == value && output.write != Write::Set)
+    }
+}
