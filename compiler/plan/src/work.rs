@@ -124,6 +124,26 @@ pub struct Prepare {
     pub sides: Sides,
 }
 
+/// What preparing data yielded, as the store's report has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    pub train: PreparedSide,
+    pub eval: PreparedSide,
+}
+
+/// Counts of one side of a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedSide {
+    /// Token rows; a pair counts as two.
+    pub rows: u64,
+    pub tokens: u64,
+    pub trained_tokens: u64,
+    /// Tokens of the longest row.
+    pub longest: u64,
+    /// Sequences per epoch when packed to the `sequence` of the task.
+    pub packed_sequences: u64,
+}
+
 /// How a row becomes tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "as", rename_all = "kebab-case")]
