@@ -1,1 +1,11 @@
-//! lower.
+//! Checked recipe to plan.
+//!
+//! Lowering is pure: `(recipe, facts) → (plan, diagnostics, wants)`. Stages become tasks, models and
+//! objectives become ops, passes add gradients, the optimizer and places in memory.
+
+pub mod builder;
+pub mod gradients;
+pub mod models;
+pub mod objectives;
+pub mod passes;
+pub mod programs;
