@@ -8,6 +8,7 @@ pub mod disk;
 pub mod error;
 pub mod executor;
 pub mod tensors;
+pub mod weights;
 
 #[cfg(test)]
 mod testing;

@@ -6,7 +6,6 @@
 use crate::error::{EngineError, Result};
 use plan::value::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -238,6 +237,29 @@ pub fn encode(dtype: Dtype, number: f64, out: &mut [u8]) {
         Dtype::F16 => out.copy_from_slice(&half::f16::from_f32(number as f32).to_le_bytes()),
         Dtype::I32 => out.copy_from_slice(&(number as i32).to_le_bytes()),
         Dtype::U8 => out.copy_from_slice(&[number as u8]),
+    }
+}
+
+/// Writes numbers as elements of a float dtype, rounded to nearest even.
+pub fn encode_all(dtype: Dtype, numbers: &[f64], out: &mut [u8]) {
+    if dtype == Dtype::F32 {
+        let cast = out.as_chunks_mut().0.iter_mut().zip(numbers);
+        cast.for_each(|(element, number)| *element = (*number as f32).to_le_bytes());
+        return;
+    }
+    for (element, number) in out.chunks_exact_mut(dtype.bytes() as usize).zip(numbers) {
+        encode(dtype, *number, element);
+    }
+}
+
+/// Returns whether every element is finite: its exponent is not all ones.
+pub fn all_finite(dtype: Dtype, bytes: &[u8]) -> bool {
+    match dtype {
+        Dtype::F64 => bytes.as_chunks().0.iter().all(|b| f64::from_le_bytes(*b).is_finite()),
+        Dtype::F32 => bytes.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
+        Dtype::Bf16 => bytes.as_chunks().0.iter().all(|b| half::bf16::from_le_bytes(*b).is_finite()),
+        Dtype::F16 => bytes.as_chunks().0.iter().all(|b| half::f16::from_le_bytes(*b).is_finite()),
+        Dtype::I32 | Dtype::U8 => true,
     }
 }
 
