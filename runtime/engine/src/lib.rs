@@ -4,9 +4,17 @@
 //! weight is what, which op computes a gradient and how large everything is stands in the plan.
 
 pub mod arena;
+pub mod checkpoint;
 pub mod disk;
 pub mod error;
+pub mod events;
 pub mod executor;
+pub mod initialize;
+pub mod lock;
+pub mod metrics;
+pub mod observer;
+pub mod report;
+pub mod sampling;
 pub mod tensors;
 pub mod weights;
 
