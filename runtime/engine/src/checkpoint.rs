@@ -66,12 +66,14 @@ pub fn folder(stage: &Path) -> PathBuf {
 /// Fails when there is not enough space or a number is not finite; earlier checkpoints are then untouched.
 pub fn write(stage: &Path, executor: &Executor, state: &State, keep: u64) -> Result<()> {
     let path = folder(stage).join(format!("step-{:06}", state.step));
+    // One of the same step is the one that training continued from: nothing was done since.
+    if path.exists() {
+        return Ok(());
+    }
     let headers = headers(executor.module());
     for (id, _) in &headers {
         check_value(executor, *id)?;
     }
-    // One of the same step can only be one that training continued from, or broken.
-    disk::remove_folder(&path)?;
     let tensors: Vec<Header> = headers.iter().map(|(_, header)| header.clone()).collect();
     disk::create_folder(&path, tensors::file_bytes(&tensors, &[]), |folder| {
         let mut state = state.clone();
@@ -284,6 +286,7 @@ mod tests {
         let mut executor = Executor::new(&module, &Loops).expect("sound");
         fill(&mut executor, 1.0);
         let check = |damage: &dyn Fn(&Path), executor: &mut Executor| {
+            remove_all(place.path()).expect("removed");
             write(place.path(), executor, &state(7), 1).expect("written");
             let path = folder(place.path()).join("step-000007");
             damage(&path);

@@ -69,10 +69,14 @@ impl EventFile {
         self.event(step, std::iter::once(value))
     }
 
-    /// Makes everything so far last, and returns the file and its length.
-    pub fn sync(&mut self) -> Result<(PathBuf, u64)> {
-        self.file.sync_data().map_err(|e| EngineError::io("sync", &self.path, &e))?;
-        Ok((self.path.clone(), self.bytes))
+    /// Makes everything so far last.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.sync_data().map_err(|e| EngineError::io("sync", &self.path, &e))
+    }
+
+    /// Returns where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the length of the file.
@@ -199,7 +203,8 @@ mod tests {
         let place = tempfile::tempdir().expect("a temporary folder");
         let mut events = EventFile::create(place.path()).expect("created");
         events.scalars(1, &[("loss", 2.5)]).expect("written");
-        let (path, bytes) = events.sync().expect("synced");
+        events.sync().expect("synced");
+        let (path, bytes) = (events.path().to_owned(), events.bytes());
         events.text(2, "sample", "hello").expect("written");
         drop(events);
         let mut events = EventFile::resume(&path, bytes).expect("resumed");
