@@ -565,3 +565,6 @@ fn non_finite(what: &str, number: f64, index: u64, rows: &str) -> EngineError {
         "lower the learning rate, or look at these rows with `adapt rows`; the last checkpoint is untouched",
     )
 }
+
+#[cfg(test)]
+mod tests;
