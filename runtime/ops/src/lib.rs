@@ -4,5 +4,7 @@
 //! allocates per op, keeps no state between calls but its threads, and knows no model.
 
 pub mod backend;
+pub mod check;
+pub mod cpu;
 pub mod random;
 pub mod view;

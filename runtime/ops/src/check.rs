@@ -1,0 +1,304 @@
+//! What operands each op takes, as a table, and the check of a call against it.
+//!
+//! A signature names each operand and spells its shape in letters, `x N H`: equal letters are equal
+//! sizes. `#` marks an operand of i32, `~` one whose dtype is free, `*` any shape (the same for all `*`
+//! of one op), a digit itself. Operands after `|` may be left off, from the end.
+
+use crate::backend::{Call, OpError};
+use crate::view::Dims;
+use plan::op::{HeadGrads, OpKind, Write};
+use plan::value::Dtype;
+
+/// Operands of an op, inputs and outputs.
+struct Signature {
+    inputs: &'static str,
+    outputs: &'static str,
+}
+
+/// Returns the sizes that attributes of the op fix.
+fn fixed(kind: &OpKind) -> Sizes {
+    let mut sizes = Sizes::default();
+    if let OpKind::Attention(a) | OpKind::AttentionGrad(a) | OpKind::AttentionCached(a) = kind {
+        let (heads, kv_heads, dim) = (a.heads as usize, a.kv_heads as usize, a.head_dim as usize);
+        sizes.set('A', heads);
+        sizes.set('Q', heads * dim);
+        sizes.set('K', kv_heads * dim);
+    }
+    sizes
+}
+
+/// Returns the operands of an op; none for the ops that no backend of this crate runs.
+fn signature(kind: &OpKind) -> Option<Signature> {
+    let (inputs, outputs) = match kind {
+        OpKind::Embed => ("#index N, table V H", "y N H"),
+        OpKind::EmbedGrad => ("dy N H, #index N", "dtable V H"),
+        OpKind::Linear { .. } => ("x N I, w O I | bias O", "y N O"),
+        OpKind::LinearGradX => ("dy N O, w O I", "dx N I"),
+        OpKind::LinearGradW => ("dy N O, x N I", "dw O I"),
+        OpKind::BiasGrad => ("dy N O", "db O"),
+        OpKind::RmsNorm { .. } => ("x N H, w H | residual N H", "y N H, rstd N | h N H"),
+        OpKind::RmsNormGrad => ("dy N H, h N H, w H, rstd N | dh N H", "dx N H | dw H"),
+        OpKind::LayerNorm { .. } => ("x N H, w H, b H | residual N H", "y N H, mean N, rstd N | h N H"),
+        OpKind::LayerNormGrad => {
+            ("dy N H, h N H, w H, mean N, rstd N | dh N H", "dx N H | dw H, db H")
+        }
+        OpKind::Rope { .. } => ("x N H, #positions N", "y N H"),
+        OpKind::Attention(_) => {
+            ("q N Q, k N K, v N K, #cu_seqlens C, #row_numbers R", "o N Q, lse N A")
+        }
+        OpKind::AttentionGrad(_) => (
+            "do N Q, q N Q, k N K, v N K, o N Q, lse N A, #cu_seqlens C, #row_numbers R",
+            "dq N Q, dk N K, dv N K",
+        ),
+        OpKind::GatedAct { .. } => ("gate *, up *", "y *"),
+        OpKind::GatedActGrad { .. } => ("dy *, gate *, up *", "dgate *, dup *"),
+        OpKind::Act { .. } => ("x *", "y *"),
+        OpKind::ActGrad { .. } => ("dy *, x *", "dx *"),
+        OpKind::Add => ("a *, b *", "y *"),
+        OpKind::Copy => ("x *", "y *"),
+        OpKind::Dropout(_) => ("x N H, #cu_seqlens C, #row_numbers R", "y N H"),
+        OpKind::LmHeadLoss { grads } => (
+            "h N H, w V H, #trained_index T, #trained_labels T | scale 1",
+            match grads {
+                HeadGrads::None => "loss 1",
+                HeadGrads::Hidden => "loss 1, dh N H",
+                HeadGrads::HiddenAndWeight => "loss 1, dh N H, dw V H",
+            },
+        ),
+        OpKind::TokenLogprobs => {
+            ("h N H, w V H, #trained_index T, #trained_labels T", "logprob T, lse T")
+        }
+        OpKind::TokenLogprobsGrad => (
+            "dlogprob T, h N H, w V H, #trained_index T, #trained_labels T, lse T",
+            "dh N H | dw V H",
+        ),
+        OpKind::SumByRow { .. } => ("x T, #trained_row T", "y R"),
+        OpKind::SpreadToTokens { .. } => ("dy R, #trained_row T", "dx T"),
+        // Outputs are two or three; `dpolicy` stands between the others.
+        OpKind::PreferenceLoss { .. } => ("policy R, reference R, scale 1", "loss 1, dpolicy R, metrics 4"),
+        OpKind::Reciprocal => ("~count 1", "scale 1"),
+        OpKind::SumSquares => ("gradients", "sum 1"),
+        OpKind::ClipFactor { .. } => ("sum 1", "norm 1, factor 1"),
+        OpKind::AdamW { .. } => ("gradient *, factor 1, update_scalars 3", "weight *, m *, v *"),
+        OpKind::Gather => ("x N H, #index S", "y S H"),
+        OpKind::CacheAppend => ("x N K, #slots N, #positions N", "cache S C K"),
+        OpKind::AttentionCached(_) => ("q S Q, k_cache S C K, v_cache S C K, #lengths S", "o S Q"),
+        OpKind::Cast => ("~x *", "~y *"),
+        OpKind::Route { .. }
+        | OpKind::Dispatch { .. }
+        | OpKind::GroupedLinear { .. }
+        | OpKind::Combine { .. }
+        | OpKind::AllGather { .. }
+        | OpKind::ReduceScatter { .. }
+        | OpKind::AllReduce { .. } => return None,
+    };
+    Some(Signature { inputs, outputs })
+}
+
+/// Operand sizes met so far in one call.
+#[derive(Default)]
+struct Sizes {
+    /// By letter, from `A`.
+    letters: [Option<usize>; 26],
+    /// What `*` stands for.
+    any: Option<Dims>,
+}
+
+impl Sizes {
+    fn get(&self, letter: char) -> Option<usize> {
+        match letter.to_digit(10) {
+            Some(digit) => Some(digit as usize),
+            None => self.letters[letter as usize - 'A' as usize],
+        }
+    }
+
+    fn set(&mut self, letter: char, size: usize) {
+        self.letters[letter as usize - 'A' as usize] = Some(size);
+    }
+
+    /// Checks one operand's shape against its letters; the sizes of new letters are noted.
+    fn fits(&mut self, shape: &str, dims: Dims) -> bool {
+        if shape == "*" {
+            return *self.any.get_or_insert(dims) == dims;
+        }
+        let sizes = dims.sizes();
+        let mut fits = shape.split(' ').count() == sizes.len();
+        for (letter, &size) in shape.chars().filter(|c| *c != ' ').zip(sizes) {
+            match self.get(letter) {
+                Some(known) => fits &= known == size,
+                None => self.set(letter, size),
+            }
+        }
+        fits
+    }
+
+    /// Returns what a shape stands for in this call, for people.
+    fn describe(&self, shape: &str) -> String {
+        if let ("*", Some(dims)) = (shape, self.any) {
+            return format!("{:?}", dims.sizes());
+        }
+        let one = |letter: &str| match letter.chars().next().and_then(|letter| self.get(letter)) {
+            Some(size) => format!("{letter} = {size}"),
+            None => letter.to_owned(),
+        };
+        format!("[{}]", shape.split(' ').map(one).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Checks number, shapes, dtypes and writes of a call's operands, and the indices among them.
+///
+/// # Errors
+/// Fails on the first operand that the op does not take, with op, operand, shape and dtype.
+pub fn check(call: &Call<'_, '_>, float: Dtype) -> Result<(), OpError> {
+    let op = call.kind.name();
+    let Some(signature) = signature(call.kind) else {
+        return Err(OpError(format!("{op}: not an op of this backend")));
+    };
+    let mut sizes = fixed(call.kind);
+    if matches!(call.kind, OpKind::SumSquares) {
+        for input in call.inputs {
+            expect_dtype(op, "gradient", input.dtype, float)?;
+        }
+    } else {
+        let inputs = call.inputs.iter().map(|view| (view.dims, view.dtype));
+        check_operands(op, signature.inputs, inputs, &mut sizes, float)?;
+    }
+    let text = match (call.kind, call.outputs.len()) {
+        (OpKind::PreferenceLoss { .. }, 2) => "loss 1, metrics 4",
+        _ => signature.outputs,
+    };
+    let outputs = call.outputs.iter().map(|view| (view.dims, view.dtype));
+    check_operands(op, text, outputs, &mut sizes, float)?;
+    check_pairs(call, &sizes)?;
+    check_writes(call)
+}
+
+fn check_operands(
+    op: &str,
+    text: &str,
+    operands: impl ExactSizeIterator<Item = (Dims, Dtype)>,
+    sizes: &mut Sizes,
+    float: Dtype,
+) -> Result<(), OpError> {
+    let least = text.split('|').next().map_or(0, |required| required.split(',').count());
+    let most = text.split([',', '|']).count();
+    if operands.len() < least || operands.len() > most {
+        return Err(OpError(format!("{op}: {} operands for `{text}`", operands.len())));
+    }
+    for (operand, (dims, dtype)) in text.split([',', '|']).map(str::trim).zip(operands) {
+        let (name, shape) = operand.split_once(' ').unwrap_or((operand, "*"));
+        if let Some(name) = name.strip_prefix('#') {
+            expect_dtype(op, name, dtype, Dtype::I32)?;
+        } else if !name.starts_with('~') {
+            expect_dtype(op, name, dtype, float)?;
+        }
+        if !sizes.fits(shape, dims) {
+            let (given, expected) = (dims.sizes(), sizes.describe(shape));
+            return Err(OpError(format!("{op}: shape mismatch of `{name}`, {given:?} where {expected} belongs")));
+        }
+    }
+    Ok(())
+}
+
+fn expect_dtype(op: &str, name: &str, dtype: Dtype, expected: Dtype) -> Result<(), OpError> {
+    if dtype == expected {
+        return Ok(());
+    }
+    Err(OpError(format!("{op}: `{name}` is {}, not {}", dtype.name(), expected.name())))
+}
+
+/// Checks what letters cannot say.
+fn check_pairs(call: &Call<'_, '_>, sizes: &Sizes) -> Result<(), OpError> {
+    let op = call.kind.name();
+    if let (Some(cu), Some(rows)) = (sizes.get('C'), sizes.get('R'))
+        && cu != rows + 1
+    {
+        return Err(OpError(format!("{op}: {cu} cu_seqlens for {rows} rows")));
+    }
+    match call.kind {
+        OpKind::RmsNorm { .. } | OpKind::LayerNorm { .. } => {
+            let without = if matches!(call.kind, OpKind::RmsNorm { .. }) { 2 } else { 3 };
+            let (residual, h) = (call.inputs.len() > without, call.outputs.len() > without);
+            if residual != h {
+                return Err(OpError(format!("{op}: `residual` and `h` belong together")));
+            }
+        }
+        OpKind::Rope { head_dim, inv_freq, .. } => {
+            let (head, width) = (*head_dim as usize, sizes.get('H').unwrap_or(0));
+            if head == 0 || head % 2 != 0 || width % head != 0 || inv_freq.len() != head / 2 {
+                let angles = inv_freq.len();
+                return Err(OpError(format!("{op}: head_dim {head}, {angles} frequencies, {width} channels")));
+            }
+        }
+        OpKind::Attention(a) | OpKind::AttentionGrad(a) | OpKind::AttentionCached(a) => {
+            if a.kv_heads == 0 || a.head_dim == 0 || a.heads % a.kv_heads != 0 {
+                let (heads, kv_heads, dim) = (a.heads, a.kv_heads, a.head_dim);
+                return Err(OpError(format!("{op}: {heads} heads, {kv_heads} kv heads, head_dim {dim}")));
+            }
+            let slopes = a.alibi.as_ref().map_or(a.heads as usize, Vec::len);
+            if slopes != a.heads as usize {
+                return Err(OpError(format!("{op}: {slopes} slopes for {} heads", a.heads)));
+            }
+        }
+        OpKind::PreferenceLoss { .. } => {
+            let rows = sizes.get('R').unwrap_or(0);
+            if rows % 2 != 0 {
+                return Err(OpError(format!("{op}: {rows} rows are not pairs")));
+            }
+        }
+        _ => {} // the shapes say everything
+    }
+    Ok(())
+}
+
+fn check_writes(call: &Call<'_, '_>) -> Result<(), OpError> {
+    let op = call.kind.name();
+    let updates = matches!(call.kind, OpKind::AdamW { .. } | OpKind::CacheAppend);
+    for (index, output) in call.outputs.iter().enumerate() {
+        let fits = match output.write {
+            Write::Update => updates,
+            Write::Set | Write::Add => !updates,
+            Write::Accumulate => false,
+        };
+        if !fits {
+            return Err(OpError(format!("{op}: output {index} cannot be written with {:?}", output.write)));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that every index lies in `0..bound`.
+///
+/// # Errors
+/// Fails with the first index that does not.
+pub fn check_index(op: &str, name: &str, index: &[i32], bound: usize) -> Result<(), OpError> {
+    match index.iter().position(|&i| i < 0 || i as usize >= bound) {
+        None => Ok(()),
+        Some(at) => Err(OpError(format!("{op}: `{name}`[{at}] is {}, outside of 0..{bound}", index[at]))),
+    }
+}
+
+/// Checks that an index rises from element to element.
+///
+/// # Errors
+/// Fails with the first element that does not.
+pub fn check_rising(op: &str, name: &str, index: &[i32], strictly: bool) -> Result<(), OpError> {
+    let falls = |pair: &[i32]| pair[1] < pair[0] || (strictly && pair[1] == pair[0]);
+    match index.windows(2).position(falls) {
+        None => Ok(()),
+        Some(at) => Err(OpError(format!("{op}: `{name}`[{}] is {}, after {}", at + 1, index[at + 1], index[at]))),
+    }
+}
+
+/// Checks that rows are delimited from 0 to `tokens`.
+///
+/// # Errors
+/// Fails with the first delimiter that is out of order.
+pub fn check_rows(op: &str, cu_seqlens: &[i32], tokens: usize) -> Result<(), OpError> {
+    check_rising(op, "cu_seqlens", cu_seqlens, false)?;
+    let (first, last) = (cu_seqlens.first().copied(), cu_seqlens.last().copied());
+    if first != Some(0) || last != Some(tokens as i32) {
+        return Err(OpError(format!("{op}: cu_seqlens run from {first:?} to {last:?}, tokens are {tokens}")));
+    }
+    Ok(())
+}

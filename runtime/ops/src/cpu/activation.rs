@@ -1,0 +1,185 @@
+//! Activation functions, gated and plain, and their gradients. Operands have any shape.
+
+use super::adds;
+use super::pool::{Parts, Pool};
+use super::simd::{Isa, exp, multiversion, put_all, sigmoid, tanh};
+use crate::backend::{Call, OpError};
+use plan::op::Activation;
+
+/// Elements of one task.
+const BLOCK: usize = 8192;
+
+/// Rough steps per element.
+const WORK: usize = 16;
+
+/// `[x] → [y]`.
+pub fn act(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
+    let x = call.inputs[0].f32();
+    let output = &mut call.outputs[0];
+    let add = adds(output);
+    pool.blocks(output.f32(), BLOCK, WORK * x.len(), |block, y| {
+        values(f, &x[block * BLOCK..], None, y, add);
+    });
+    Ok(())
+}
+
+/// `[gate, up] → [y]`: y = f(gate)·up.
+pub fn gated(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
+    let (gate, up) = (call.inputs[0].f32(), call.inputs[1].f32());
+    let output = &mut call.outputs[0];
+    let add = adds(output);
+    pool.blocks(output.f32(), BLOCK, WORK * gate.len(), |block, y| {
+        values(f, &gate[block * BLOCK..], Some(&up[block * BLOCK..]), y, add);
+    });
+    Ok(())
+}
+
+/// `[dy, x] → [dx]`.
+pub fn act_grad(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
+    let (dy, x) = (call.inputs[0].f32(), call.inputs[1].f32());
+    let output = &mut call.outputs[0];
+    let add = adds(output);
+    pool.blocks(output.f32(), BLOCK, WORK * x.len(), |block, dx| {
+        slopes(f, &dy[block * BLOCK..], &x[block * BLOCK..], dx, add);
+    });
+    Ok(())
+}
+
+/// `[dy, gate, up] → [dgate, dup]`.
+pub fn gated_grad(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
+    let (dy, gate, up) = (call.inputs[0].f32(), call.inputs[1].f32(), call.inputs[2].f32());
+    let [dgate, dup] = &mut call.outputs[..] else { unreachable!("operands are checked") };
+    let (add_gate, add_up) = (adds(dgate), adds(dup));
+    let (dgate, dup) = (Parts::new(dgate.f32()), Parts::new(dup.f32()));
+    pool.run(dy.len().div_ceil(BLOCK), 2 * WORK * dy.len(), |task| {
+        let (at, len) = (task * BLOCK, BLOCK.min(dy.len() - task * BLOCK));
+        #[allow(unsafe_code)] // tasks write blocks of two outputs
+        // SAFETY: each task takes its block of each output once.
+        let (dgate, dup) = unsafe { (dgate.get(at, len), dup.get(at, len)) };
+        let (dy, gate, up) = (&dy[at..][..len], &gate[at..][..len], &up[at..][..len]);
+        gated_slopes(f, dy, gate, up, dgate, dup, add_gate, add_up);
+    });
+    Ok(())
+}
+
+/// Returns f(x) and f′(x).
+#[inline(always)]
+fn both<I: Isa, const F: u8>(x: f32) -> (f32, f32) {
+    match F {
+        SILU => {
+            let s = sigmoid::<I>(x);
+            (x * s, s * I::fma(x, 1.0 - s, 1.0))
+        }
+        GELU => {
+            let (cdf, density) = normal::<I>(x);
+            (x * cdf, I::fma(x, density, cdf))
+        }
+        GELU_TANH => {
+            const A: f32 = 0.797_884_6; // √(2/π)
+            const B: f32 = 0.044_715;
+            let square = x * x;
+            let t = tanh::<I>(A * x * I::fma(B, square, 1.0));
+            let inner = A * I::fma(3.0 * B, square, 1.0);
+            let half = 0.5 * (1.0 + t);
+            (x * half, I::fma(0.5 * x * (1.0 - t * t), inner, half))
+        }
+        // Written so that NaN stays NaN.
+        _ => (if x < 0.0 { 0.0 } else { x }, if x > 0.0 { 1.0 } else { 0.0 }),
+    }
+}
+
+const SILU: u8 = 0;
+const GELU: u8 = 1;
+const GELU_TANH: u8 = 2;
+const RELU: u8 = 3;
+
+/// Returns the normal distribution's Φ(x) and φ(x).
+///
+/// erfc(z) = e^(−z²)·t·g(t) with t = 1/(1 + z/2), g interpolated at Chebyshev nodes; the error is 2e-8.
+#[inline(always)]
+fn normal<I: Isa>(x: f32) -> (f32, f32) {
+    const G: [f32; 10] = [
+        0.282_083_84,
+        0.282_437_38,
+        0.242_438_88,
+        0.206_710_84,
+        -0.041_476_714,
+        0.312_471_7,
+        -0.537_253,
+        0.328_849_85,
+        -0.080_788_818,
+        0.004_526_065_4,
+    ];
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let bell = exp::<I>(-0.5 * x * x);
+    let t = 1.0 / I::fma(0.5, z, 1.0);
+    let mut g = G[9];
+    for i in (0..9).rev() {
+        g = I::fma(g, t, G[i]);
+    }
+    let tail = 0.5 * bell * t * g;
+    let cdf = if x > 0.0 { 1.0 - tail } else { tail };
+    (cdf, 0.398_942_3 * bell)
+}
+
+/// Picks the function outside of the loops.
+macro_rules! with_function {
+    ($f:expr, $F:ident => $body:expr) => {
+        match $f {
+            Activation::Silu => {
+                const $F: u8 = SILU;
+                $body
+            }
+            Activation::Gelu => {
+                const $F: u8 = GELU;
+                $body
+            }
+            Activation::GeluTanh => {
+                const $F: u8 = GELU_TANH;
+                $body
+            }
+            Activation::Relu => {
+                const $F: u8 = RELU;
+                $body
+            }
+        }
+    };
+}
+
+multiversion! {
+    fn values[I](f: Activation, x: &[f32], up: Option<&[f32]>, y: &mut [f32], add: bool) {
+        let x = &x[..y.len()];
+        with_function!(f, F => match up {
+            Some(up) => {
+                let up = &up[..y.len()];
+                put_all(add, y, |i| both::<I, F>(x[i]).0 * up[i]);
+            }
+            None => put_all(add, y, |i| both::<I, F>(x[i]).0),
+        });
+    }
+}
+
+multiversion! {
+    fn slopes[I](f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32], add: bool) {
+        let (dy, x) = (&dy[..dx.len()], &x[..dx.len()]);
+        with_function!(f, F => put_all(add, dx, |i| dy[i] * both::<I, F>(x[i]).1));
+    }
+}
+
+multiversion! {
+    fn gated_slopes[I](f: Activation, dy: &[f32], gate: &[f32], up: &[f32], dgate: &mut [f32], dup: &mut [f32], add_gate: bool, add_up: bool) {
+        let len = dgate.len();
+        let (dy, gate, up, dup) = (&dy[..len], &gate[..len], &up[..len], &mut dup[..len]);
+        with_function!(f, F => if add_gate || add_up {
+            put_all(add_gate, dgate, |i| dy[i] * up[i] * both::<I, F>(gate[i]).1);
+            put_all(add_up, dup, |i| dy[i] * both::<I, F>(gate[i]).0);
+        } else {
+            // The usual case computes both from one exponential.
+            for i in 0..len {
+                let (value, slope) = both::<I, F>(gate[i]);
+                dgate[i] = dy[i] * up[i] * slope;
+                dup[i] = dy[i] * value;
+            }
+        });
+    }
+}

@@ -1,0 +1,89 @@
+//! The key-value cache of decoding: appending, and attention of one new token per slot.
+//!
+//! Shapes: S slots, C cached positions, A num_heads, K num_kv_heads, D head_dim.
+
+use super::adds;
+use super::pool::{Parts, Pool, scratch};
+use super::simd::{dot, exp, max, multiversion};
+use crate::backend::{Call, OpError};
+use crate::check::check_index;
+use plan::op::Attention;
+
+/// `[x [N,K·D], slots [N], positions [N]] → [cache [S,C,K·D]]`.
+pub fn append(call: &mut Call<'_, '_>) -> Result<(), OpError> {
+    let (x, slots, positions) = (call.inputs[0].f32(), call.inputs[1].i32(), call.inputs[2].i32());
+    let columns = call.inputs[0].dims.columns();
+    let cache = &mut call.outputs[0];
+    let (rows, cached) = (cache.dims.rows(), cache.dims.sizes()[1]);
+    check_index("cache_append", "slots", slots, rows)?;
+    check_index("cache_append", "positions", positions, cached)?;
+    let cache = cache.f32();
+    for (token, (&slot, &position)) in slots.iter().zip(positions).enumerate() {
+        let at = (slot as usize * cached + position as usize) * columns;
+        cache[at..][..columns].copy_from_slice(&x[token * columns..][..columns]);
+    }
+    Ok(())
+}
+
+/// `[q [S,A·D], k_cache [S,C,K·D], v_cache, lengths [S]] → [o [S,A·D]]`.
+pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attention: &Attention) -> Result<(), OpError> {
+    let (q, keys, values) = (call.inputs[0].f32(), call.inputs[1].f32(), call.inputs[2].f32());
+    let lengths = call.inputs[3].i32();
+    let cached = call.inputs[1].dims.sizes()[1];
+    check_index("attention_cached", "lengths", lengths, cached + 1)?;
+    let (heads, dim) = (attention.heads as usize, attention.head_dim as usize);
+    let columns = attention.kv_heads as usize * dim;
+    let group = heads / attention.kv_heads as usize;
+    let output = &mut call.outputs[0];
+    let add = adds(output);
+    let o = Parts::new(output.f32());
+    let work: usize = lengths.iter().map(|&length| 4 * length as usize * heads * dim).sum();
+    pool.run(lengths.len() * heads, work, |task| {
+        let (slot, head) = (task / heads, task % heads);
+        let length = lengths[slot] as usize;
+        let shown = attention.window.map_or(length, |window| length.min(window as usize));
+        let first = (slot * cached + length - shown) * columns + head / group * dim;
+        let end = (slot * cached + length) * columns;
+        let q = &q[task * dim..][..dim];
+        let (keys, values) = (&keys[first.min(end)..end], &values[first.min(end)..end]);
+        #[allow(unsafe_code)] // tasks write heads of one output
+        // SAFETY: each task has its own head of its own slot.
+        let o = unsafe { o.get(task * dim, dim) };
+        let slope = attention.alibi.as_ref().map_or(0.0, |slopes| slopes[head]);
+        scratch(shown + dim, |scratch| {
+            one_head(q, keys, values, columns, attention.scale as f32, attention.softcap, slope, scratch, o, add);
+        });
+    });
+    Ok(())
+}
+
+multiversion! {
+    /// `scratch` holds one score per shown position and the output.
+    fn one_head[I](q: &[f32], keys: &[f32], values: &[f32], columns: usize, scale: f32, softcap: Option<f64>, slope: f32, scratch: &mut [f32], o: &mut [f32], add: bool) {
+        let dim = q.len();
+        let (sum, scores) = scratch.split_at_mut(dim);
+        let shown = scores.len();
+        for (position, score) in scores.iter_mut().enumerate() {
+            *score = scale * dot::<I>(q, &keys[position * columns..][..dim]);
+            if let Some(cap) = softcap {
+                let cap = cap as f32;
+                *score = cap * (*score / cap).tanh();
+            }
+            *score += slope * (position as f32 + 1.0 - shown as f32);
+        }
+        let most = max(scores);
+        let mut total = 0.0;
+        sum.fill(0.0);
+        for (position, score) in scores.iter().enumerate() {
+            let weight = exp::<I>(*score - most);
+            total += weight;
+            for (sum, value) in sum.iter_mut().zip(&values[position * columns..][..dim]) {
+                *sum = I::fma(weight, *value, *sum);
+            }
+        }
+        for (o, sum) in o.iter_mut().zip(sum) {
+            let value = if shown == 0 { 0.0 } else { *sum / total };
+            *o = if add { *o + value } else { value };
+        }
+    }
+}

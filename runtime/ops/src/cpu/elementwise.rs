@@ -1,0 +1,158 @@
+//! Sums, copies, casts and dropout.
+//!
+//! Shapes: R rows, N tokens, H channels for dropout; any shape for the others.
+
+use super::adds;
+use super::pool::{Parts, Pool};
+use super::simd::{multiversion, put_all};
+use crate::backend::{Call, OpError};
+use crate::check::check_rows;
+use crate::random::{stream, unit};
+use crate::view::{View, ViewMut};
+use half::{bf16, f16};
+use plan::op::Dropout;
+use plan::value::Dtype;
+
+/// Elements of one task.
+const BLOCK: usize = 16_384;
+
+/// `[a, b] → [y]`.
+pub fn add(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
+    let (a, b) = (call.inputs[0].f32(), call.inputs[1].f32());
+    let output = &mut call.outputs[0];
+    let add = adds(output);
+    pool.blocks(output.f32(), BLOCK, 2 * a.len(), |block, y| {
+        sum(&a[block * BLOCK..], &b[block * BLOCK..], y, add);
+    });
+    Ok(())
+}
+
+multiversion! {
+    fn sum[I](a: &[f32], b: &[f32], y: &mut [f32], add: bool) {
+        let (a, b) = (&a[..y.len()], &b[..y.len()]);
+        put_all(add, y, |i| a[i] + b[i]);
+    }
+}
+
+/// `[x] → [y]`.
+pub fn copy(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
+    let x = call.inputs[0].f32();
+    let output = &mut call.outputs[0];
+    let add = adds(output);
+    pool.blocks(output.f32(), BLOCK, x.len(), |block, y| scaled(&x[block * BLOCK..], 1.0, y, add));
+    Ok(())
+}
+
+multiversion! {
+    fn scaled[I](x: &[f32], scale: f32, y: &mut [f32], add: bool) {
+        let x = &x[..y.len()];
+        put_all(add, y, |i| x[i] * scale);
+    }
+}
+
+/// `[x] → [y]` of another dtype.
+pub fn cast(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
+    let (input, output) = (call.inputs[0], &mut call.outputs[0]);
+    match (input.dtype, output.dtype) {
+        (Dtype::F32, _) => cast_from::<f32>(pool, &input, output, |x| x),
+        (Dtype::Bf16, _) => cast_from::<bf16>(pool, &input, output, bf16::to_f32),
+        (Dtype::F16, _) => cast_from::<f16>(pool, &input, output, f16::to_f32),
+        (Dtype::F64 | Dtype::I32 | Dtype::U8, _) => Err(no_cast(input.dtype, output.dtype)),
+    }
+}
+
+fn no_cast(from: Dtype, to: Dtype) -> OpError {
+    OpError(format!("cast: the cpu backend has none from {} to {}", from.name(), to.name()))
+}
+
+fn cast_from<T: bytemuck::Pod + Sync>(
+    pool: &Pool,
+    input: &View<'_>,
+    output: &mut ViewMut<'_>,
+    widen: impl Fn(T) -> f32 + Sync,
+) -> Result<(), OpError> {
+    let x: &[T] = bytemuck::cast_slice(input.bytes);
+    let add = adds(output);
+    match output.dtype {
+        Dtype::F32 => {
+            let y: &mut [f32] = bytemuck::cast_slice_mut(output.bytes);
+            cast_to(pool, x, y, |x, y| *y = if add { *y + widen(x) } else { widen(x) });
+        }
+        Dtype::Bf16 => {
+            let y: &mut [bf16] = bytemuck::cast_slice_mut(output.bytes);
+            cast_to(pool, x, y, |x, y| {
+                *y = bf16::from_f32(if add { y.to_f32() + widen(x) } else { widen(x) });
+            });
+        }
+        Dtype::F16 => {
+            let y: &mut [f16] = bytemuck::cast_slice_mut(output.bytes);
+            cast_to(pool, x, y, |x, y| {
+                *y = f16::from_f32(if add { y.to_f32() + widen(x) } else { widen(x) });
+            });
+        }
+        Dtype::F64 | Dtype::I32 | Dtype::U8 => return Err(no_cast(input.dtype, output.dtype)),
+    }
+    Ok(())
+}
+
+fn cast_to<T: Copy + Sync, U: Send>(pool: &Pool, x: &[T], y: &mut [U], one: impl Fn(T, &mut U) + Sync) {
+    pool.blocks(y, BLOCK, 2 * x.len(), |block, y| {
+        for (y, x) in y.iter_mut().zip(&x[block * BLOCK..]) {
+            one(*x, y);
+        }
+    });
+}
+
+/// `[x [N,H], cu_seqlens [R+1], row_numbers [R]] → [y]`.
+///
+/// Channel c of the token at `position` of a row draws word c % 4 of counter [c/4, position, row number, 0].
+pub fn dropout(pool: &Pool, call: &mut Call<'_, '_>, dropout: Dropout) -> Result<(), OpError> {
+    let (x, cu, numbers) = (call.inputs[0].f32(), call.inputs[1].i32(), call.inputs[2].i32());
+    let columns = call.inputs[0].dims.columns();
+    check_rows("dropout", cu, call.inputs[0].dims.rows())?;
+    let key = stream(call.draw.seed, call.draw.step, dropout.site);
+    let output = &mut call.outputs[0];
+    let add = adds(output);
+    let y = Parts::new(output.f32());
+    pool.run(numbers.len(), 16 * x.len(), |row| {
+        let (first, end) = (cu[row] as usize, cu[row + 1] as usize);
+        let (at, len) = (first * columns, (end - first) * columns);
+        #[allow(unsafe_code)] // tasks write rows
+        // SAFETY: cu_seqlens rises, so rows do not overlap.
+        let y = unsafe { y.get(at, len) };
+        drop_row(&x[at..][..len], key, numbers[row] as u32, dropout.p, columns, y, add);
+    });
+    Ok(())
+}
+
+multiversion! {
+    fn drop_row[I](x: &[f32], key: [u32; 2], number: u32, p: f64, columns: usize, y: &mut [f32], add: bool) {
+        let columns = columns.max(1);
+        for (position, (x, y)) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).enumerate() {
+            for (block, (x, y)) in x.chunks(MASK).zip(y.chunks_mut(MASK)).enumerate() {
+                let mut mask = [0.0; MASK];
+                keep::<I>(key, [(block * MASK / 4) as u32, position as u32, number, 0], p, &mut mask);
+                let x = &x[..y.len()];
+                put_all(add, y, |i| x[i] * mask[i]);
+            }
+        }
+    }
+}
+
+/// Numbers that [`keep`] makes at once.
+pub const MASK: usize = 64;
+
+/// Fills a mask with 0 or 1/(1−p): element i by word i % 4 of the counter whose first number is i/4 more.
+///
+/// The same function as [`crate::random::philox`], over sixteen counters side by side.
+#[inline(always)]
+pub fn keep<I: super::simd::Isa>(key: [u32; 2], counter: [u32; 4], p: f64, mask: &mut [f32; MASK]) {
+    const SIDE: usize = MASK / 4;
+    let (threshold, scale) = (p as f32, (1.0 / (1.0 - p)) as f32);
+    let words = crate::random::philox_side_by_side::<SIDE>(key, counter);
+    for (word, words) in words.iter().enumerate() {
+        for (side, &bits) in words.iter().enumerate() {
+            mask[4 * side + word] = if unit(bits) >= threshold { scale } else { 0.0 };
+        }
+    }
+}

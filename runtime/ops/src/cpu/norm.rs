@@ -1,0 +1,271 @@
+//! RMSNorm and LayerNorm with the residual added in the same pass, and their gradients.
+//!
+//! Shapes: N tokens, H hidden_size. Rows are summed in f32 over fixed lanes; the gradient of the weight
+//! is summed over `REDUCE_ROWS` rows at a time into partial sums in the workspace, then over those.
+//! The sum h is written once and never read again: both passes over a row add x and residual anew.
+
+use super::linear::sum_rows;
+use super::pool::{Parts, Pool};
+use super::simd::{Isa, LANES, fold, multiversion, put, put_all};
+use super::{adds, workspace};
+use crate::backend::{Call, OpError};
+use crate::view::ViewMut;
+use plan::op::REDUCE_ROWS;
+
+/// Rows of one task.
+const ROWS: usize = REDUCE_ROWS as usize;
+
+/// An output of which tasks take rows.
+struct Out<'a> {
+    parts: Parts<'a, f32>,
+    columns: usize,
+    add: bool,
+}
+
+/// Rows of an output, for one task.
+struct Rows<'a> {
+    data: &'a mut [f32],
+    add: bool,
+}
+
+impl<'a> Out<'a> {
+    fn new(view: &'a mut ViewMut<'_>) -> Self {
+        let (columns, add) = (view.dims.columns(), adds(view));
+        Out { parts: Parts::new(view.f32()), columns, add }
+    }
+
+    /// Takes the rows of a task.
+    ///
+    /// # Safety
+    /// While the result lives nobody takes rows of the same task.
+    #[allow(unsafe_code)] // tasks write rows of several outputs
+    unsafe fn rows(&self, first: usize, count: usize) -> Rows<'_> {
+        // SAFETY: tasks have rows that do not overlap, and the caller takes them once.
+        let data = unsafe { self.parts.get(first * self.columns, count * self.columns) };
+        Rows { data, add: self.add }
+    }
+}
+
+/// What a norm reads of one task's rows.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    x: &'a [f32],
+    residual: Option<&'a [f32]>,
+    w: &'a [f32],
+    b: Option<&'a [f32]>,
+    eps: f32,
+}
+
+/// `[x, w, residual?] → [y, rstd, h?]`.
+pub fn rms(pool: &Pool, call: &mut Call<'_, '_>, eps: f64) -> Result<(), OpError> {
+    forward(pool, call, eps, false);
+    Ok(())
+}
+
+/// `[x, w, b, residual?] → [y, mean, rstd, h?]`.
+pub fn layer(pool: &Pool, call: &mut Call<'_, '_>, eps: f64) -> Result<(), OpError> {
+    forward(pool, call, eps, true);
+    Ok(())
+}
+
+fn forward(pool: &Pool, call: &mut Call<'_, '_>, eps: f64, centred: bool) {
+    let (n, h) = (call.inputs[0].dims.rows(), call.inputs[0].dims.columns());
+    let (x, w) = (call.inputs[0].f32(), call.inputs[1].f32());
+    let b = centred.then(|| call.inputs[2].f32());
+    let residual = call.inputs.get(if centred { 3 } else { 2 }).map(|view| view.f32());
+    let mut outputs = call.outputs.iter_mut().map(Out::new);
+    let y = outputs.next().expect("operands are checked");
+    let mean = if centred { outputs.next() } else { None };
+    let rstd = outputs.next().expect("operands are checked");
+    let sums = outputs.next();
+    pool.run(n.div_ceil(ROWS), n * h * 4, |task| {
+        let (first, count) = (task * ROWS, ROWS.min(n - task * ROWS));
+        let input = Input {
+            x: &x[first * h..][..count * h],
+            residual: residual.map(|r| &r[first * h..][..count * h]),
+            w,
+            b,
+            eps: eps as f32,
+        };
+        #[allow(unsafe_code)] // tasks write rows of several outputs
+        // SAFETY: each task takes its rows of each output once.
+        let (y, mean, rstd, sums) = unsafe {
+            (
+                y.rows(first, count),
+                mean.as_ref().map(|mean| mean.rows(first, count)),
+                rstd.rows(first, count),
+                sums.as_ref().map(|sums| sums.rows(first, count)),
+            )
+        };
+        forward_rows(input, y, mean, rstd, sums);
+    });
+}
+
+multiversion! {
+    fn forward_rows[I](input: Input<'_>, y: Rows<'_>, mean: Option<Rows<'_>>, rstd: Rows<'_>, sums: Option<Rows<'_>>) {
+        let (mut mean, mut sums) = (mean, sums);
+        let h = input.w.len();
+        for row in 0..rstd.data.len() {
+            let x = &input.x[row * h..][..h];
+            let residual = input.residual.map(|r| &r[row * h..][..h]);
+            let y_row = &mut y.data[row * h..][..h];
+            let sums_row = sums.as_mut().map(|sums| (&mut sums.data[row * h..][..h], sums.add));
+            let (mu, inverse) = match residual {
+                Some(r) => {
+                    if let Some((sums, add)) = sums_row {
+                        put_all(add, sums, |i| x[i] + r[i]);
+                    }
+                    normalise::<I>(&input, y_row, y.add, mean.is_some(), |i| x[i] + r[i])
+                }
+                None => normalise::<I>(&input, y_row, y.add, mean.is_some(), |i| x[i]),
+            };
+            put(rstd.add, &mut rstd.data[row], inverse);
+            if let Some(mean) = &mut mean {
+                put(mean.add, &mut mean.data[row], mu);
+            }
+        }
+    }
+}
+
+/// Writes one row of y; returns its mean (0 unless `centred`) and rstd.
+#[inline(always)]
+fn normalise<I: Isa>(
+    input: &Input<'_>,
+    y: &mut [f32],
+    add: bool,
+    centred: bool,
+    h: impl Fn(usize) -> f32,
+) -> (f32, f32) {
+    let columns = y.len();
+    let count = columns as f32;
+    let mean = if centred { reduce::<I>(columns, |i, sum| sum + h(i)) / count } else { 0.0 };
+    let square = |i: usize, sum: f32| {
+        let d = h(i) - mean;
+        I::fma(d, d, sum)
+    };
+    let rstd = 1.0 / (reduce::<I>(columns, square) / count + input.eps).sqrt();
+    let w = &input.w[..columns];
+    match input.b {
+        Some(b) => {
+            let b = &b[..columns];
+            put_all(add, y, |i| I::fma(w[i], (h(i) - mean) * rstd, b[i]));
+        }
+        None => put_all(add, y, |i| w[i] * ((h(i) - mean) * rstd)),
+    }
+    (mean, rstd)
+}
+
+/// Folds `step(i, sum)` over `0..count` in [`LANES`] lanes.
+#[inline(always)]
+fn reduce<I: Isa>(count: usize, step: impl Fn(usize, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let whole = count / LANES * LANES;
+    for block in (0..whole).step_by(LANES) {
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            *lane = step(block + i, *lane);
+        }
+    }
+    (whole..count).fold(fold(&lanes), |sum, i| step(i, sum))
+}
+
+/// `[dy, h, w, rstd, dh?] → [dx, dw?]`: with x̂ = h·rstd, dx = rstd·(w·dy − x̂·mean(w·dy·x̂)) + dh, dw = Σ dy·x̂.
+pub fn rms_grad(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
+    backward(pool, call, false)
+}
+
+/// `[dy, h, w, mean, rstd, dh?] → [dx, dw?, db?]`: with x̂ = (h − mean)·rstd,
+/// dx = rstd·(w·dy − mean(w·dy) − x̂·mean(w·dy·x̂)) + dh, dw = Σ dy·x̂, db = Σ dy.
+pub fn layer_grad(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
+    backward(pool, call, true)
+}
+
+/// What a gradient reads of one task's rows.
+#[derive(Clone, Copy)]
+struct Gradient<'a> {
+    dy: &'a [f32],
+    h: &'a [f32],
+    w: &'a [f32],
+    mean: Option<&'a [f32]>,
+    rstd: &'a [f32],
+    dh: Option<&'a [f32]>,
+}
+
+fn backward(pool: &Pool, call: &mut Call<'_, '_>, centred: bool) -> Result<(), OpError> {
+    let (n, h) = (call.inputs[0].dims.rows(), call.inputs[0].dims.columns());
+    let (tasks, kind) = (n.div_ceil(ROWS), call.kind);
+    let input = |index: usize| call.inputs[index].f32();
+    let (dy, sums, w) = (input(0), input(1), input(2));
+    let mean = centred.then(|| input(3));
+    let rstd = input(if centred { 4 } else { 3 });
+    let dh = call.inputs.get(if centred { 5 } else { 4 }).map(|view| view.f32());
+    // Each task's sums of dy·x̂, and of dy with a mean.
+    let width = if centred { 2 * h } else { h };
+    let partials = workspace(kind, call.workspace, tasks * width)?;
+    let parts = Out { parts: Parts::new(partials), columns: width, add: false };
+    let (dx, weights) = call.outputs.split_first_mut().expect("operands are checked");
+    let dx = Out::new(dx);
+    pool.run(tasks, n * h * 8, |task| {
+        let (first, count) = (task * ROWS, ROWS.min(n - task * ROWS));
+        let gradient = Gradient {
+            dy: &dy[first * h..][..count * h],
+            h: &sums[first * h..][..count * h],
+            w,
+            mean: mean.map(|mean| &mean[first..][..count]),
+            rstd: &rstd[first..][..count],
+            dh: dh.map(|dh| &dh[first * h..][..count * h]),
+        };
+        #[allow(unsafe_code)] // tasks write rows of several outputs
+        // SAFETY: each task takes its rows of each output once.
+        let (dx, partial) = unsafe { (dx.rows(first, count), parts.rows(task, 1)) };
+        backward_rows(gradient, dx, partial.data);
+    });
+    for (which, output) in weights.iter_mut().enumerate() {
+        let add = adds(output);
+        let dw = output.f32();
+        if !add {
+            dw.fill(0.0);
+        }
+        for partial in partials.chunks_exact(width) {
+            sum_rows(&partial[which * h..][..h], dw, true);
+        }
+    }
+    Ok(())
+}
+
+multiversion! {
+    /// `partial` takes the sums over these rows of dy·x̂ and, with a mean, of dy.
+    fn backward_rows[I](g: Gradient<'_>, dx: Rows<'_>, partial: &mut [f32]) {
+        let h = g.w.len();
+        partial.fill(0.0);
+        let (dw, db) = partial.split_at_mut(h);
+        let w = &g.w[..h];
+        for (row, &rstd) in g.rstd.iter().enumerate() {
+            let (dy, x) = (&g.dy[row * h..][..h], &g.h[row * h..][..h]);
+            let mean = g.mean.map_or(0.0, |mean| mean[row]);
+            let hat = |i: usize| (x[i] - mean) * rstd;
+            let along = reduce::<I>(h, |i, sum| I::fma(w[i] * dy[i], hat(i), sum)) / h as f32;
+            let level = if g.mean.is_some() {
+                reduce::<I>(h, |i, sum| I::fma(w[i], dy[i], sum)) / h as f32
+            } else {
+                0.0
+            };
+            let slope = |i: usize| rstd * (I::fma(w[i], dy[i], -level) - hat(i) * along);
+            let dx_row = &mut dx.data[row * h..][..h];
+            match g.dh {
+                Some(dh) => {
+                    let dh = &dh[row * h..][..h];
+                    put_all(dx.add, dx_row, |i| slope(i) + dh[i]);
+                }
+                None => put_all(dx.add, dx_row, slope),
+            }
+            for i in 0..h {
+                dw[i] = I::fma(dy[i], hat(i), dw[i]);
+            }
+            if g.mean.is_some() {
+                for i in 0..h {
+                    db[i] += dy[i];
+                }
+            }
+        }
+    }
+}

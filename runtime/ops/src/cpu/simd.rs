@@ -1,0 +1,284 @@
+//! One kernel text, compiled for several instruction sets, and the elementary functions in them.
+//!
+//! Kernels are plain loops that the compiler vectorises. [`multiversion!`] compiles the loop for
+//! AVX-512, AVX2 and the base of the target, and picks one when the program runs. All sums have a
+//! fixed number of lanes, [`LANES`], so that their order is the order of the text.
+
+use std::sync::OnceLock;
+
+/// Partial sums of a vector reduction.
+pub const LANES: usize = 16;
+
+/// What kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Base,
+    Avx2,
+    Avx512,
+}
+
+/// Returns the best level that this machine has.
+pub fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(detect)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Level {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (avx2, avx512) {
+        (true, true) => Level::Avx512,
+        (true, false) => Level::Avx2,
+        (false, _) => Level::Base,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Level {
+    Level::Base
+}
+
+/// Instruction set that a kernel body is compiled for.
+pub trait Isa {
+    /// Whether registers hold 16 numbers.
+    const WIDE: bool;
+
+    /// Returns a·b + c, rounded once where the instruction set can.
+    fn fma(a: f32, b: f32, c: f32) -> f32;
+}
+
+/// The base of the target; aarch64 has fused multiply-add there, x86-64 has not.
+pub struct Base;
+pub struct Avx2;
+pub struct Avx512;
+
+impl Isa for Base {
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn fma(a: f32, b: f32, c: f32) -> f32 {
+        if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
+    }
+}
+
+impl Isa for Avx2 {
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn fma(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+}
+
+impl Isa for Avx512 {
+    const WIDE: bool = true;
+
+    #[inline(always)]
+    fn fma(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+}
+
+/// Defines a function that is compiled per instruction set and dispatches on [`level`].
+///
+/// The name in brackets is the type parameter by which the body calls [`Isa`] and other kernels' parts.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident [$isa:ident] ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)] // kernels take their slices one by one
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::extra_unused_type_parameters)] // some bodies need no fused multiply-add
+            fn body<$isa: $crate::cpu::simd::Isa>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::cpu::simd::Avx512>($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::cpu::simd::Avx2>($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)] // calls a function compiled for more than the base of the target
+            match $crate::cpu::simd::level() {
+                // SAFETY: `level` found every feature that the function was compiled for.
+                $crate::cpu::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                $crate::cpu::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                $crate::cpu::simd::Level::Base => {}
+            }
+            body::<$crate::cpu::simd::Base>($($arg),*)
+        }
+    };
+}
+pub(crate) use multiversion;
+
+/// Returns eˣ within 2 units in the last place; 0 below −86.9, infinity above 88.7, NaN for NaN.
+///
+/// x = n·ln 2 + r with |r| ≤ ln 2 / 2; the series of eʳ to degree 7 is exact to 5e-9 there.
+#[inline(always)]
+pub fn exp<I: Isa>(x: f32) -> f32 {
+    // Adding 1.5·2²³ rounds to an integer and leaves it in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN2_HIGH: f32 = 0.693_359_4; // 355/512: n·LN2_HIGH is exact
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    const LOWEST: f32 = -86.9;
+    const HIGHEST: f32 = 89.0;
+    // Written so that NaN stays NaN.
+    let clamped = if x > HIGHEST { HIGHEST } else { x };
+    let shifted = I::fma(clamped, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = I::fma(n, -LN2_LOW, I::fma(n, -LN2_HIGH, clamped));
+    let mut p = 1.0 / 5040.0;
+    p = I::fma(p, r, 1.0 / 720.0);
+    p = I::fma(p, r, 1.0 / 120.0);
+    p = I::fma(p, r, 1.0 / 24.0);
+    p = I::fma(p, r, 1.0 / 6.0);
+    p = I::fma(p, r, 0.5);
+    p = I::fma(p, r, 1.0);
+    p = I::fma(p, r, 1.0);
+    // 2ⁿ⁻¹ and a doubling, because 2¹²⁸ is no number.
+    let scale = f32::from_bits(shifted.to_bits().wrapping_add(126) << 23);
+    let y = p * scale * 2.0;
+    if x < LOWEST { 0.0 } else { y }
+}
+
+/// Returns 1/(1 + e⁻ˣ).
+#[inline(always)]
+pub fn sigmoid<I: Isa>(x: f32) -> f32 {
+    1.0 / (1.0 + exp::<I>(-x))
+}
+
+/// Returns tanh x with an absolute error near 1e-7.
+#[inline(always)]
+pub fn tanh<I: Isa>(x: f32) -> f32 {
+    1.0 - 2.0 / (exp::<I>(2.0 * x) + 1.0)
+}
+
+/// Returns the sum of the lanes, in a fixed tree.
+#[inline(always)]
+pub fn fold(lanes: &[f32; LANES]) -> f32 {
+    let mut half = *lanes;
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            half[i] += half[i + width];
+        }
+        width /= 2;
+    }
+    half[0]
+}
+
+/// Returns Σ aᵢ·bᵢ over the shorter length.
+#[inline(always)]
+pub fn dot<I: Isa>(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a_blocks.remainder(), b_blocks.remainder());
+    for (x, y) in a_blocks.zip(b_blocks) {
+        for i in 0..LANES {
+            lanes[i] = I::fma(x[i], y[i], lanes[i]);
+        }
+    }
+    let mut sum = fold(&lanes);
+    for (x, y) in a_rest.iter().zip(b_rest) {
+        sum = I::fma(*x, *y, sum);
+    }
+    sum
+}
+
+/// Returns Σ aᵢ.
+#[inline(always)]
+pub fn sum(a: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let blocks = a.chunks_exact(LANES);
+    let rest = blocks.remainder();
+    for x in blocks {
+        for i in 0..LANES {
+            lanes[i] += x[i];
+        }
+    }
+    fold(&lanes) + rest.iter().sum::<f32>()
+}
+
+/// Returns the largest element; −∞ for none. NaN is passed over: callers' sums still meet it.
+#[inline(always)]
+pub fn max(a: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let blocks = a.chunks_exact(LANES);
+    let rest = blocks.remainder();
+    for x in blocks {
+        for i in 0..LANES {
+            lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
+        }
+    }
+    let all = lanes.iter().chain(rest);
+    all.fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most })
+}
+
+/// Writes or adds one number.
+#[inline(always)]
+pub fn put(add: bool, y: &mut f32, value: f32) {
+    *y = if add { *y + value } else { value };
+}
+
+/// Writes or adds `f(i)` to every element of `y`.
+///
+/// The two loops are apart so that each is vectorised without reading what `Set` must not read.
+#[inline(always)]
+pub fn put_all(add: bool, y: &mut [f32], f: impl Fn(usize) -> f32) {
+    if add {
+        for (i, y) in y.iter_mut().enumerate() {
+            *y += f(i);
+        }
+    } else {
+        for (i, y) in y.iter_mut().enumerate() {
+            *y = f(i);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    multiversion! {
+        fn exp_all[I](x: &[f32], y: &mut [f32]) {
+            for (x, y) in x.iter().zip(y) {
+                *y = exp::<I>(*x);
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_units_in_the_last_place() {
+        let x: Vec<f32> = (-86_800..88_700).map(|i| i as f32 / 1000.0).collect();
+        let mut y = vec![0.0; x.len()];
+        exp_all(&x, &mut y);
+        for (x, y) in x.iter().zip(&y) {
+            let exact = f64::from(*x).exp();
+            let unit = exact * f64::from(f32::EPSILON);
+            assert!((f64::from(*y) - exact).abs() <= 2.0 * unit, "exp({x}) = {y}, not {exact}");
+        }
+    }
+
+    #[test]
+    fn exp_has_the_limits_that_it_states() {
+        let x = [f32::NEG_INFINITY, -200.0, 0.0, 88.72, 89.5, f32::INFINITY, f32::NAN];
+        let mut y = [0.0; 7];
+        exp_all(&x, &mut y);
+        assert_eq!(&y[..3], &[0.0, 0.0, 1.0]);
+        assert!(y[3].is_finite());
+        assert_eq!(&y[4..6], &[f32::INFINITY; 2]);
+        assert!(y[6].is_nan());
+    }
+}
