@@ -1,7 +1,9 @@
-//! What comes with adapt.
+//! What comes with adapt: the schema of the recipe language and the `std:` templates.
+//!
+//! Both are written as data (`schema/*.kdl`, `templates/*.jinja`) and become static tables when
+//! this crate is built, so that nothing of them is parsed when adapt starts.
 
-/// Returns the text of a `std:` template by its name without the prefix.
-pub fn template(name: &str) -> Option<&'static str> {
-    let _ = name;
-    None
-}
+pub mod schema;
+pub mod templates;
+
+pub use templates::find as template;
