@@ -5,7 +5,11 @@
 
 pub mod builder;
 pub mod gradients;
+pub mod keys;
 pub mod models;
 pub mod objectives;
 pub mod passes;
 pub mod programs;
+pub mod stages;
+
+pub use stages::{Lowered, Options, lower};
