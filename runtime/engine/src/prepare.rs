@@ -90,7 +90,7 @@ pub fn initialize(context: &mut Context, work: &Initialize) -> Result<Ended> {
 
 fn made(path: PathBuf, yields: Yields, start: Instant) -> Ended {
     let summary = Summary { seconds: start.elapsed().as_secs_f64(), ..Summary::default() };
-    Ended::Made(Made { path, yields, summary })
+    Ended::Made(Box::new(Made { path, yields, summary }))
 }
 
 fn entry(context: &Context) -> Result<PathBuf> {

@@ -550,7 +550,7 @@ impl<'c, 'a> Training<'c, 'a> {
             checkpoint::remove_all(&self.stage)?;
         }
         self.summary.seconds = self.seconds();
-        Ok(Ended::Made(Made { path, yields: Yields::default(), summary: self.summary }))
+        Ok(Ended::Made(Box::new(Made { path, yields: Yields::default(), summary: self.summary })))
     }
 }
 
