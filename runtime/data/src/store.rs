@@ -127,7 +127,7 @@ impl Store {
         let record = &self.records()[index];
         let range = record.offset as usize..record.offset as usize + record.length as usize;
         Row {
-            ids: &bytemuck::cast_slice(self.tokens.slice())[range.clone()],
+            ids: &self.tokens.values()[range.clone()],
             mask: &self.mask.slice()[range],
             part: record.part,
             bytes: record.bytes,
@@ -137,7 +137,7 @@ impl Store {
 
     /// Returns the index.
     pub fn records(&self) -> &[Record] {
-        bytemuck::cast_slice(self.index.slice())
+        self.index.values()
     }
 
     /// Returns the names of the datasets that rows come from.
@@ -187,6 +187,11 @@ impl Bytes {
 
     fn slice(&self) -> &[u8] {
         self.0.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the file as values; a mapping begins at a page, so they are aligned.
+    fn values<T: Pod>(&self) -> &[T] {
+        self.0.as_deref().map(bytemuck::cast_slice).unwrap_or_default()
     }
 
     fn len(&self) -> usize {
