@@ -4,7 +4,8 @@ use crate::facts::{Gatherer, tokenizer_of};
 use crate::plan::State;
 use crate::progress::{Progress, figures};
 use crate::rounds::{Compiled, Request, compile};
-use crate::{RunArgs, diagnostics, show, text};
+use crate::diagnostics::{self, Found};
+use crate::{RunArgs, show, text};
 use engine::error::EngineError;
 use engine::folder::{Done, RunFolder};
 use engine::observer::Observer;
@@ -47,13 +48,12 @@ pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
     match drive(args, &request, cache, quiet) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Recipe(compiled)) => {
-            print!("{}", diagnostics::render(&compiled.diagnostics, &compiled.sources, args.format, crate::color_stdout()));
+            print_found(&compiled.diagnostics, &compiled, args);
             ExitCode::FAILURE
         }
         Err(Failure::Engine(error, compiled)) => {
             let diagnostic = from_engine(&error, &compiled);
-            let rendered = diagnostics::render(&[diagnostic], &compiled.sources, args.format, crate::color_stderr());
-            anstream::eprint!("{rendered}");
+            print_found(&[diagnostic], &compiled, args);
             ExitCode::FAILURE
         }
         Err(Failure::Use(message, code)) => {
@@ -188,10 +188,10 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
         };
         let options = Options { fork: args.fork };
         match run_task(task, &run_folder, backend.as_ref(), &mut progress, &stop, &options) {
-            Ok(Outcome::Done(_)) => {
+            Ok(Outcome::Done(_) | Outcome::AlreadyDone(_)) => {
                 ran.insert(task.name.clone());
             }
-            Ok(Outcome::Stopped(_)) => return Err(Failure::Stopped(task.name.clone())),
+            Ok(Outcome::Stopped { .. }) => return Err(Failure::Stopped(task.name.clone())),
             Err(error) => return Err(Failure::Engine(Box::new(error.of(task)), Box::new(compiled))),
         }
     }
@@ -281,7 +281,7 @@ fn write_records(path: &Path, request: &Request, compiled: &Compiled, plan: &Pla
         written.map_err(|error| format!("{}: {error}", path.join(name).display()))
     };
     write("recipe.kdl", request.text.clone())?;
-    write("resolved.kdl", show::text(&compiled.checked))?;
+    write("resolved.kdl", show::text(&compiled.checked, false))?;
     write("adapt.lock", "{\"version\":1,\"sources\":{}}\n".into())?;
     let plan = serde_json::to_string(plan).map_err(|error| error.to_string())?;
     write("plan.json", plan + "\n")
@@ -304,9 +304,15 @@ fn stop_flag() -> Arc<AtomicBool> {
 
 fn show_warnings(compiled: &Compiled, args: &RunArgs) {
     if !compiled.diagnostics.is_empty() {
-        let text = diagnostics::render(&compiled.diagnostics, &compiled.sources, args.format, crate::color_stderr());
-        anstream::eprint!("{text}");
+        print_found(&compiled.diagnostics, compiled, args);
     }
+}
+
+/// Prints diagnostics to stderr: stdout is for results.
+fn print_found(found: &[Diagnostic], compiled: &Compiled, args: &RunArgs) {
+    let found = Found { diagnostics: found, sources: &compiled.sources };
+    // Nothing can be said when stderr is closed; the exit code still tells.
+    let _ = diagnostics::print(&[found], args.format, crate::color_stderr(), &mut std::io::stderr().lock());
 }
 
 /// Turns a failure of the engine into a diagnostic at the recipe line that the task comes from.

@@ -15,6 +15,27 @@ fn main() {
     let out = Generator::new(&documents).run(&documents);
     let path = Path::new(&std::env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("schema.rs");
     std::fs::write(path, out).expect("the build folder can be written");
+    pages();
+}
+
+/// Embeds the page of every diagnostic.
+fn pages() {
+    println!("cargo::rerun-if-changed=../docs/diagnostics");
+    let folder =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../docs/diagnostics");
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "md"));
+    files.sort();
+    let page = |path: &std::path::PathBuf| {
+        let code = path.file_stem().and_then(|stem| stem.to_str()).expect("codes are ASCII").to_owned();
+        format!("({code:?}, include_str!({:?})), ", path.display().to_string())
+    };
+    let pages: String = files.iter().map(page).collect();
+    let text =
+        format!("/// Every code with its page, sorted.\npub static PAGES: &[(&str, &str)] = &[{pages}];");
+    let out = Path::new(&std::env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("pages.rs");
+    std::fs::write(out, text).expect("the build folder can be written");
 }
 
 fn read(name: &str) -> KdlDocument {

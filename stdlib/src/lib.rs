@@ -3,6 +3,7 @@
 //! Both are written as data (`schema/*.kdl`, `templates/*.jinja`) and become static tables when
 //! this crate is built, so that nothing of them is parsed when adapt starts.
 
+pub mod pages;
 pub mod schema;
 pub mod templates;
 

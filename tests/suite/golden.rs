@@ -5,6 +5,7 @@ use lower::objectives::Objective;
 use lower::programs;
 use ops::backend::Backend;
 use ops::cpu::Cpu;
+use plain::Plain;
 
 use plan::value::Dtype;
 use plan::work::{batch, result};
@@ -15,7 +16,7 @@ const MODELS: [&str; 4] = ["gpt2", "llama", "llama2", "llama3_rope"];
 const LOGITS: f64 = 2e-5;
 
 fn backends() -> Vec<Box<dyn Backend>> {
-    vec![Box::new(Cpu::new(2))]
+    vec![Box::new(Cpu::new(2)), Box::new(Plain::new())]
 }
 
 /// Rows of a case; with `pad.` the second is shorter, which here is simply a shorter row.

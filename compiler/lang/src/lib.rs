@@ -33,3 +33,4 @@ mod rules;
 mod turns;
 
 pub use check::{Checked, Input, check, not_utf8};
+pub use suggest::nearest;

@@ -362,7 +362,8 @@ fn assign(assignment: Assignment, files: &mut Files) {
     let mut node = top;
     for (name, which) in &place.children {
         remove_rivals(node, name, schema);
-        node = child_or_new(node, name, *which, value.span);
+        let absent = schema.child(name).map_or("", |child| child.absent);
+        node = child_or_new(node, name, *which, absent, value.span);
         // Children of an open node have no schema of their own.
         schema = schema.child(name).unwrap_or(schema);
     }
@@ -406,16 +407,26 @@ fn remove_rivals(node: &mut Node, name: &str, schema: &'static schema::Node) {
     });
 }
 
-fn child_or_new<'n>(node: &'n mut Node, name: &str, which: usize, at: Span) -> &'n mut Node {
+/// Finds a child; one that nobody wrote begins as it stands when it is absent.
+fn child_or_new<'n>(node: &'n mut Node, name: &str, which: usize, absent: &str, at: Span) -> &'n mut Node {
     let found = node.children.iter().enumerate().filter(|(_, child)| child.name.text == name).nth(which);
     let index = match found {
         Some((index, _)) => index,
         None => {
-            node.children.push(new_node(name, at));
+            node.children.push(absent_child(absent, at).unwrap_or_else(|| new_node(name, at)));
             node.children.len() - 1
         }
     };
     &mut node.children[index]
+}
+
+fn absent_child(absent: &str, at: Span) -> Option<Node> {
+    let (document, _) = syntax::parse(at.source, absent);
+    let mut child = document.nodes.into_iter().next()?;
+    child.set_place(at);
+    child.set_origin(Origin::Default);
+    child.origin = Origin::Set;
+    Some(child)
 }
 
 fn assign_argument(node: &mut Node, skip: usize, value: Value, schema: &'static schema::Node) {

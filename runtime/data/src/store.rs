@@ -186,7 +186,9 @@ impl Bytes {
     }
 
     fn slice(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
+        // Aligned also when empty: it is looked at as numbers and records.
+        const EMPTY: &[u64] = &[];
+        self.0.as_deref().unwrap_or(bytemuck::cast_slice(EMPTY))
     }
 
     /// Returns the file as values; a mapping begins at a page, so they are aligned.

@@ -153,5 +153,5 @@ pub fn run(context: &mut Context, work: &Evaluate) -> Result<Ended> {
     weights::write_json(&path, &json)?;
     let seconds = start.elapsed().as_secs_f64();
     let summary = Summary { after: Some(evaluation), seconds, ..Summary::default() };
-    Ok(Ended::Made(Made { path, yields: Yields::default(), summary }))
+    Ok(Ended::Made(Box::new(Made { path, yields: Yields::default(), summary })))
 }

@@ -300,5 +300,5 @@ pub fn run(context: &mut Context, work: &Generate) -> Result<Ended> {
     disk::write_file(&path, &lines)?;
     let seconds = start.elapsed().as_secs_f64();
     let summary = Summary { answers_after: answers, seconds, ..Summary::default() };
-    Ok(Ended::Made(Made { path, yields: Yields::default(), summary }))
+    Ok(Ended::Made(Box::new(Made { path, yields: Yields::default(), summary })))
 }

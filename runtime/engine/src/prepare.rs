@@ -24,7 +24,7 @@ pub fn train_tokenizer(context: &mut Context, work: &TrainTokenizer) -> Result<E
     observer.task_started(task, None);
     let mut failure = None;
     let mut done = 0;
-    let texts = data::texts(&work.data)?.map_while(|text| text.map_err(|error| failure = Some(error)).ok());
+    let texts = data::texts(&work.data).map_while(|text| text.map_err(|error| failure = Some(error)).ok());
     let counted = texts.inspect(|_| {
         done += 1;
         if done % REPORT_EVERY == 0 {
@@ -60,7 +60,11 @@ pub fn prepare(context: &mut Context, work: &Prepare) -> Result<Ended> {
 }
 
 fn show(observer: &mut dyn Observer, task: &str, progress: &data::Progress) {
-    observer.progress(task, "preparing rows", progress.done, progress.total);
+    let verb = match progress.phase {
+        data::Phase::Reading => "reading rows",
+        data::Phase::Encoding => "encoding rows",
+    };
+    observer.progress(task, verb, progress.bytes, Some(progress.total_bytes));
 }
 
 /// Writes a new model.
@@ -86,7 +90,7 @@ pub fn initialize(context: &mut Context, work: &Initialize) -> Result<Ended> {
 
 fn made(path: PathBuf, yields: Yields, start: Instant) -> Ended {
     let summary = Summary { seconds: start.elapsed().as_secs_f64(), ..Summary::default() };
-    Ended::Made(Made { path, yields, summary })
+    Ended::Made(Box::new(Made { path, yields, summary }))
 }
 
 fn entry(context: &Context) -> Result<PathBuf> {

@@ -43,7 +43,7 @@ pub struct Context<'a> {
 
 /// What the function of a kind of work returns.
 pub enum Ended {
-    Made(Made),
+    Made(Box<Made>),
     Stopped { step: u64 },
 }
 

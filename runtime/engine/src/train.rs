@@ -550,7 +550,7 @@ impl<'c, 'a> Training<'c, 'a> {
             checkpoint::remove_all(&self.stage)?;
         }
         self.summary.seconds = self.seconds();
-        Ok(Ended::Made(Made { path, yields: Yields::default(), summary: self.summary }))
+        Ok(Ended::Made(Box::new(Made { path, yields: Yields::default(), summary: self.summary })))
     }
 }
 
@@ -565,3 +565,6 @@ fn non_finite(what: &str, number: f64, index: u64, rows: &str) -> EngineError {
         "lower the learning rate, or look at these rows with `adapt rows`; the last checkpoint is untouched",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,6 +124,11 @@ impl<'a> Parser<'a> {
         self.first_of_line() && self.indent_at(self.at) <= owner
     }
 
+    /// Whether a brace that is indented less than the block's owner closes a block around it.
+    fn belongs_outside(&self, owner: usize) -> bool {
+        self.by_indent && self.first_of_line() && self.indent_at(self.at) < owner
+    }
+
     fn first_of_line(&self) -> bool {
         self.text[self.line_start(self.at)..self.at].chars().all(is_blank)
     }
@@ -286,7 +291,7 @@ impl<'a> Parser<'a> {
         node.has_block = true;
         node.children = self.nodes(Some(indent));
         self.depth -= 1;
-        if self.rest().starts_with('}') {
+        if self.rest().starts_with('}') && !self.belongs_outside(indent) {
             self.at += 1;
         } else if !self.too_deep {
             self.report_unclosed(node, open);
