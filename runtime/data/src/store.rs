@@ -186,12 +186,11 @@ impl Bytes {
     }
 
     fn slice(&self) -> &[u8] {
-        // Aligned also when empty: it is looked at as numbers and records.
-        const EMPTY: &[u64] = &[];
-        self.0.as_deref().unwrap_or(bytemuck::cast_slice(EMPTY))
+        self.0.as_deref().unwrap_or_default()
     }
 
-    /// Returns the file as values; a mapping begins at a page, so they are aligned.
+    /// Returns the file as values. A mapping begins at a page, so they are aligned; an empty slice need not
+    /// be, so it is not cast.
     fn values<T: Pod>(&self) -> &[T] {
         self.0.as_deref().map(bytemuck::cast_slice).unwrap_or_default()
     }

@@ -47,7 +47,7 @@ fn an_answer_that_is_said_before_is_not_mistaken() {
     let jinja = "{% for m in messages %}{{ m.content }}</s>{% endfor %}";
     let rendered =
         ChatTemplate::new(jinja).expect("a template").render(&chat, false, &Specials::named("<s>", "</s>"));
-    assert_eq!(rendered.expect("an exchange").trained, [15..21]);
+    assert_eq!(rendered.expect("an exchange").trained.first(), Some(&(15..21)));
 }
 
 #[test]
