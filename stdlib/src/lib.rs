@@ -1,1 +1,10 @@
-//! stdlib.
+//! What comes with adapt: the schema of the recipe language and the `std:` templates.
+//!
+//! Both are written as data (`schema/*.kdl`, `templates/*.jinja`) and become static tables when
+//! this crate is built, so that nothing of them is parsed when adapt starts.
+
+pub mod pages;
+pub mod schema;
+pub mod templates;
+
+pub use templates::find as template;

@@ -1,11 +1,36 @@
 //! Recipe text to checked recipe.
 //!
 //! This crate is a pure function of sources and facts: it never opens a file, a socket or a
-//! terminal. Phases, in reading order: text is parsed to [`syntax`] with spans, names are
-//! resolved, values are typed against the schema of `stdlib`, rules across nodes are applied,
-//! and what comes out is a [`recipe::Recipe`] plus all [`diagnostic::Diagnostic`]s of the run.
+//! terminal. Phases, in reading order: text is parsed to [`syntax`] with spans, `--set`, parameters
+//! and `defaults` are applied, nodes are typed against the schema of `stdlib`, names are resolved,
+//! rules across nodes are applied, and what comes out is a [`recipe::Recipe`] plus all
+//! [`diagnostic::Diagnostic`]s of the run.
 
+mod check;
 pub mod diagnostic;
 pub mod facts;
 pub mod recipe;
+pub mod resolved;
 pub mod source;
+pub mod syntax;
+
+mod files;
+mod params;
+pub mod set;
+
+mod config;
+mod defaults;
+mod suggest;
+mod tree;
+mod typing;
+mod uses;
+pub mod values;
+
+mod assemble;
+mod names;
+pub mod paths;
+mod rules;
+mod turns;
+
+pub use check::{Checked, Input, check, not_utf8};
+pub use suggest::nearest;

@@ -1,0 +1,190 @@
+//! `adapt plan`: what a run would do, how much there is to do, and what it needs.
+
+use crate::text;
+use plan::task::{Figure, Plan, Task};
+use plan::work::Work;
+use plan::program::Module;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Whether a task's result is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Done,
+    /// It would run.
+    Open,
+    /// That depends on what an earlier task yields.
+    Unknown,
+}
+
+/// How to print a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+    Dot,
+    Mermaid,
+}
+
+/// Returns a plan in the given format.
+pub fn print(plan: &Plan, states: &BTreeMap<String, State>, format: Format) -> String {
+    match format {
+        Format::Text => as_text(plan, states),
+        Format::Json => serde_json::to_string_pretty(plan).expect("plans are plain data") + "\n",
+        Format::Dot => as_dot(plan),
+        Format::Mermaid => as_mermaid(plan),
+    }
+}
+
+/// Returns the module of a task, if its work has one.
+pub fn module(task: &Task) -> Option<&Module> {
+    match &task.work {
+        Work::Train(work) => work.module.as_ref(),
+        Work::Evaluate(work) => work.module.as_ref(),
+        Work::Generate(work) => work.module.as_ref(),
+        Work::TrainTokenizer(_) | Work::Initialize(_) | Work::Prepare(_) => None,
+    }
+}
+
+/// Returns the ops of a stage's programs, or of one of them: `STAGE` or `STAGE.PROGRAM`.
+///
+/// # Errors
+/// Fails in words when there is no such stage or program, or its programs are not known yet.
+pub fn ops(plan: &Plan, path: &str) -> Result<String, String> {
+    let (stage, wanted) = match path.split_once('.') {
+        Some((stage, program)) => (stage, Some(program)),
+        None => (path, None),
+    };
+    let task = plan.task(stage).ok_or_else(|| {
+        let names: Vec<&str> = plan.tasks.iter().filter(|task| module(task).is_some()).map(|task| task.name.as_str()).collect();
+        format!("no stage `{stage}`; stages with programs: {}", names.join(", "))
+    })?;
+    let module = module(task).ok_or_else(|| {
+        format!("the programs of `{stage}` are not known yet: run the tasks before it, or it has none")
+    })?;
+    let names: Vec<&str> = module.programs.iter().map(|program| program.name.as_str()).collect();
+    if let Some(wanted) = wanted
+        && !names.contains(&wanted)
+    {
+        return Err(format!("`{stage}` has no program `{wanted}`; it has {}", names.join(", ")));
+    }
+    let mut out = String::new();
+    for extent in &module.extents {
+        let _ = writeln!(out, "extent {} ≤ {}", extent.name, text::count(extent.capacity));
+    }
+    for arena in &module.arenas {
+        let _ = writeln!(out, "arena {} {}", arena.role.name(), text::bytes(arena.bytes));
+    }
+    out.push_str("marks: + adds, * overwrites in the first micro-step and adds in the others, ! updates in place; @ is the place in the arena\n");
+    for program in module.programs.iter().filter(|program| wanted.is_none_or(|wanted| program.name == wanted)) {
+        out.push_str(&plan::text::program(module, program));
+    }
+    Ok(out)
+}
+
+fn as_text(plan: &Plan, states: &BTreeMap<String, State>) -> String {
+    let mut rows = vec![["task", "does", "steps", "tokens", "memory", "key", "state"].map(str::to_owned).to_vec()];
+    rows.extend(plan.tasks.iter().map(|task| row(task, states.get(&task.name).copied().unwrap_or(State::Unknown))));
+    let mut out = format!("plan of `{}` (plan version {}, numerics {})\n\n", plan.recipe, plan.version, plan.numerics);
+    out.push_str(&text::table(&rows, &[2, 3, 4]));
+    for task in plan.tasks.iter() {
+        out.push_str(&details(task));
+    }
+    out
+}
+
+fn row(task: &Task, state: State) -> Vec<String> {
+    let memory: u64 = task.figures.memory.iter().map(|(_, bytes)| bytes).sum();
+    vec![
+        task.name.clone(),
+        does(&task.work),
+        task.figures.steps.map_or(String::new(), figure),
+        task.figures.tokens.map_or(String::new(), figure),
+        if memory > 0 { text::bytes(memory) } else { String::new() },
+        task.key.as_ref().map_or("not known yet".into(), |key| key.short().to_owned()),
+        match state {
+            State::Done => "done",
+            State::Open => "to do",
+            State::Unknown => "to do, waits for earlier results",
+        }
+        .to_owned(),
+    ]
+}
+
+fn figure(figure: Figure) -> String {
+    let mark = if figure.estimate { "~" } else { "" };
+    format!("{mark}{}", text::count(figure.value.round() as u64))
+}
+
+/// Says in words what a work does.
+pub fn does(work: &Work) -> String {
+    match work {
+        Work::TrainTokenizer(work) => format!("trains a tokenizer of {} tokens", text::count(work.vocab)),
+        Work::Initialize(_) => "makes a new model".into(),
+        Work::Prepare(work) => {
+            let names: Vec<&str> = work.parts.iter().map(|part| part.name.as_str()).collect();
+            format!("prepares {}", names.join(", "))
+        }
+        Work::Train(work) => match work.objective.as_str() {
+            "cpt" => "continued pretraining".into(),
+            "sft" => "supervised fine-tuning".into(),
+            "dpo" => "preference alignment".into(),
+            other => other.to_owned(),
+        },
+        Work::Evaluate(_) => "evaluates".into(),
+        Work::Generate(work) => format!("answers {} prompts", work.prompts.len()),
+    }
+}
+
+fn details(task: &Task) -> String {
+    let figures = &task.figures;
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "    {name:<11} {value}");
+    };
+    if let Some(parameters) = figures.parameters {
+        let trained = figures.trained_parameters.map_or(String::new(), |trained| format!(", {} trained", text::count(trained)));
+        line("parameters", format!("{}{trained}", text::count(parameters)));
+    }
+    if let Some(loss) = &figures.loss {
+        line("loss", loss.clone());
+    }
+    if let Some(micro) = figures.micro_batch_size {
+        line("micro-step", format!("{micro} sequences at most"));
+    }
+    if let Some(flops) = figures.flops_per_token {
+        let total = figures.tokens.map_or(String::new(), |tokens| {
+            format!(", {}FLOP in all", text::short(flops * tokens.value))
+        });
+        line("compute", format!("{}FLOP per token{total}", text::short(flops)));
+    }
+    if !figures.memory.is_empty() {
+        let parts: Vec<String> =
+            figures.memory.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
+        line("memory", parts.join(", "));
+    }
+    if out.is_empty() { out } else { format!("\n  {}\n{out}", task.name) }
+}
+
+fn as_dot(plan: &Plan) -> String {
+    let mut out = String::from("digraph plan {\n  rankdir=LR;\n  node [shape=box];\n");
+    for task in &plan.tasks {
+        let _ = writeln!(out, "  {:?} [label={:?}];", task.name, format!("{}\n{}", task.name, does(&task.work)));
+        for input in &task.inputs {
+            let _ = writeln!(out, "  {input:?} -> {:?};", task.name);
+        }
+    }
+    out + "}\n"
+}
+
+fn as_mermaid(plan: &Plan) -> String {
+    let id = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    let mut out = String::from("flowchart LR\n");
+    for task in &plan.tasks {
+        let _ = writeln!(out, "  {}[\"{}<br/>{}\"]", id(&task.name), task.name, does(&task.work));
+        for input in &task.inputs {
+            let _ = writeln!(out, "  {} --> {}", id(input), id(&task.name));
+        }
+    }
+    out
+}

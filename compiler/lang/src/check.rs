@@ -1,0 +1,138 @@
+//! The driver: text and facts to a checked recipe with all that was found on the way.
+
+use crate::assemble::Assembly;
+use crate::defaults;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::facts::{Facts, Want};
+use crate::files::{Files, Loader};
+use crate::names::Names;
+use crate::params;
+use crate::recipe::Recipe;
+use crate::resolved::Resolved;
+use crate::rules::Context;
+use crate::set;
+use crate::source::{Source, SourceId, SourceKind, Span};
+use crate::syntax::{self, Damage};
+use crate::tree::Item;
+use crate::typing::Typing;
+use crate::uses;
+use std::collections::{BTreeSet, HashSet};
+
+/// What a check reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The path as the user gave it; `-` for standard input.
+    pub path: &'a str,
+    pub text: &'a str,
+    /// The arguments of `--set`, in order.
+    pub sets: &'a [String],
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Absent when there are errors.
+    pub recipe: Option<Recipe>,
+    /// Sorted by place.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Every text of the compilation, indexed by [`SourceId`]; what looks like a secret is masked.
+    pub sources: Vec<Source>,
+    /// Facts that the check would have liked to know.
+    pub wants: Vec<Want>,
+    /// The recipe with every value filled in, as far as it could be read.
+    pub resolved: Resolved,
+}
+
+impl Checked {
+    /// Counts the errors.
+    pub fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|found| found.severity == Severity::Error).count()
+    }
+}
+
+/// Checks a recipe. Pure: the caller fills `wants` into the facts and checks again until nothing new is wanted.
+pub fn check(input: &Input, facts: &Facts) -> Checked {
+    let mut diagnostics = Vec::new();
+    let mut wants = Vec::new();
+    let root =
+        Source { path: input.path.to_owned(), kind: SourceKind::Recipe, text: syntax::mask(input.text) };
+    let mut sources = vec![root];
+    let sets = set::read(input.sets, &mut sources, &mut diagnostics);
+    set::report_secrets(&sets, &mut diagnostics);
+    let mut files =
+        Loader::new(facts, &mut sources, &mut diagnostics, &mut wants).load(input.path, input.text);
+    let stage_sets = set::apply(sets, &mut files, &mut diagnostics);
+    let params = params::substitute(&mut files, &mut diagnostics);
+    defaults::merge(&mut files);
+    set::finish(stage_sets, &mut files);
+    let items = typed(&files, &mut diagnostics);
+    let folders: Vec<String> = files.files.iter().map(|file| file.folder.clone()).collect();
+    let names = Names::collect(&items, &mut diagnostics);
+    relate(&names, &files, &params, &mut diagnostics);
+    Context { names: &names, facts, folders: &folders, diagnostics: &mut diagnostics, wants: &mut wants }
+        .check();
+    sort(&mut diagnostics);
+    let has_errors = diagnostics.iter().any(|found| found.severity == Severity::Error);
+    let complete = !has_errors && !files.incomplete;
+    let recipe = complete.then(|| {
+        let recipe = Assembly { names: &names, facts, folders: &folders }.recipe();
+        recipe.expect("what a recipe lacks was reported as an error")
+    });
+    wants.sort();
+    wants.dedup();
+    let resolved = Resolved::of(&names, &folders);
+    Checked { recipe, diagnostics, sources, wants, resolved }
+}
+
+/// Checks every node against the schema, used files first.
+fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
+    let mut items = Vec::new();
+    let mut param_uses = uses::Uses::default();
+    for &file in &files.order {
+        let document = &files.files[file].document;
+        let misplaced = document.damage == Damage::Everywhere;
+        let mut typing = Typing { file, diagnostics, misplaced, uses: &mut param_uses };
+        items.extend(document.nodes.iter().filter_map(|node| typing.top(node)));
+    }
+    param_uses.check(diagnostics);
+    items
+}
+
+/// What names say about each other.
+fn relate(names: &Names, files: &Files, params: &BTreeSet<String>, diagnostics: &mut Vec<Diagnostic>) {
+    let damage = files.damage();
+    names.check(damage, diagnostics);
+    names.check_circles(diagnostics);
+    if damage == Damage::None {
+        names.check_unused(params, diagnostics);
+    }
+    defaults::check(files, names, diagnostics);
+}
+
+/// Sorts by place and removes what was found twice, as in a default that reaches two stages.
+fn sort(diagnostics: &mut Vec<Diagnostic>) {
+    let mut seen: HashSet<(String, Span)> = HashSet::new();
+    diagnostics.retain(|found| seen.insert((found.code.clone(), found.primary())));
+    diagnostics.sort_by_key(|found| {
+        let at = found.primary();
+        (at, found.severity == Severity::Warning)
+    });
+}
+
+/// Reports a recipe that is not text; the caller has no text to check.
+pub fn not_utf8(path: &str, bytes: &[u8]) -> Checked {
+    let end = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let at = Span { source: SourceId(0), start: end as u32, end: end as u32 };
+    let diagnostic =
+        Diagnostic::error("not-utf8", "the recipe is not UTF-8 text", at, "the first byte that is none")
+            .with_help("save the file as UTF-8");
+    let source = Source { path: path.to_owned(), kind: SourceKind::Recipe, text: syntax::mask(&text) };
+    Checked {
+        recipe: None,
+        diagnostics: vec![diagnostic],
+        sources: vec![source],
+        wants: Vec::new(),
+        resolved: Resolved::default(),
+    }
+}

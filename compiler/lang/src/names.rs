@@ -1,0 +1,251 @@
+//! Names: one namespace, references to declarations of the right type, circles, and what nothing uses.
+
+use crate::diagnostic::Diagnostic;
+use crate::source::Span;
+use crate::suggest;
+use crate::syntax::Damage;
+use crate::tree::Item;
+use crate::values::{self, Typed, describe_gives};
+use std::collections::{BTreeMap, BTreeSet};
+use stdlib::schema::{self, Status, Type};
+
+/// All declarations by name.
+pub struct Names<'a> {
+    pub items: &'a [Item],
+    by_name: BTreeMap<&'a str, usize>,
+}
+
+/// A reference inside a node.
+struct Reference<'a> {
+    to: &'static str,
+    name: &'a str,
+    at: Span,
+}
+
+impl<'a> Names<'a> {
+    /// Collects the declarations; a name that is declared twice is reported.
+    pub fn collect(items: &'a [Item], diagnostics: &mut Vec<Diagnostic>) -> Self {
+        let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
+        for (index, item) in items.iter().enumerate() {
+            let Some(name) = &item.name else { continue };
+            match by_name.get(name.text.as_str()) {
+                Some(&first) => diagnostics.push(duplicate(name, &items[first])),
+                None => {
+                    by_name.insert(&name.text, index);
+                }
+            }
+        }
+        Self { items, by_name }
+    }
+
+    /// Finds a declaration.
+    pub fn find(&self, name: &str) -> Option<&'a Item> {
+        self.by_name.get(name).map(|&index| &self.items[index])
+    }
+
+    /// Follows a reference that a child holds.
+    pub fn follow(&self, item: &Item, child: &str) -> Option<&'a Item> {
+        item.child_argument(child).and_then(|slot| slot.text()).and_then(|name| self.find(name))
+    }
+
+    /// Checks every reference.
+    pub fn check(&self, damage: Damage, diagnostics: &mut Vec<Diagnostic>) {
+        for item in self.items {
+            for reference in references(item) {
+                diagnostics.extend(self.check_reference(&reference, damage));
+            }
+        }
+    }
+
+    fn check_reference(&self, reference: &Reference, damage: Damage) -> Option<Diagnostic> {
+        if let Some(name) = reference.name.strip_prefix("std:").filter(|_| reference.to == "template") {
+            return check_library(name, reference.at);
+        }
+        match self.find(reference.name) {
+            Some(item) if item.refused || item.schema.gives == reference.to => None,
+            Some(item) => Some(wrong_reference(reference, item)),
+            None if damage == Damage::Everywhere => None,
+            None => Some(self.unknown_name(reference)),
+        }
+    }
+
+    fn unknown_name(&self, reference: &Reference) -> Diagnostic {
+        let gives = describe_gives(reference.to);
+        let message = format!("no {gives} is called `{}`", reference.name);
+        let diagnostic = Diagnostic::error("unknown-name", message, reference.at, "not declared");
+        let fitting = self
+            .by_name
+            .values()
+            .map(|&index| &self.items[index])
+            .filter(|item| item.schema.gives == reference.to);
+        let names: Vec<&str> = fitting.map(Item::declared).collect();
+        match suggest::nearest(reference.name, names.iter().copied()) {
+            Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
+                format!("replace with `{near}`"),
+                reference.at,
+                near,
+            ),
+            None if names.is_empty() => diagnostic.with_help(format!("declare it with `{gives} NAME …`")),
+            None => diagnostic.with_help(format!(
+                "write {}, or declare it with `{gives} NAME …`",
+                suggest::list(names.into_iter().take(8), "or")
+            )),
+        }
+    }
+
+    /// Reports every circle once, at its first reference in file order.
+    pub fn check_circles(&self, diagnostics: &mut Vec<Diagnostic>) {
+        let edges: Vec<Vec<(usize, Span)>> = self.items.iter().map(|item| self.edges(item)).collect();
+        let mut walk = Walk {
+            edges: &edges,
+            state: vec![State::New; edges.len()],
+            path: Vec::new(),
+            circles: Vec::new(),
+        };
+        (0..edges.len()).for_each(|start| walk.visit(start));
+        for mut circle in walk.circles {
+            circle.sort();
+            let mut diagnostic = Diagnostic::error(
+                "circular-reference",
+                "these refer to each other in a circle",
+                circle[0],
+                "the circle begins here",
+            )
+            .with_help("let one of them refer to something outside the circle");
+            for at in &circle[1..] {
+                diagnostic = diagnostic.with_label(*at, "and goes on here");
+            }
+            diagnostics.push(diagnostic);
+        }
+    }
+
+    fn edges(&self, item: &Item) -> Vec<(usize, Span)> {
+        if item.name.is_none() {
+            return Vec::new();
+        }
+        let targets = references(item).into_iter();
+        targets.filter_map(|reference| Some((*self.by_name.get(reference.name)?, reference.at))).collect()
+    }
+
+    /// Warns of declarations in the first file that nothing uses.
+    pub fn check_unused(&self, params: &BTreeSet<String>, diagnostics: &mut Vec<Diagnostic>) {
+        let used: BTreeSet<&str> =
+            self.items.iter().flat_map(references).map(|reference| reference.name).collect();
+        for item in self.items.iter().filter(|item| item.file == 0 && !item.refused) {
+            let Some(name) = &item.name else { continue };
+            let is_ingredient =
+                matches!(item.kind(), "model" | "tokenizer" | "template" | "dataset" | "mix" | "param");
+            let is_used =
+                used.contains(name.text.as_str()) || item.kind() == "param" && params.contains(&name.text);
+            if is_ingredient && !is_used {
+                let message = format!("nothing uses the {} `{}`", item.kind(), name.text);
+                diagnostics.push(
+                    Diagnostic::warning("unused-declaration", message, name.span, "never used")
+                        .with_help("remove it, or refer to it"),
+                );
+            }
+        }
+    }
+}
+
+fn duplicate(name: &crate::syntax::Word, first: &Item) -> Diagnostic {
+    let first_span = first.name.as_ref().map_or(first.at, |name| name.span);
+    Diagnostic::error("duplicate-name", format!("`{}` is declared twice", name.text), name.span, "the second")
+        .with_label(first_span, "the first")
+        .with_help("give one of them another name")
+}
+
+/// Returns the references in a node.
+fn references(item: &Item) -> Vec<Reference<'_>> {
+    let mut found = Vec::new();
+    item.walk(&mut |item| {
+        for slot in item.slots() {
+            if let (Type::Reference(to), Typed::Text(name)) = (slot.ty, &slot.value) {
+                found.push(Reference { to, name, at: slot.span });
+            }
+        }
+    });
+    found
+}
+
+fn check_library(name: &str, at: Span) -> Option<Diagnostic> {
+    let names = || schema::TEMPLATES.iter().map(|entry| entry.name);
+    match schema::TEMPLATES.iter().find(|entry| entry.name == name) {
+        Some(entry) if entry.status == Status::Built => None,
+        Some(_) => {
+            let built = schema::TEMPLATES
+                .iter()
+                .filter(|entry| entry.status == Status::Built)
+                .map(|entry| entry.name);
+            let built: Vec<String> = built.map(|name| format!("std:{name}")).collect();
+            let help = format!("write {}", suggest::list(built.iter().map(String::as_str), "or"));
+            Some(values::not_yet_there(&format!("`std:{name}`"), at).with_help(help))
+        }
+        None => {
+            let diagnostic = Diagnostic::error(
+                "unknown-name",
+                format!("no template is called `std:{name}`"),
+                at,
+                "not in the library",
+            );
+            Some(match suggest::nearest(name, names()) {
+                Some(near) => diagnostic.with_help(format!("did you mean `std:{near}`?")).with_fix(
+                    format!("replace with `std:{near}`"),
+                    at,
+                    format!("std:{near}"),
+                ),
+                None => diagnostic.with_help(format!("the library has {}", suggest::list(names(), "and"))),
+            })
+        }
+    }
+}
+
+fn wrong_reference(reference: &Reference, item: &Item) -> Diagnostic {
+    let wanted = describe_gives(reference.to);
+    let found = if item.schema.gives.is_empty() { item.kind() } else { describe_gives(item.schema.gives) };
+    let message = format!("`{}` is a {found}, not a {wanted}", reference.name);
+    let declared = item.name.as_ref().map_or(item.at, |name| name.span);
+    Diagnostic::error("wrong-reference", message, reference.at, format!("a {wanted} is needed here"))
+        .with_label(declared, format!("declared here as a {found}"))
+        .with_help(format!("write the name of a {wanted}"))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    New,
+    Open,
+    Done,
+}
+
+/// A depth-first walk that collects circles.
+struct Walk<'a> {
+    edges: &'a [Vec<(usize, Span)>],
+    state: Vec<State>,
+    path: Vec<(usize, Span)>,
+    circles: Vec<Vec<Span>>,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, node: usize) {
+        if self.state[node] != State::New {
+            return;
+        }
+        self.state[node] = State::Open;
+        for &(target, at) in &self.edges[node] {
+            self.path.push((node, at));
+            match self.state[target] {
+                State::New => self.visit(target),
+                State::Open => self.close(target),
+                State::Done => {}
+            }
+            self.path.pop();
+        }
+        self.state[node] = State::Done;
+    }
+
+    /// Records the circle that leads back to `target`.
+    fn close(&mut self, target: usize) {
+        let start = self.path.iter().position(|(node, _)| *node == target).unwrap_or(0);
+        self.circles.push(self.path[start..].iter().map(|(_, at)| *at).collect());
+    }
+}

@@ -1,0 +1,114 @@
+//! Parameters: `param NAME DEFAULT` and the bare word `$NAME` that stands for it.
+
+use crate::diagnostic::Diagnostic;
+use crate::files::Files;
+use crate::source::Span;
+use crate::suggest;
+use crate::syntax::{Damage, Data, Node, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A declared parameter.
+struct Param {
+    value: Value,
+}
+
+/// Replaces every `$NAME` by its value; returns the names of the parameters that are used.
+pub fn substitute(files: &mut Files, diagnostics: &mut Vec<Diagnostic>) -> BTreeSet<String> {
+    let params = collect(files, diagnostics);
+    let mut pass = Pass { params: &params, damage: files.damage(), used: BTreeSet::new(), diagnostics };
+    for file in &mut files.files {
+        let nodes = file.document.nodes.iter_mut().filter(|node| node.name.text != "param");
+        nodes.for_each(|node| pass.node(node));
+    }
+    pass.used
+}
+
+fn collect(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<String, Param> {
+    let mut params = BTreeMap::new();
+    let nodes = files.files.iter().flat_map(|file| &file.document.nodes);
+    for node in nodes.filter(|node| node.name.text == "param") {
+        let (Some(name), Some(value)) = (node.arguments.first().and_then(Value::text), node.arguments.get(1))
+        else {
+            continue;
+        };
+        let value = if in_bounds(node, value, diagnostics) {
+            value.clone()
+        } else {
+            Value { data: Data::Broken, ..value.clone() }
+        };
+        params.insert(name.to_owned(), Param { value });
+    }
+    params
+}
+
+/// Checks the value against `min` and `max`.
+fn in_bounds(node: &Node, value: &Value, diagnostics: &mut Vec<Diagnostic>) -> bool {
+    let bound = |key: &str| node.properties.iter().find(|property| property.key.text == key);
+    let Some(number) = as_number(&value.data) else { return true };
+    let min = bound("min").and_then(|min| Some((as_number(&min.value.data)?, min.value.span, "at least")));
+    let max = bound("max").and_then(|max| Some((as_number(&max.value.data)?, max.value.span, "at most")));
+    let outside = min.filter(|(min, ..)| number < *min).or(max.filter(|(max, ..)| number > *max));
+    let Some((limit, at, word)) = outside else { return true };
+    let shown = crate::values::show_number(number);
+    let limit = crate::values::show_number(limit);
+    let message = format!("this parameter is {shown}, but must be {word} {limit}");
+    let diagnostic = Diagnostic::error("out-of-range", message, value.span, "outside its own bounds")
+        .with_label(at, "the bound")
+        .with_help(format!("write a number of {word} {limit}"));
+    diagnostics.push(crate::values::with_places(diagnostic, value));
+    false
+}
+
+fn as_number(data: &Data) -> Option<f64> {
+    match data {
+        Data::Integer(value) => Some(*value as f64),
+        Data::Number(value) => Some(*value),
+        _ => None,
+    }
+}
+
+struct Pass<'a> {
+    params: &'a BTreeMap<String, Param>,
+    damage: Damage,
+    used: BTreeSet<String>,
+    diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+impl Pass<'_> {
+    fn node(&mut self, node: &mut Node) {
+        node.arguments.iter_mut().for_each(|value| self.value(value));
+        node.properties.iter_mut().for_each(|property| self.value(&mut property.value));
+        node.children.iter_mut().for_each(|child| self.node(child));
+    }
+
+    fn value(&mut self, value: &mut Value) {
+        let Some(name) = value.parameter() else { return };
+        let at = value.span;
+        match self.params.get(name) {
+            Some(param) => {
+                self.used.insert(name.to_owned());
+                *value = Value { via: Some(at), ..param.value.clone() };
+            }
+            None => {
+                if self.damage < Damage::Everywhere {
+                    self.diagnostics.push(unknown(name, at, self.params));
+                }
+                value.data = Data::Broken;
+            }
+        }
+    }
+}
+
+fn unknown(name: &str, at: Span, params: &BTreeMap<String, Param>) -> Diagnostic {
+    let diagnostic =
+        Diagnostic::error("unknown-param", format!("no parameter is called `{name}`"), at, "not declared");
+    match suggest::nearest(name, params.keys().map(String::as_str)) {
+        Some(near) => diagnostic.with_help(format!("did you mean `${near}`?")).with_fix(
+            format!("replace with `${near}`"),
+            at,
+            format!("${near}"),
+        ),
+        None => diagnostic
+            .with_help(format!("declare it with `param {name} …`, or put it in quotes where text is meant")),
+    }
+}

@@ -1,0 +1,54 @@
+//! Paths as the facts are keyed by them: joined to the folder of the file, normalised lexically.
+
+/// Returns the folder of a recipe; empty for standard input and for files without a folder.
+pub fn folder(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        _ if path == "-" => "",
+        Some(("", _)) => "/",
+        Some((folder, _)) => folder,
+        None => "",
+    }
+}
+
+/// Joins a path to the folder of the file that holds it and removes `.` and `..` where it can.
+pub fn resolve(folder: &str, path: &str) -> String {
+    let joined =
+        if path.starts_with('/') || folder.is_empty() { path.to_owned() } else { format!("{folder}/{path}") };
+    let absolute = joined.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in joined.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            ".." if absolute => {}
+            part => parts.push(part),
+        }
+    }
+    match (absolute, parts.is_empty()) {
+        (true, _) => format!("/{}", parts.join("/")),
+        (false, true) => ".".to_owned(),
+        (false, false) => parts.join("/"),
+    }
+}
+
+/// Whether a source names many files.
+pub fn is_glob(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_joined_and_normalised() {
+        assert_eq!(resolve(folder("recipes/a.kdl"), "../data/x.jsonl"), "data/x.jsonl");
+        assert_eq!(resolve(folder("a.kdl"), "./x"), "x");
+        assert_eq!(resolve(folder("-"), "../x"), "../x");
+        assert_eq!(resolve(folder("a/b.kdl"), ".."), ".");
+        assert_eq!(resolve(folder("/r/b.kdl"), "../../x"), "/x");
+        assert_eq!(resolve("a", "/x/./y"), "/x/y");
+    }
+}

@@ -1,0 +1,336 @@
+//! Rules about datasets and mixes.
+
+use super::Context;
+use crate::diagnostic::Diagnostic;
+use crate::facts::Want;
+use crate::names::Names;
+use crate::suggest;
+use crate::tree::{Item, Slot};
+use crate::values::{self, Typed};
+use stdlib::schema::Unit;
+
+/// Endings of formats that later versions read.
+const LATER_FORMATS: [&str; 8] = [".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst", ".zip", ".xz"];
+/// How deep mixes may hold mixes; a circle is an error of its own.
+const MIX_DEPTH: usize = 16;
+
+/// Returns the row type of a dataset or of the first readable part of a mix.
+pub fn row_type<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a str> {
+    row_type_slot(names, data).and_then(Slot::text)
+}
+
+/// Returns the value that states the row type.
+pub fn row_type_slot<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a Slot> {
+    parts(names, data).into_iter().find_map(|dataset| dataset.child_argument("rows"))
+}
+
+/// Returns the datasets that data is made of.
+pub fn parts<'a>(names: &Names<'a>, data: &'a Item) -> Vec<&'a Item> {
+    let mut found = Vec::new();
+    collect_parts(names, data, 0, &mut found);
+    found
+}
+
+fn collect_parts<'a>(names: &Names<'a>, data: &'a Item, depth: usize, found: &mut Vec<&'a Item>) {
+    if data.kind() == "dataset" {
+        found.push(data);
+    }
+    if data.kind() != "mix" || depth >= MIX_DEPTH || found.len() > 10_000 {
+        return;
+    }
+    for take in data.children_of("take") {
+        if let Some(part) = take.argument().and_then(Slot::text).and_then(|name| names.find(name)) {
+            collect_parts(names, part, depth + 1, found);
+        }
+    }
+}
+
+/// Whether data has rows that are kept from training.
+pub fn has_held_out<'a>(names: &Names<'a>, data: &'a Item) -> bool {
+    parts(names, data).into_iter().any(holds_out)
+}
+
+/// Whether a dataset has rows that are kept from training.
+pub fn holds_out(dataset: &Item) -> bool {
+    dataset.child("holdout").is_some()
+        || dataset.child("split").is_some_and(|split| split.property("eval").is_some())
+}
+
+/// Checks one dataset.
+pub fn check_dataset(context: &mut Context, item: &Item) {
+    check_split(context, item);
+    check_holdout(context, item);
+    if let Some(source) = item.argument() {
+        check_source(context, item, source);
+    }
+}
+
+fn check_split(context: &mut Context, item: &Item) {
+    let Some(split) = item.child("split") else { return };
+    if split.properties.is_empty() && !split.damaged {
+        context.report(
+            Diagnostic::error(
+                "missing-option",
+                "`split` names no split",
+                split.at,
+                "needs `train` or `eval`",
+            )
+            .with_help("write `split train=NAME eval=NAME`"),
+        );
+    }
+    let (Some(train), Some(eval)) = (split.property("train"), split.property("eval")) else { return };
+    if train.text() == eval.text() {
+        let message = format!("`{}` is trained on and held out", eval.text().unwrap_or_default());
+        context.report(
+            Diagnostic::error("shared-split", message, eval.span, "held out here")
+                .with_label(train.span, "trained on here")
+                .with_help("name two splits, or hold rows out with `holdout \"5%\"`"),
+        );
+    }
+}
+
+/// Held-out rows come from one place, and leave something to train on.
+fn check_holdout(context: &mut Context, item: &Item) {
+    let Some(holdout) = item.child("holdout") else { return };
+    if let Some(amount) = holdout.argument().filter(|slot| slot.value == Typed::Quantity(1.0, Unit::Share)) {
+        context.report(
+            Diagnostic::error(
+                "out-of-range",
+                "`holdout` leaves nothing to train on",
+                amount.span,
+                "holds everything out",
+            )
+            .with_help("hold out less, such as `\"5%\"`"),
+        );
+    }
+    let Some(eval) = item.child("split").and_then(|split| split.property("eval")) else { return };
+    let (first, second) =
+        if holdout.at.start < eval.key.start { (holdout.at, eval.key) } else { (eval.key, holdout.at) };
+    context.report(
+        Diagnostic::error(
+            "conflicting-options",
+            "rows are held out twice, by a split and by `holdout`",
+            second,
+            "the second",
+        )
+        .with_label(first, "the first")
+        .with_help("keep one of them"),
+    );
+}
+
+fn check_source(context: &mut Context, item: &Item, source: &Slot) {
+    let Some(text) = source.text() else { return };
+    if let Some(refusal) = refuse_source(text, source) {
+        context.report(refusal);
+        return;
+    }
+    let path = context.resolve(item, text);
+    if context.is_there(&path, source.span, true) {
+        check_rows(context, item, source, &path);
+    }
+}
+
+/// Sources that later versions read.
+fn refuse_source(text: &str, source: &Slot) -> Option<Diagnostic> {
+    let scheme = ["hf:", "https://", "http://", "s3://"].into_iter().find(|scheme| text.starts_with(scheme));
+    if let Some(scheme) = scheme {
+        let what = format!("a dataset from `{scheme}…`");
+        return Some(
+            values::not_yet_there(&what, source.span).with_help("download the data and write its path"),
+        );
+    }
+    let ending = LATER_FORMATS.into_iter().find(|ending| text.ends_with(ending))?;
+    let what = format!("a dataset in the format `{ending}`");
+    Some(values::not_yet_there(&what, source.span).with_help("convert it to JSONL"))
+}
+
+/// What the first rows of the source tell.
+fn check_rows(context: &mut Context, item: &Item, source: &Slot, path: &str) {
+    let Some(fact) = context.facts.rows.get(path) else {
+        context.wants.push(Want::Rows(path.to_owned()));
+        return;
+    };
+    if let Some(problem) = &fact.problem {
+        let message = format!("the rows of `{path}` cannot be read: {problem}");
+        context.report(
+            Diagnostic::error("broken-data", message, source.span, "not readable")
+                .with_help("correct the file, or name the one that was meant"),
+        );
+        return;
+    }
+    check_columns(context, item, &fact.columns, &fact.file);
+    check_split_names(context, item, &fact.splits, path);
+}
+
+fn check_columns(context: &mut Context, item: &Item, columns: &[String], file: &str) {
+    let Some(rows) = item.child("rows") else { return };
+    for slot in &rows.properties {
+        let Some(column) = slot.text() else { continue };
+        let is_there = columns.iter().any(|known| known == column) || columns.is_empty();
+        if !is_there && must_have(rows, slot, columns) {
+            context.report(missing_column(rows, slot, column, columns, file));
+        }
+    }
+}
+
+/// Whether rows must have a column: one that is written, or one that the row type cannot do without.
+fn must_have(rows: &Item, slot: &Slot, columns: &[String]) -> bool {
+    // Conversations are also recognised under the name that other tools gave them.
+    let is_recognised = slot.name == "messages" && columns.iter().any(|column| column == "conversations");
+    let is_optional = rows.schema.property(slot.name).is_some_and(|property| property.optional);
+    slot.is_written() || !is_optional && !is_recognised
+}
+
+fn missing_column(rows: &Item, slot: &Slot, column: &str, columns: &[String], file: &str) -> Diagnostic {
+    let kind = rows.argument().map_or(rows.at, |argument| argument.span);
+    let (at, label) = if slot.is_written() {
+        (slot.span, "no such column".to_owned())
+    } else {
+        (kind, format!("needs a column `{}`", slot.name))
+    };
+    let names = || columns.iter().map(String::as_str);
+    let diagnostic = Diagnostic::error(
+        "missing-column",
+        format!("the rows of `{file}` have no column `{column}`"),
+        at,
+        label,
+    )
+    .with_note(format!("the columns are {}", suggest::list(names(), "and")));
+    match suggest::nearest(column, names()) {
+        Some(near) if slot.is_written() => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
+            format!("replace with `{near}`"),
+            at,
+            near,
+        ),
+        Some(near) => diagnostic.with_help(format!("did you mean `{}={near}`?", slot.name)),
+        None => diagnostic.with_help(format!("name the column with `{}=…`", slot.name)),
+    }
+}
+
+fn check_split_names(context: &mut Context, item: &Item, splits: &[String], path: &str) {
+    let Some(split) = item.child("split") else { return };
+    let names = || splits.iter().map(String::as_str);
+    for slot in &split.properties {
+        let Some(name) = slot.text().filter(|name| names().all(|known| known != *name)) else { continue };
+        let diagnostic = Diagnostic::error(
+            "unknown-split",
+            format!("`{path}` has no split `{name}`"),
+            slot.span,
+            "no such split",
+        )
+        .with_note(format!("the splits are {}", suggest::list(names(), "and")));
+        context.report(match suggest::nearest(name, names()) {
+            Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
+                format!("replace with `{near}`"),
+                slot.span,
+                near,
+            ),
+            None => diagnostic.with_help("write the name of one of its files without the ending"),
+        });
+    }
+}
+
+/// Checks one mix.
+pub fn check_mix(context: &mut Context, item: &Item) {
+    let takes: Vec<&Item> = item.children_of("take").collect();
+    takes.iter().for_each(|take| check_amount(context, take));
+    check_one_kind(context, item, &takes);
+    check_row_types(context, item, &takes);
+    if let Some(stop) = item.child("stop") {
+        check_stop(context, stop);
+    }
+}
+
+/// Every part says how much of it is taken, once.
+fn check_amount(context: &mut Context, take: &Item) {
+    if take.damaged {
+        return;
+    }
+    match take.properties.as_slice() {
+        [] => context.report(
+            Diagnostic::error(
+                "missing-option",
+                "this part of the mix has no amount",
+                take.at,
+                "how much of it?",
+            )
+            .with_help("write `weight=`, `fraction=`, `rows=`, `tokens=` or `epochs=`"),
+        ),
+        [_] => {}
+        [first, second, ..] => context.report(
+            Diagnostic::error(
+                "conflicting-options",
+                "this part of the mix has two amounts",
+                second.key,
+                "the second",
+            )
+            .with_label(first.key, "the first")
+            .with_help("keep one of them"),
+        ),
+    }
+}
+
+/// Weights and absolute amounts exclude each other; `measure` and `stop` belong to weights.
+fn check_one_kind(context: &mut Context, item: &Item, takes: &[&Item]) {
+    let amounts: Vec<&Slot> = takes.iter().filter_map(|take| take.properties.first()).collect();
+    let Some((first, rest)) = amounts.split_first() else { return };
+    let by_weight = first.name == "weight";
+    if let Some(other) = rest.iter().find(|slot| (slot.name == "weight") != by_weight) {
+        context.report(
+            Diagnostic::error(
+                "conflicting-options",
+                "a mix has weights or amounts, not both",
+                other.key,
+                "of the other kind",
+            )
+            .with_label(first.key, "the first part is of this kind")
+            .with_help("give every part a `weight`, or none"),
+        );
+        return;
+    }
+    for child in item.children.iter().filter(|child| !by_weight && matches!(child.kind(), "measure" | "stop"))
+    {
+        let message = format!("`{}` has no effect in a mix of absolute amounts", child.kind());
+        context.report(
+            Diagnostic::error("ineffective-option", message, child.at, "changes nothing here")
+                .with_label(first.key, "an absolute amount")
+                .with_help("remove it, or give every part a `weight`"),
+        );
+    }
+}
+
+fn check_row_types(context: &mut Context, item: &Item, takes: &[&Item]) {
+    let mut first: Option<(&str, &Slot)> = None;
+    for take in takes {
+        let Some(reference) = take.argument() else { continue };
+        let Some(part) = reference.text().and_then(|name| context.names.find(name)) else { continue };
+        let Some(rows) = row_type(context.names, part) else { continue };
+        match first {
+            None => first = Some((rows, reference)),
+            Some((kind, at)) if kind != rows => {
+                let message = format!("the mix `{}` joins {kind} rows and {rows} rows", item.declared());
+                context.diagnostics.push(
+                    Diagnostic::error("mixed-row-types", message, reference.span, format!("{rows} rows"))
+                        .with_label(at.span, format!("{kind} rows"))
+                        .with_help("mix datasets of one row type, and give each row type a stage of its own"),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn check_stop(context: &mut Context, stop: &Item) {
+    match (stop.argument(), stop.property("tokens")) {
+        (Some(word), Some(tokens)) => context.report(
+            Diagnostic::error("conflicting-options", "`stop` has two conditions", tokens.key, "the second")
+                .with_label(word.span, "the first")
+                .with_help("keep one of them"),
+        ),
+        (None, None) if !stop.damaged && stop.slots().next().is_none() => context.report(
+            Diagnostic::error("missing-value", "`stop` has no condition", stop.at, "when?")
+                .with_help("write `stop all-seen`, `stop first-exhausted` or `stop tokens=\"2B\"`"),
+        ),
+        _ => {}
+    }
+}

@@ -1,0 +1,69 @@
+//! Rules across nodes, one by one. A rule is silent where a part that it reads is missing or unknown.
+
+pub mod data;
+pub mod leaks;
+pub mod model;
+pub mod stage;
+pub mod template;
+
+use crate::diagnostic::Diagnostic;
+use crate::facts::{Facts, PathFact, Want};
+use crate::files::unusable;
+use crate::names::Names;
+use crate::paths;
+use crate::source::Span;
+use crate::tree::Item;
+
+/// What rules read, and where they put what they find.
+pub struct Context<'a> {
+    pub names: &'a Names<'a>,
+    pub facts: &'a Facts,
+    /// The folder of every file.
+    pub folders: &'a [String],
+    pub diagnostics: &'a mut Vec<Diagnostic>,
+    pub wants: &'a mut Vec<Want>,
+}
+
+impl Context<'_> {
+    /// Applies every rule.
+    pub fn check(&mut self) {
+        for item in self.names.items.iter().filter(|item| !item.refused) {
+            match item.kind() {
+                "model" => model::check(self, item),
+                "tokenizer" => model::check_tokenizer(self, item),
+                "template" => template::check(self, item),
+                "dataset" => data::check_dataset(self, item),
+                "mix" => data::check_mix(self, item),
+                "cpt" | "sft" | "dpo" => stage::check_training(self, item),
+                "evaluate" => stage::check_evaluate(self, item),
+                "generate" => stage::check_generate(self, item),
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns the path of a source or file that an item names.
+    pub fn resolve(&self, item: &Item, path: &str) -> String {
+        paths::resolve(&self.folders[item.file], path)
+    }
+
+    pub fn report(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// Whether something usable is at a path, as far as is known; reports when not.
+    fn is_there(&mut self, path: &str, at: Span, many: bool) -> bool {
+        match self.facts.paths.get(path) {
+            None => self.wants.push(Want::Path(path.to_owned())),
+            // A folder without data files may still be a model.
+            Some(PathFact::Many(_)) if !many => {}
+            Some(fact) => {
+                if let Some(problem) = unusable(fact, path, at) {
+                    self.report(problem);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}

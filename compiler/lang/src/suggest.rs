@@ -1,0 +1,83 @@
+//! "Did you mean": the nearest of the words that are allowed.
+
+/// Words of other systems, with what they are called here.
+const SYNONYMS: [(&str, &str); 30] = [
+    ("learning-rate", "lr"),
+    ("learning_rate", "lr"),
+    ("max_lr", "lr"),
+    ("lr_scheduler", "schedule"),
+    ("lr_scheduler_type", "schedule"),
+    ("scheduler", "schedule"),
+    ("warmup_ratio", "warmup"),
+    ("warmup_steps", "warmup"),
+    ("max_grad_norm", "clip"),
+    ("grad_clip", "clip"),
+    ("max_seq_length", "sequence"),
+    ("max_length", "sequence"),
+    ("sequence_len", "sequence"),
+    ("seq_len", "sequence"),
+    ("block_size", "sequence"),
+    ("batch_size", "batch"),
+    ("global_batch_size", "batch"),
+    ("micro_batch_size", "batch"),
+    ("gradient_accumulation_steps", "batch"),
+    ("num_train_epochs", "epochs"),
+    ("num_epochs", "epochs"),
+    ("max_steps", "steps"),
+    ("dataset", "data"),
+    ("datasets", "data"),
+    ("base_model", "model"),
+    ("chat_template", "template"),
+    ("eval", "evaluate"),
+    ("save_steps", "checkpoint"),
+    ("gradient_checkpointing", "recompute"),
+    ("dtype", "precision"),
+];
+
+/// Returns the allowed word that was most likely meant.
+pub fn nearest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed: Vec<&str> = allowed.into_iter().collect();
+    let synonym = SYNONYMS.iter().find(|(foreign, _)| *foreign == word).map(|(_, ours)| *ours);
+    if let Some(ours) = synonym.and_then(|ours| allowed.iter().find(|allowed| **allowed == ours)) {
+        return Some(ours);
+    }
+    let lower = word.to_lowercase().replace('_', "-");
+    let limit = (word.chars().count() / 3).clamp(1, 3);
+    allowed
+        .into_iter()
+        .map(|allowed| (distance(&lower, allowed), allowed))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, allowed)| allowed)
+}
+
+fn distance(word: &str, allowed: &str) -> usize {
+    if word.len() > 64 {
+        return usize::MAX;
+    }
+    strsim::osa_distance(word, &allowed.to_lowercase().replace('_', "-"))
+}
+
+/// Joins words for a sentence: `` `a`, `b` or `c` ``.
+pub fn list<'a>(words: impl IntoIterator<Item = &'a str>, last: &str) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    match words.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.clone(),
+        Some((end, rest)) => format!("{} {last} {end}", rest.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_found() {
+        let allowed = ["lr", "weight-decay", "beta1", "beta2"];
+        assert_eq!(nearest("weight_decay", allowed), Some("weight-decay"));
+        assert_eq!(nearest("learning-rate", allowed), Some("lr"));
+        assert_eq!(nearest("beta3", allowed), Some("beta1"));
+        assert_eq!(nearest("colour", allowed), None);
+    }
+}

@@ -1,0 +1,945 @@
+//! The parser: recursive over blocks, with recovery at the end of a word, a line or a block.
+
+use super::number::{self, NotANumber};
+use super::strings::{self, Fault, is_blank};
+use super::{Damage, Data, Document, MAX_BYTES, MAX_DEPTH, Node, Property, Value, Word};
+use crate::diagnostic::Diagnostic;
+use crate::source::Origin;
+use crate::source::{SourceId, Span};
+
+/// Parses one file.
+pub fn parse(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
+    if text.len() > MAX_BYTES {
+        return too_large(source, text);
+    }
+    let mut parser = Parser::new(source, text, false);
+    let nodes = parser.file();
+    if parser.unclosed {
+        // Indentation tells which block lacks its brace; it is asked only when one does.
+        parser = Parser::new(source, text, true);
+        let nodes = parser.file();
+        return parser.finish(nodes);
+    }
+    parser.finish(nodes)
+}
+
+fn too_large(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
+    let message = format!("the recipe has {} bytes, more than the {MAX_BYTES} that are read", text.len());
+    let at = Span { source, start: 0, end: 0 };
+    let diagnostic = Diagnostic::error("too-large", message, at, "")
+        .with_help("keep data in files of their own, and share parts between recipes with `use`");
+    (Document { nodes: Vec::new(), damage: Damage::Everywhere }, vec![diagnostic])
+}
+
+struct Parser<'a> {
+    source: SourceId,
+    text: &'a str,
+    at: usize,
+    depth: usize,
+    diagnostics: Vec<Diagnostic>,
+    damage: Damage,
+    /// A block was open at the end of the file.
+    unclosed: bool,
+    /// Whether a node that is indented no deeper than its block's owner closes the block.
+    by_indent: bool,
+    /// Whether the node that is being read lost something.
+    damaged: bool,
+    too_deep: bool,
+}
+
+/// What a word between delimiters is.
+enum Token {
+    Name(Word, bool),
+    Value(Data, Span),
+}
+
+impl<'a> Parser<'a> {
+    fn new(source: SourceId, text: &'a str, by_indent: bool) -> Self {
+        let at = if text.starts_with('\u{feff}') { 3 } else { 0 };
+        Self {
+            source,
+            text,
+            at,
+            depth: 0,
+            diagnostics: Vec::new(),
+            damage: Damage::None,
+            unclosed: false,
+            by_indent,
+            damaged: false,
+            too_deep: false,
+        }
+    }
+
+    fn finish(self, nodes: Vec<Node>) -> (Document, Vec<Diagnostic>) {
+        if self.too_deep {
+            let deep = self.diagnostics.into_iter().filter(|found| found.code == "too-deep").collect();
+            return (Document { nodes: Vec::new(), damage: Damage::Everywhere }, deep);
+        }
+        (Document { nodes, damage: self.damage }, self.diagnostics)
+    }
+
+    fn file(&mut self) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        loop {
+            nodes.extend(self.nodes(None));
+            if self.at >= self.text.len() {
+                return nodes;
+            }
+            // Only a closing brace ends the nodes of a file early.
+            self.error(
+                Damage::Everywhere,
+                Diagnostic::error(
+                    "unexpected-brace",
+                    "this `}` closes nothing",
+                    self.span(self.at, self.at + 1),
+                    "no block is open here",
+                )
+                .with_help("remove it, or open the block that it should close"),
+            );
+            self.at += 1;
+        }
+    }
+
+    /// Reads nodes up to a closing brace, which is left, or the end.
+    fn nodes(&mut self, owner_indent: Option<usize>) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        loop {
+            self.skip_lines();
+            let rest = self.rest();
+            if rest.is_empty() || rest.starts_with('}') || self.closed_by_indent(owner_indent) {
+                return nodes;
+            }
+            if rest.starts_with("/-") {
+                self.at += 2;
+                self.skip_lines();
+                self.node();
+                continue;
+            }
+            nodes.extend(self.node());
+        }
+    }
+
+    fn closed_by_indent(&self, owner_indent: Option<usize>) -> bool {
+        let Some(owner) = owner_indent.filter(|_| self.by_indent) else { return false };
+        self.first_of_line() && self.indent_at(self.at) <= owner
+    }
+
+    /// Whether a brace that is indented less than the block's owner closes a block around it.
+    fn belongs_outside(&self, owner: usize) -> bool {
+        self.by_indent && self.first_of_line() && self.indent_at(self.at) < owner
+    }
+
+    fn first_of_line(&self) -> bool {
+        self.text[self.line_start(self.at)..self.at].chars().all(is_blank)
+    }
+
+    fn line_start(&self, at: usize) -> usize {
+        self.text[..at].rfind(['\n', '\r']).map_or(0, |end| end + 1)
+    }
+
+    fn indent_at(&self, at: usize) -> usize {
+        let line = &self.text[self.line_start(at)..];
+        line.chars().take_while(|&c| is_blank(c)).count()
+    }
+
+    /// Reads one node, to the end of its line or block.
+    fn node(&mut self) -> Option<Node> {
+        let outer = std::mem::take(&mut self.damaged);
+        let node = self.node_inner();
+        let lost = self.damaged;
+        self.damaged = outer;
+        node.map(|node| Node { damaged: lost, ..node })
+    }
+
+    fn node_inner(&mut self) -> Option<Node> {
+        let start = self.at;
+        self.skip_annotation();
+        let name = self.node_name()?;
+        let mut node = Node {
+            name,
+            arguments: Vec::new(),
+            properties: Vec::new(),
+            children: Vec::new(),
+            has_block: false,
+            span: self.span(start, start),
+            origin: Origin::Written,
+            damaged: false,
+        };
+        self.entries(&mut node, start);
+        node.span.end = self.at as u32;
+        Some(node)
+    }
+
+    fn node_name(&mut self) -> Option<Word> {
+        let start = self.at;
+        if self.rest().starts_with(['{', '=', '(', ')']) {
+            self.broken_line(start, "a node begins with its name", "write the name of the node first");
+            return None;
+        }
+        let name = match self.token()? {
+            Token::Name(word, _) => word,
+            Token::Value(_, span) => {
+                let text = self.slice(span).to_owned();
+                self.error(
+                    Damage::Inside,
+                    Diagnostic::error(
+                        "syntax-error",
+                        format!("`{text}` cannot be the name of a node"),
+                        span,
+                        "a node begins with its name",
+                    )
+                    .with_help("write the name of the option before its value"),
+                );
+                self.damage = Damage::Everywhere;
+                self.skip_line();
+                return None;
+            }
+        };
+        self.stray_equals();
+        Some(name)
+    }
+
+    /// `lr = 2e-4` on a line of its own, as in other configuration languages.
+    fn stray_equals(&mut self) {
+        let before = self.at;
+        self.skip_blank();
+        if !self.rest().starts_with('=') {
+            self.at = before;
+            return;
+        }
+        let at = self.span(self.at, self.at + 1);
+        self.at += 1;
+        self.skip_blank();
+        let fix = self.span(before, self.at);
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "stray-equals",
+                "a node stands before its value without `=`",
+                at,
+                "`=` belongs to properties, after a node's name",
+            )
+            .with_help("remove the `=`")
+            .with_fix("remove `=`", fix, " "),
+        );
+    }
+
+    /// Reads what stands on the node's line, and its block.
+    fn entries(&mut self, node: &mut Node, start: usize) {
+        loop {
+            let before = self.at;
+            self.skip_blank();
+            let spaced = self.at > before;
+            let rest = self.rest();
+            match rest.chars().next() {
+                None | Some('}') => return,
+                Some(';') => {
+                    self.at += 1;
+                    return;
+                }
+                Some(c) if is_newline(c) => return,
+                _ if rest.starts_with("//") => return,
+                _ if rest.starts_with("/-") => self.skip_entry(node, start),
+                Some('{') => {
+                    self.block(node, start);
+                    self.after_block();
+                    return;
+                }
+                Some(_) => {
+                    if !spaced && !node.arguments.is_empty() | !node.properties.is_empty() {
+                        self.missing_space();
+                    }
+                    self.entry(node);
+                }
+            }
+        }
+    }
+
+    fn missing_space(&mut self) {
+        let at = self.span(self.at, self.at + self.rest().chars().next().map_or(0, char::len_utf8));
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "syntax-error",
+                "a space is missing between two values",
+                at,
+                "the next value begins here",
+            )
+            .with_help("put a space before it")
+            .with_fix("insert a space", Span { end: at.start, ..at }, " "),
+        );
+    }
+
+    /// Reads an entry or a block that `/-` takes out.
+    fn skip_entry(&mut self, node: &mut Node, start: usize) {
+        self.at += 2;
+        self.skip_blank();
+        let mut dropped =
+            Node { arguments: Vec::new(), properties: Vec::new(), children: Vec::new(), ..node.clone() };
+        if self.rest().starts_with('{') { self.block(&mut dropped, start) } else { self.entry(&mut dropped) }
+    }
+
+    fn block(&mut self, node: &mut Node, start: usize) {
+        let open = self.at;
+        self.at += 1;
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            self.report_too_deep(open);
+            return;
+        }
+        let indent = self.indent_at(start);
+        node.has_block = true;
+        node.children = self.nodes(Some(indent));
+        self.depth -= 1;
+        if self.rest().starts_with('}') && !self.belongs_outside(indent) {
+            self.at += 1;
+        } else if !self.too_deep {
+            self.report_unclosed(node, open);
+        }
+    }
+
+    fn report_too_deep(&mut self, open: usize) {
+        self.too_deep = true;
+        let message = format!("blocks are nested more than {MAX_DEPTH} deep");
+        let at = self.span(open, open + 1);
+        self.diagnostics.push(
+            Diagnostic::error("too-deep", message, at, "too deep from here on")
+                .with_help("remove blocks around it; no recipe needs more than five"),
+        );
+        self.at = self.text.len();
+    }
+
+    fn report_unclosed(&mut self, node: &Node, open: usize) {
+        self.unclosed = true;
+        self.damaged = true;
+        let end = self.at;
+        let name = node.name.text.clone();
+        self.error(
+            Damage::Everywhere,
+            Diagnostic::error(
+                "missing-brace",
+                format!("the block of `{name}` is not closed"),
+                node.name.span,
+                "its `}` is missing",
+            )
+            .with_label(self.span(open, open + 1), "opened here")
+            .with_help("write `}` after the last line of the block")
+            .with_fix("insert `}`", self.span(end, end), "}\n"),
+        );
+    }
+
+    /// A node ends with its block; what follows on the line is a mistake.
+    fn after_block(&mut self) {
+        self.skip_blank();
+        while self.rest().starts_with("/-") {
+            self.at += 2;
+            self.skip_blank();
+            let mut dropped = self.nameless();
+            if self.rest().starts_with('{') {
+                self.block(&mut dropped, self.at)
+            } else {
+                self.entry(&mut dropped)
+            }
+            self.skip_blank();
+        }
+        let rest = self.rest();
+        if rest.starts_with(';') {
+            self.at += 1;
+            return;
+        }
+        if rest.is_empty()
+            || rest.starts_with(['}'])
+            || rest.starts_with("//")
+            || rest.starts_with(is_newline)
+        {
+            return;
+        }
+        if self.by_indent && self.first_of_line() {
+            return;
+        }
+        self.broken_line(
+            self.at,
+            "a node ends with its block",
+            "move it before the `{`, or to a line of its own",
+        );
+    }
+
+    fn nameless(&self) -> Node {
+        let span = self.span(self.at, self.at);
+        Node {
+            name: Word { text: String::new(), span },
+            arguments: Vec::new(),
+            properties: Vec::new(),
+            children: Vec::new(),
+            has_block: false,
+            span,
+            origin: Origin::Written,
+            damaged: false,
+        }
+    }
+
+    /// Reports what nothing else explains, and skips the line.
+    fn broken_line(&mut self, start: usize, label: &str, help: &str) {
+        let end = start + self.text[start..].chars().next().map_or(0, char::len_utf8);
+        let text = self.text[start..end].to_owned();
+        self.error(
+            Damage::Everywhere,
+            Diagnostic::error(
+                "syntax-error",
+                format!("`{text}` cannot stand here"),
+                self.span(start, end),
+                label,
+            )
+            .with_help(help),
+        );
+        self.skip_line();
+    }
+
+    /// Skips to the end of the line, balancing braces that it opens.
+    fn skip_line(&mut self) {
+        let mut open = 0usize;
+        while let Some(c) = self.rest().chars().next() {
+            match c {
+                '{' => open += 1,
+                '}' if open == 0 => return,
+                '}' => open -= 1,
+                c if is_newline(c) && open == 0 => return,
+                _ => {}
+            }
+            self.at += c.len_utf8();
+        }
+    }
+
+    /// Reads an argument or a property.
+    fn entry(&mut self, node: &mut Node) {
+        let start = self.at;
+        self.skip_annotation();
+        if self.rest().starts_with(['=', ')', '(']) {
+            self.broken_line(self.at, "neither a value nor a property", "write `name=value`");
+            return;
+        }
+        let Some(token) = self.token() else { return };
+        let after = self.at;
+        self.skip_blank();
+        if !self.rest().starts_with('=') {
+            self.at = after;
+            node.arguments.push(self.value(token));
+            return;
+        }
+        self.property(node, token, start, after);
+    }
+
+    fn property(&mut self, node: &mut Node, key: Token, start: usize, after: usize) {
+        let equals = self.at;
+        self.at += 1;
+        let behind = self.at;
+        self.skip_blank();
+        let key = match key {
+            Token::Name(word, _) => word,
+            Token::Value(_, span) => Word { text: self.slice(span).to_owned(), span },
+        };
+        if self.at_end_of_entry() {
+            self.missing_value(&key, start, behind);
+            return;
+        }
+        if equals > after || self.at > behind {
+            self.spaced_equals(equals, after);
+        }
+        self.skip_annotation();
+        let Some(token) = self.token() else { return };
+        let value = self.value(token);
+        node.properties.push(Property { key, value });
+    }
+
+    fn at_end_of_entry(&self) -> bool {
+        let rest = self.rest();
+        rest.is_empty()
+            || rest.starts_with(['}', '{', ';', '=', ')', '('])
+            || rest.starts_with("//")
+            || rest.starts_with(is_newline)
+    }
+
+    fn missing_value(&mut self, key: &Word, start: usize, end: usize) {
+        let message = format!("`{}` has no value", key.text);
+        let at = self.span(start, end);
+        self.error(
+            Damage::Inside,
+            Diagnostic::error(
+                "missing-value",
+                message,
+                Span { end: key.span.end, ..at },
+                "nothing stands after `=`",
+            )
+            .with_help("write the value directly after `=`"),
+        );
+        if self.rest().starts_with(['=', ')', '(']) {
+            self.skip_line();
+        }
+    }
+
+    fn spaced_equals(&mut self, equals: usize, after: usize) {
+        let fix = self.span(after, self.at);
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "spaced-equals",
+                "spaces stand around `=`",
+                self.span(equals, equals + 1),
+                "property and value are written together",
+            )
+            .with_help("write `key=value` without spaces")
+            .with_fix("remove the spaces", fix, "="),
+        );
+    }
+
+    fn value(&self, token: Token) -> Value {
+        let (data, span, bare) = match token {
+            Token::Name(word, bare) => (Data::Text(word.text), word.span, bare),
+            Token::Value(data, span) => (data, span, false),
+        };
+        Value { data, span, bare, origin: Origin::Written, via: None, overrides: None }
+    }
+
+    /// `(u8)` before a value or node: valid KDL, without meaning in a recipe.
+    fn skip_annotation(&mut self) {
+        if !self.rest().starts_with('(') {
+            return;
+        }
+        let Some(len) = self.rest().find(')').filter(|&len| !self.rest()[..len].contains(is_newline)) else {
+            return;
+        };
+        let at = self.span(self.at, self.at + len + 1);
+        self.at += len + 1;
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "type-annotation",
+                "a recipe has no type annotations",
+                at,
+                "types follow from the option",
+            )
+            .with_help("remove it")
+            .with_fix("remove the annotation", at, ""),
+        );
+        self.skip_blank();
+    }
+
+    /// Reads a string, number, keyword or bare word.
+    fn token(&mut self) -> Option<Token> {
+        let rest = self.rest();
+        let hashes = rest.bytes().take_while(|&b| b == b'#').count();
+        if rest[hashes..].starts_with('"') {
+            return Some(self.string());
+        }
+        let start = self.at;
+        let first = rest.chars().next()?;
+        if let Some(close) = closing_quote(first) {
+            return Some(self.foreign_quotes(first, close));
+        }
+        if first == '[' {
+            return Some(self.list());
+        }
+        let len = word_len(rest);
+        if len == 0 {
+            self.broken_line(start, "nothing can begin with this", "remove it, or put the text in quotes");
+            return None;
+        }
+        self.at += len;
+        self.bare(start)
+    }
+
+    fn string(&mut self) -> Token {
+        let start = self.at;
+        let read = strings::read(self.rest());
+        self.at += read.len;
+        let span = self.span(start, self.at);
+        match read.text {
+            Ok(text) => Token::Name(Word { text, span }, false),
+            Err(fault) => {
+                self.bad_string(fault, start, span);
+                Token::Value(Data::Broken, span)
+            }
+        }
+    }
+
+    fn bad_string(&mut self, fault: Fault, start: usize, span: Span) {
+        let (damage, diagnostic) = match fault {
+            Fault::Unclosed => (
+                Damage::Inside,
+                Diagnostic::error("unclosed-string", "a text is not closed", span, "its closing quote is missing")
+                    .with_help("write `\"` at its end; a text over several lines begins and ends with `\"\"\"`"),
+            ),
+            Fault::Escape { start: from, end } => (
+                Damage::None,
+                Diagnostic::error("syntax-error", "there is no such escape", self.span(start + from, start + end), "not an escape")
+                    .with_help("write `\\\\` for a backslash, or a raw text `#\"…\"#`"),
+            ),
+            Fault::Indentation => (
+                Damage::None,
+                Diagnostic::error("syntax-error", "a text over several lines is not indented evenly", span, "every line begins like the last one")
+                    .with_help("begin the text on a new line, and indent every line at least as far as the closing quotes"),
+            ),
+        };
+        if fault == Fault::Unclosed && self.at == self.text.len() {
+            self.damage = Damage::Everywhere;
+        }
+        self.error(damage, diagnostic);
+    }
+
+    /// Curly or single quotes, read as if they were straight ones.
+    fn foreign_quotes(&mut self, open: char, close: &[char]) -> Token {
+        let start = self.at;
+        let body = &self.rest()[open.len_utf8()..];
+        let line = &body[..body.find(is_newline).unwrap_or(body.len())];
+        let (inner, len) = match line.find(close) {
+            Some(end) => (&line[..end], end + line[end..].chars().next().map_or(0, char::len_utf8)),
+            None => {
+                let len = word_len(line);
+                (&line[..len], len)
+            }
+        };
+        let text = inner.to_owned();
+        self.at += open.len_utf8() + len;
+        let span = self.span(start, self.at);
+        let (code, kind) = if open == '\'' { ("single-quotes", "single") } else { ("curly-quotes", "curly") };
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                code,
+                format!("{kind} quotes do not hold a text"),
+                span,
+                "read as part of a word",
+            )
+            .with_help("write straight double quotes: `\"…\"`")
+            .with_fix("use straight quotes", span, format!("\"{text}\"")),
+        );
+        Token::Name(Word { text, span }, false)
+    }
+
+    /// `[a, b]`, as in other configuration languages.
+    fn list(&mut self) -> Token {
+        let start = self.at;
+        let rest = self.rest();
+        let line = &rest[..rest.find(is_newline).unwrap_or(rest.len())];
+        let len = line.find(']').map_or(word_len(line).max(1), |end| end + 1);
+        self.at += len;
+        let span = self.span(start, self.at);
+        self.error(
+            Damage::Inside,
+            Diagnostic::error(
+                "unquoted-value",
+                "a recipe has no lists in brackets",
+                span,
+                "`[` and `]` have no meaning here",
+            )
+            .with_help("write the values one after the other, with spaces between them"),
+        );
+        Token::Value(Data::Broken, span)
+    }
+
+    /// Classifies the bare word that ends here.
+    fn bare(&mut self, start: usize) -> Option<Token> {
+        let span = self.span(start, self.at);
+        let word = &self.text[start..self.at];
+        if word.starts_with('#') {
+            return self.keyword(word, span);
+        }
+        if number::begins(word) {
+            return Some(self.number(word, span));
+        }
+        if let Some(data) = bare_keyword(word) {
+            return Some(self.bare_keyword(word, data, span));
+        }
+        if word.contains(['/', '\\', '[', ']', '#']) || word.contains(is_forbidden) {
+            self.unquoted(word, span, "a path or name with such characters");
+            return Some(Token::Name(Word { text: word.to_owned(), span }, false));
+        }
+        let text = self.trim_punctuation(word, span);
+        Some(Token::Name(Word { text, span }, true))
+    }
+
+    fn keyword(&mut self, word: &str, span: Span) -> Option<Token> {
+        let data = match word {
+            "#true" => Data::Bool(true),
+            "#false" => Data::Bool(false),
+            "#null" => Data::Null,
+            "#inf" => Data::Number(f64::INFINITY),
+            "#-inf" => Data::Number(f64::NEG_INFINITY),
+            "#nan" => Data::Number(f64::NAN),
+            _ => return self.unknown_keyword(word, span),
+        };
+        Some(Token::Value(data, span))
+    }
+
+    fn unknown_keyword(&mut self, word: &str, span: Span) -> Option<Token> {
+        if let Some(bool) =
+            bare_keyword(&word[1..].to_lowercase()).filter(|data| matches!(data, Data::Bool(_)))
+        {
+            let right = format!("#{}", word[1..].to_lowercase());
+            self.error(
+                Damage::None,
+                Diagnostic::error("bare-keyword", format!("`{word}` is not a value"), span, "not a value")
+                    .with_help(format!("write `{right}`"))
+                    .with_fix(format!("replace with `{right}`"), span, right.clone()),
+            );
+            return Some(Token::Value(bool, span));
+        }
+        let slashes = Span { end: span.start + 1, ..span };
+        self.error(
+            Damage::None,
+            Diagnostic::error("wrong-comment", "a comment does not begin with `#`", slashes, "not a comment")
+                .with_help("begin the comment with `//`")
+                .with_fix("replace with `//`", slashes, "//"),
+        );
+        let end = self.rest().find(is_newline).unwrap_or(self.rest().len());
+        self.at += end;
+        None
+    }
+
+    fn number(&mut self, word: &str, span: Span) -> Token {
+        let (digits, comma) = match word.strip_suffix(',') {
+            Some(digits) => (digits, true),
+            None => (word, false),
+        };
+        let data = match number::read(digits) {
+            Ok(data) if comma => {
+                self.stray_comma(word, span);
+                data
+            }
+            Ok(data) => data,
+            Err(NotANumber::Malformed) => {
+                self.unquoted(word, span, "neither a number nor a word");
+                return Token::Name(Word { text: word.to_owned(), span }, false);
+            }
+            Err(size) => {
+                self.error(Damage::None, does_not_fit(size, digits, span));
+                Data::Broken
+            }
+        };
+        Token::Value(data, span)
+    }
+
+    fn bare_keyword(&mut self, word: &str, data: Data, span: Span) -> Token {
+        self.error(Damage::None, bare_keyword_diagnostic(word, span));
+        Token::Value(data, span)
+    }
+
+    fn unquoted(&mut self, word: &str, span: Span, label: &str) {
+        let text = word.strip_suffix(',').unwrap_or(word);
+        let quoted = format!("\"{}\"", text.replace('\\', "\\\\"));
+        self.error(
+            Damage::None,
+            Diagnostic::error("unquoted-value", format!("`{word}` needs quotes"), span, label)
+                .with_help(format!("write `{quoted}`"))
+                .with_fix("put it in quotes", span, quoted.clone()),
+        );
+    }
+
+    /// Reports a comma or colon at the end of a word, as in other languages, and returns the word without it.
+    fn trim_punctuation(&mut self, word: &str, span: Span) -> String {
+        if let Some(text) = word.strip_suffix(',') {
+            self.stray_comma(word, span);
+            return text.to_owned();
+        }
+        if let Some(text) = word.strip_suffix(':').filter(|text| !text.is_empty()) {
+            self.error(
+                Damage::None,
+                Diagnostic::error(
+                    "stray-colon",
+                    format!("`{word}` ends in a colon"),
+                    span,
+                    "the colon is read as part of the word",
+                )
+                .with_help(format!("write `{text}`, a space and the value"))
+                .with_fix("remove the colon", span, text),
+            );
+            return text.to_owned();
+        }
+        word.to_owned()
+    }
+
+    fn stray_comma(&mut self, word: &str, span: Span) {
+        let text = word.strip_suffix(',').unwrap_or(word);
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "stray-comma",
+                "values are not separated by commas",
+                span,
+                "the comma is read as part of the value",
+            )
+            .with_help("separate values by spaces")
+            .with_fix("remove the comma", span, text),
+        );
+    }
+
+    /// Skips blanks, block comments and continued lines.
+    fn skip_blank(&mut self) {
+        loop {
+            let rest = self.rest();
+            match rest.as_bytes().first() {
+                Some(b' ' | b'\t') => self.at += 1,
+                Some(b'/') if rest.starts_with("/*") => self.block_comment(),
+                Some(b'\\') => match continued_line(rest) {
+                    Some(len) => self.at += len,
+                    None => return,
+                },
+                Some(0x80..) => match rest.chars().next().filter(|&c| is_blank(c)) {
+                    Some(c) => self.at += c.len_utf8(),
+                    None => return,
+                },
+                _ => return,
+            }
+        }
+    }
+
+    /// Skips blanks, comments, line ends and `;`.
+    fn skip_lines(&mut self) {
+        loop {
+            self.skip_blank();
+            let rest = self.rest();
+            match rest.chars().next() {
+                Some(';') => self.at += 1,
+                Some(c) if is_newline(c) => self.at += c.len_utf8(),
+                Some('/') if rest.starts_with("//") => self.at += rest.find(is_newline).unwrap_or(rest.len()),
+                _ => return,
+            }
+        }
+    }
+
+    /// Skips a comment between `/*` and `*/`, which may hold others.
+    fn block_comment(&mut self) {
+        let start = self.at;
+        let bytes = self.text.as_bytes();
+        let mut open = 0usize;
+        while self.at + 1 < bytes.len() {
+            match &bytes[self.at..self.at + 2] {
+                b"/*" => (open, self.at) = (open + 1, self.at + 2),
+                b"*/" => (open, self.at) = (open - 1, self.at + 2),
+                _ => self.at += 1,
+            }
+            if open == 0 {
+                return;
+            }
+        }
+        self.at = bytes.len();
+        self.error(
+            Damage::Everywhere,
+            Diagnostic::error(
+                "syntax-error",
+                "a comment is not closed",
+                self.span(start, start + 2),
+                "opened here",
+            )
+            .with_help("write `*/` at its end"),
+        );
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    fn slice(&self, span: Span) -> &'a str {
+        &self.text[span.start as usize..span.end as usize]
+    }
+
+    fn span(&self, start: usize, end: usize) -> Span {
+        Span { source: self.source, start: start as u32, end: end as u32 }
+    }
+
+    fn error(&mut self, damage: Damage, diagnostic: Diagnostic) {
+        self.damage = self.damage.max(damage);
+        self.damaged |= damage > Damage::None;
+        self.diagnostics.push(diagnostic);
+    }
+}
+
+/// Reports a number that no float can hold.
+pub fn does_not_fit(size: NotANumber, digits: &str, span: Span) -> Diagnostic {
+    let (message, label) = match size {
+        NotANumber::TooSmall => (format!("`{digits}` is so small that it would become 0"), "too small"),
+        _ => (format!("`{digits}` is larger than any number"), "too large"),
+    };
+    Diagnostic::error("out-of-range", message, span, label).with_help("check the exponent")
+}
+
+/// Reports a keyword of another language, or one of KDL without its `#`.
+pub fn bare_keyword_diagnostic(word: &str, span: Span) -> Diagnostic {
+    let diagnostic =
+        Diagnostic::error("bare-keyword", format!("`{word}` is not a value"), span, "not a value");
+    match word.to_lowercase().as_str() {
+        right @ ("true" | "false") => diagnostic.with_help(format!("write `#{right}`")).with_fix(
+            format!("replace with `#{right}`"),
+            span,
+            format!("#{right}"),
+        ),
+        _ => diagnostic
+            .with_help("leave the option out, or write a value; put it in quotes where text is meant"),
+    }
+}
+
+/// What a keyword without its `#` stands for.
+fn bare_keyword(word: &str) -> Option<Data> {
+    match word {
+        "true" | "True" => Some(Data::Bool(true)),
+        "false" | "False" => Some(Data::Bool(false)),
+        "null" | "None" | "nan" | "inf" | "-inf" => Some(Data::Broken),
+        _ => None,
+    }
+}
+
+/// Returns the quotes that close what a quote of another kind opened.
+fn closing_quote(open: char) -> Option<&'static [char]> {
+    match open {
+        '“' | '”' | '„' | '‟' => Some(&['”', '“', '"']),
+        '‘' | '’' | '‚' => Some(&['’', '‘']),
+        '«' | '»' => Some(&['»', '«']),
+        '\'' => Some(&['\'']),
+        _ => None,
+    }
+}
+
+/// Returns the length of the bare word that the text begins with.
+fn word_len(text: &str) -> usize {
+    let mut previous = ' ';
+    for (at, c) in text.char_indices() {
+        let rest = &text[at..];
+        let comment = (rest.starts_with("//") && previous != ':') || rest.starts_with("/*");
+        let continued = c == '\\' && continued_line(rest).is_some();
+        if is_blank(c)
+            || is_newline(c)
+            || comment
+            || continued
+            || matches!(c, '{' | '}' | '(' | ')' | ';' | '=' | '"')
+        {
+            return at;
+        }
+        previous = c;
+    }
+    text.len()
+}
+
+/// Returns the length of `\`, blanks, a comment and a line end.
+fn continued_line(text: &str) -> Option<usize> {
+    let blanks: usize = text[1..].chars().take_while(|&c| is_blank(c)).map(char::len_utf8).sum();
+    let mut len = 1 + blanks;
+    if text[len..].starts_with("//") {
+        len += text[len..].find(is_newline).unwrap_or(text.len() - len);
+    }
+    match text[len..].chars().next() {
+        None => Some(len),
+        Some(c) if is_newline(c) => {
+            Some(len + if text[len..].starts_with("\r\n") { 2 } else { c.len_utf8() })
+        }
+        Some(_) => None,
+    }
+}
+
+fn is_newline(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\u{85}' | '\u{b}' | '\u{c}' | '\u{2028}' | '\u{2029}')
+}
+
+/// Characters that KDL allows nowhere outside quotes, invisible ones above all.
+fn is_forbidden(c: char) -> bool {
+    matches!(c, '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}

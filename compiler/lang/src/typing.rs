@@ -1,0 +1,470 @@
+//! Checks nodes against the schema: what may stand where, and values of which type.
+
+use crate::config;
+use crate::diagnostic::Diagnostic;
+use crate::source::Origin;
+use crate::source::Span;
+use crate::suggest;
+use crate::syntax::{self, Data, Node, Value, Word};
+use crate::tree::{Item, Slot};
+use crate::uses::Uses;
+use crate::values::{self, Typed};
+use stdlib::schema::{self, Argument, Property, Status, Type};
+
+/// Checks the nodes of one file.
+pub struct Typing<'a> {
+    pub file: usize,
+    pub diagnostics: &'a mut Vec<Diagnostic>,
+    /// Whether braces are in doubt, so that nodes may stand in the wrong block.
+    pub misplaced: bool,
+    pub uses: &'a mut Uses,
+}
+
+impl Typing<'_> {
+    /// Checks a node at the top level.
+    pub fn top(&mut self, node: &Node) -> Option<Item> {
+        let Some(schema) = schema::top(&node.name.text) else {
+            if !self.misplaced {
+                self.diagnostics.push(unknown_node(&node.name));
+            }
+            return None;
+        };
+        Some(self.node(node, schema, schema.name != "defaults"))
+    }
+
+    fn node(&mut self, node: &Node, schema: &'static schema::Node, required: bool) -> Item {
+        let mut item = Item {
+            schema,
+            at: node.name.span,
+            name: None,
+            arguments: Vec::new(),
+            properties: Vec::new(),
+            children: Vec::new(),
+            origin: node.origin,
+            damaged: node.damaged,
+            refused: schema.status == Status::Later,
+            file: self.file,
+            config: Vec::new(),
+        };
+        let mut arguments = node.arguments.as_slice();
+        if schema.declares {
+            (item.name, arguments) = self.declared(node, schema);
+        }
+        if item.refused {
+            let what = format!("`{}`", schema.name);
+            self.diagnostics.push(
+                values::not_yet_there(&what, node.name.span).with_help(format!("remove `{}`", schema.name)),
+            );
+            return item;
+        }
+        self.arguments(node, arguments, &mut item);
+        self.properties(node, &mut item);
+        if schema.open {
+            item.config = config::fields(node, self.diagnostics);
+        } else {
+            self.children(node, &mut item, required);
+        }
+        item
+    }
+
+    /// Reads the name that a node declares; returns the arguments after it.
+    fn declared<'n>(&mut self, node: &'n Node, schema: &'static schema::Node) -> (Option<Word>, &'n [Value]) {
+        let Some((first, rest)) = node.arguments.split_first() else {
+            if !node.damaged {
+                let message = format!("this `{}` has no name", schema.name);
+                self.diagnostics.push(
+                    Diagnostic::error("missing-name", message, node.name.span, "its name is missing")
+                        .with_help(format!("write `{} NAME`", schema.name)),
+                );
+            }
+            return (None, &[]);
+        };
+        let Some(text) = first.text() else {
+            if first.data != Data::Broken {
+                self.diagnostics.push(bad_name("a name is a word", first.span));
+            }
+            return (None, rest);
+        };
+        if let Some(reason) = refuse_name(text) {
+            self.diagnostics.push(bad_name(reason, first.span));
+        }
+        (Some(Word { text: text.to_owned(), span: first.span }), rest)
+    }
+
+    fn arguments(&mut self, node: &Node, values: &[Value], item: &mut Item) {
+        let allowed = item.schema.arguments;
+        let last = allowed.last().filter(|argument| argument.repeats);
+        for (at, value) in values.iter().enumerate() {
+            match allowed.get(at).or(last) {
+                Some(argument) => {
+                    let slot = self.argument(value, argument, item.schema);
+                    item.arguments.push(slot);
+                }
+                None => self.extra_value(value, node),
+            }
+        }
+        for argument in &allowed[allowed.len().min(values.len())..] {
+            self.absent_argument(node, argument, item);
+        }
+    }
+
+    fn argument(
+        &mut self,
+        value: &Value,
+        argument: &'static Argument,
+        schema: &'static schema::Node,
+    ) -> Slot {
+        let of = format!("`{}`", schema.name);
+        let typed = self.read(value, &argument.ty, &of);
+        Slot {
+            name: argument.name,
+            ty: &argument.ty,
+            key: value.span,
+            value: typed,
+            span: value.span,
+            origin: value.origin,
+        }
+    }
+
+    fn read(&mut self, value: &Value, ty: &'static Type, of: &str) -> Typed {
+        match values::read(value, ty, of) {
+            Ok(typed) => {
+                self.uses.note(value, ty);
+                typed
+            }
+            Err(diagnostic) => {
+                self.diagnostics.push(*diagnostic);
+                Typed::Broken
+            }
+        }
+    }
+
+    fn extra_value(&mut self, value: &Value, node: &Node) {
+        if value.data == Data::Broken || node.damaged {
+            return;
+        }
+        let message = format!("`{}` takes no further value", node.name.text);
+        self.diagnostics.push(
+            values::with_places(
+                Diagnostic::error("extra-value", message, value.span, "one value too many"),
+                value,
+            )
+            .with_help("remove it, or give it a name: `name=value`"),
+        );
+    }
+
+    fn absent_argument(&mut self, node: &Node, argument: &'static Argument, item: &mut Item) {
+        if let Some(default) = argument.default {
+            let value = values::from_literal(default, &argument.ty);
+            item.arguments.push(default_slot(argument.name, &argument.ty, value, node.name.span));
+        } else if argument.required && !node.damaged {
+            let message = format!("`{}` has no value", node.name.text);
+            let wanted = values::describe_type(&argument.ty);
+            self.diagnostics.push(
+                Diagnostic::error("missing-value", message, node.name.span, format!("wants {wanted}"))
+                    .with_help(format!("write {wanted} after `{}`", node.name.text)),
+            );
+            item.damaged = true;
+        }
+    }
+
+    fn properties(&mut self, node: &Node, item: &mut Item) {
+        for (at, property) in node.properties.iter().enumerate() {
+            let first = node.properties[..at].iter().find(|first| first.key.text == property.key.text);
+            match first {
+                Some(first) => self.diagnostics.push(repeated(&property.key, first.key.span)),
+                None => self.property(property, item),
+            }
+        }
+        for property in item.schema.properties {
+            if !item.properties.iter().any(|slot| slot.name == property.name) {
+                self.absent_property(node, property, item);
+            }
+        }
+    }
+
+    fn property(&mut self, written: &syntax::Property, item: &mut Item) {
+        let key = &written.key;
+        let Some(property) = item.schema.property(&key.text) else {
+            if !item.schema.open {
+                self.diagnostics.push(unknown_option(key, item.schema));
+                item.damaged = true;
+            }
+            return;
+        };
+        let ineffective = !item.takes(property);
+        if property.status == Status::Later && !ineffective {
+            let what = format!("`{}` of `{}`", key.text, item.kind());
+            self.diagnostics
+                .push(values::not_yet_there(&what, key.span).with_help(format!("remove `{}`", key.text)));
+            return;
+        }
+        let of = format!("`{}` of `{}`", key.text, item.kind());
+        let value = self.read(&written.value, &property.ty, &of);
+        if ineffective {
+            self.diagnostics.push(without_effect(key, property, item));
+            return;
+        }
+        let slot = Slot {
+            name: property.name,
+            ty: &property.ty,
+            key: key.span,
+            value,
+            span: written.value.span,
+            origin: written.value.origin,
+        };
+        item.properties.push(slot);
+    }
+
+    fn absent_property(&mut self, node: &Node, property: &'static Property, item: &mut Item) {
+        if property.status == Status::Later || !item.takes(property) {
+            return;
+        }
+        if let Some(default) = property.default {
+            let value = values::from_literal(default, &property.ty);
+            item.properties.push(default_slot(property.name, &property.ty, value, node.name.span));
+        } else if property.required && !node.damaged && !item.damaged && !is_off(item) {
+            self.diagnostics.push(missing_property(node, property));
+        }
+    }
+
+    fn children(&mut self, node: &Node, item: &mut Item, required: bool) {
+        for (at, child) in node.children.iter().enumerate() {
+            let Some(schema) = item.schema.child(&child.name.text) else {
+                self.unknown_child(child, item);
+                continue;
+            };
+            match clash(&node.children[..at], child, schema, item.schema) {
+                Some(diagnostic) => self.diagnostics.push(diagnostic),
+                None => {
+                    let child = self.node(child, schema, true);
+                    item.children.push(child);
+                }
+            }
+        }
+        if required {
+            self.absent_children(node, item);
+        }
+    }
+
+    fn unknown_child(&mut self, child: &Node, item: &mut Item) {
+        item.damaged = true;
+        if child.damaged && child.name.text.is_empty() || self.misplaced {
+            return;
+        }
+        self.diagnostics.push(unknown_option(&child.name, item.schema));
+    }
+
+    fn absent_children(&mut self, node: &Node, item: &mut Item) {
+        for schema in item.schema.children {
+            if item.children.iter().any(|child| child.kind() == schema.name) {
+                continue;
+            }
+            if !schema.absent.is_empty() {
+                let child = self.default_child(schema, node.name.span);
+                item.children.push(child);
+            } else if schema.required && !node.damaged && !item.damaged && !self.misplaced {
+                self.diagnostics.push(missing_child(node, schema));
+            }
+        }
+    }
+
+    /// Builds the child that stands for one that nobody wrote.
+    fn default_child(&mut self, schema: &'static schema::Node, at: Span) -> Item {
+        let (document, _) = syntax::parse(at.source, schema.absent);
+        let mut node =
+            document.nodes.into_iter().next().expect("a test parses the absent form of every child");
+        node.set_place(at);
+        node.set_origin(Origin::Default);
+        // What is not built yet among the defaults is a matter of the rules.
+        let mut silent = Vec::new();
+        Typing { file: self.file, diagnostics: &mut silent, misplaced: false, uses: &mut Uses::default() }
+            .node(&node, schema, true)
+    }
+}
+
+/// Whether a node only says `none`.
+fn is_off(item: &Item) -> bool {
+    item.word() == Some("none")
+}
+
+fn default_slot(name: &'static str, ty: &'static Type, value: Typed, at: Span) -> Slot {
+    Slot { name, ty, key: at, value, span: at, origin: Origin::Default }
+}
+
+/// Says why a text cannot be a name.
+fn refuse_name(text: &str) -> Option<&'static str> {
+    if text == "defaults" || text == "none" {
+        return Some("this word has a meaning of its own");
+    }
+    let begins = text.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    let holds = text.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
+    (!begins || !holds).then_some("a name is made of letters, digits, `-` and `_`")
+}
+
+fn bad_name(reason: &str, at: Span) -> Diagnostic {
+    Diagnostic::error("bad-name", format!("this cannot be a name: {reason}"), at, reason)
+        .with_help("choose a name such as `dutch` or `chat-2`")
+}
+
+fn unknown_node(name: &Word) -> Diagnostic {
+    let tops = || schema::TOP.iter().map(|node| node.name);
+    let places = places(&name.text);
+    if !places.is_empty() {
+        return misplaced(name, "at the top level", &places);
+    }
+    let diagnostic = Diagnostic::error(
+        "unknown-node",
+        format!("unknown node `{}`", name.text),
+        name.span,
+        "not a node of the language",
+    );
+    match suggest::nearest(&name.text, tops()) {
+        Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
+            format!("replace with `{near}`"),
+            name.span,
+            near,
+        ),
+        None => diagnostic.with_help(format!("write {}", suggest::list(tops(), "or"))),
+    }
+}
+
+/// An option that does not stand here: misplaced when it stands elsewhere, else unknown.
+fn unknown_option(name: &Word, within: &'static schema::Node) -> Diagnostic {
+    let near = suggest::nearest(&name.text, options(within));
+    let places = places(&name.text);
+    if !places.is_empty() {
+        return misplaced(name, &format!("in `{}`", within.name), &places);
+    }
+    let message = format!("unknown option `{}` in `{}`", name.text, within.name);
+    let diagnostic = Diagnostic::error(
+        "unknown-option",
+        message,
+        name.span,
+        format!("not an option of `{}`", within.name),
+    );
+    if let Some(near) = near {
+        return diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
+            format!("replace with `{near}`"),
+            name.span,
+            near,
+        );
+    }
+    let elsewhere: Vec<&str> = all_options().collect();
+    match suggest::nearest(&name.text, elsewhere) {
+        Some(near) => diagnostic.with_help(format!(
+            "did you mean `{near}`, which stands in {}?",
+            self::places(near).join(" or ")
+        )),
+        None if options(within).next().is_none() => diagnostic.with_help("remove it"),
+        None => {
+            diagnostic.with_help(format!("`{}` takes {}", within.name, suggest::list(options(within), "and")))
+        }
+    }
+}
+
+fn misplaced(name: &Word, here: &str, places: &[String]) -> Diagnostic {
+    let message = format!("`{}` does not stand {here}", name.text);
+    Diagnostic::error("misplaced-option", message, name.span, format!("belongs to {}", places.join(" or ")))
+        .with_help(format!("move it to {}, or remove it", places.join(" or ")))
+}
+
+/// Names of everything that may stand on or in a node.
+fn options(node: &'static schema::Node) -> impl Iterator<Item = &'static str> {
+    let children = node.children.iter().map(|child| child.name);
+    children.chain(node.properties.iter().map(|property| property.name))
+}
+
+fn all_options() -> impl Iterator<Item = &'static str> {
+    schema::TOP.iter().flat_map(|top| {
+        let inner = top.children.iter().flat_map(|child| options(child));
+        options(top).chain(inner)
+    })
+}
+
+/// Where an option stands, in words.
+fn places(name: &str) -> Vec<String> {
+    let mut places = Vec::new();
+    if schema::top(name).is_some() {
+        places.push("the top level".to_owned());
+    }
+    for top in schema::TOP.iter().filter(|top| top.name != "defaults") {
+        let holds = top.child(name).is_some() || top.property(name).is_some();
+        let inner =
+            top.children.iter().filter(|child| child.child(name).is_some() || child.property(name).is_some());
+        let found = inner.map(|child| child.name).chain(holds.then_some(top.name));
+        for place in found.map(|place| format!("`{place}`")) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+    }
+    places
+}
+
+/// A second child where one may stand.
+fn clash(
+    before: &[Node],
+    child: &Node,
+    schema: &'static schema::Node,
+    parent: &'static schema::Node,
+) -> Option<Diagnostic> {
+    if let Some(first) = before.iter().find(|first| first.name.text == child.name.text) {
+        return (!schema.repeats).then(|| repeated(&child.name, first.name.span));
+    }
+    if schema.group.is_empty() {
+        return None;
+    }
+    let same_group =
+        |other: &Node| parent.child(&other.name.text).is_some_and(|other| other.group == schema.group);
+    let first = before.iter().find(|other| same_group(other))?;
+    let (code, what) = if schema.group == "budget" {
+        ("two-budgets", "two budgets")
+    } else {
+        ("conflicting-options", "two options that exclude each other")
+    };
+    let message = format!("`{}` and `{}` are {what}", first.name.text, child.name.text);
+    Some(
+        Diagnostic::error(code, message, child.name.span, "the second")
+            .with_label(first.name.span, "the first")
+            .with_help("keep one of them"),
+    )
+}
+
+fn repeated(second: &Word, first: Span) -> Diagnostic {
+    Diagnostic::error("repeated-option", format!("`{}` stands twice", second.text), second.span, "the second")
+        .with_label(first, "the first")
+        .with_help("keep one of them")
+}
+
+fn without_effect(key: &Word, property: &'static Property, item: &Item) -> Diagnostic {
+    let word = item.word().unwrap_or_default();
+    let message = format!("`{}` has no effect with `{} {word}`", key.text, item.kind());
+    let diagnostic =
+        Diagnostic::error("ineffective-option", message, key.span, "changes nothing here").with_help(
+            format!("remove it; it belongs to {}", suggest::list(property.only.iter().copied(), "and")),
+        );
+    match item.argument() {
+        Some(argument) => diagnostic.with_label(argument.span, "because of this"),
+        None => diagnostic,
+    }
+}
+
+fn missing_property(node: &Node, property: &'static Property) -> Diagnostic {
+    let message = format!("`{}` lacks `{}`", node.name.text, property.name);
+    Diagnostic::error("missing-option", message, node.name.span, format!("needs `{}`", property.name))
+        .with_help(format!("write `{}=…`: {}", property.name, lower_first(property.doc)))
+}
+
+fn missing_child(node: &Node, schema: &'static schema::Node) -> Diagnostic {
+    let message = format!("`{}` lacks `{}`", node.name.text, schema.name);
+    Diagnostic::error("missing-option", message, node.name.span, format!("needs `{}`", schema.name))
+        .with_help(format!("write `{}` in its block: {}", schema.name, lower_first(schema.doc)))
+}
+
+/// Makes a sentence of the schema the end of a help.
+pub fn lower_first(sentence: &str) -> String {
+    let sentence = sentence.trim_end_matches('.');
+    let mut chars = sentence.chars();
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
+}

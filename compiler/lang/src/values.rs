@@ -1,0 +1,457 @@
+//! Values with their types: what was written, read as what the schema wants.
+
+use crate::diagnostic::Diagnostic;
+use crate::suggest;
+use crate::syntax::{Data, Value};
+use stdlib::schema::{Choice, Literal, Range, Status, Type, Unit};
+
+/// A value of its type.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Typed {
+    /// A mistake that was reported.
+    Broken,
+    Text(String),
+    Word(&'static str),
+    Integer(u64),
+    Number(f64),
+    Bool(bool),
+    Quantity(f64, Unit),
+}
+
+/// Reads a value; `of` names the option in messages.
+pub fn read(value: &Value, ty: &Type, of: &str) -> Result<Typed, Box<Diagnostic>> {
+    let typed = match (&value.data, ty) {
+        (Data::Broken, _) => return Ok(Typed::Broken),
+        (Data::Text(text), Type::Text | Type::Source | Type::Path | Type::Reference(_))
+            if !text.is_empty() =>
+        {
+            Ok(Typed::Text(text.clone()))
+        }
+        (Data::Text(text), Type::Text) => Ok(Typed::Text(text.clone())),
+        (Data::Bool(on), Type::Bool | Type::Literal) => Ok(Typed::Bool(*on)),
+        (Data::Text(text), Type::Literal) => Ok(Typed::Text(text.clone())),
+        (Data::Integer(_) | Data::Number(_), Type::Literal) => Ok(Typed::Number(as_number(&value.data))),
+        (Data::Integer(_) | Data::Number(_), Type::Integer(range)) => read_integer(value, *range, of),
+        (Data::Integer(_) | Data::Number(_), Type::Number(range)) => read_number(value, *range, of),
+        (Data::Text(text), Type::Word(choices)) => read_word(text, choices, value, of),
+        (_, Type::Quantity { units, bare, range }) => read_quantity(value, ty, units, *bare, *range, of),
+        _ => Err(wrong_type(value, ty, of)),
+    };
+    typed.map_err(|diagnostic| Box::new(with_places(diagnostic, value)))
+}
+
+/// Adds where a parameter is used, and what `--set` replaced.
+pub fn with_places(mut diagnostic: Diagnostic, value: &Value) -> Diagnostic {
+    if let Some(via) = value.via {
+        diagnostic = diagnostic.with_label(via, "used here");
+    }
+    if let Some(overrides) = value.overrides {
+        diagnostic = diagnostic.with_label(overrides, "replaces this value");
+    }
+    diagnostic
+}
+
+fn as_number(data: &Data) -> f64 {
+    match data {
+        Data::Integer(value) => *value as f64,
+        Data::Number(value) => *value,
+        _ => f64::NAN,
+    }
+}
+
+fn read_integer(value: &Value, range: Range, of: &str) -> Result<Typed, Diagnostic> {
+    let number = as_number(&value.data);
+    if number.is_nan() || number.fract() != 0.0 {
+        let message = format!("{of} is {}, but must be a whole number", show_number(number));
+        return Err(Diagnostic::error("wrong-type", message, value.span, "not a whole number")
+            .with_help("write a whole number"));
+    }
+    in_range(number, range, value, of)?;
+    Ok(Typed::Integer(number as u64))
+}
+
+fn read_number(value: &Value, range: Range, of: &str) -> Result<Typed, Diagnostic> {
+    let number = as_number(&value.data);
+    in_range(number, range, value, of)?;
+    Ok(Typed::Number(number))
+}
+
+fn in_range(number: f64, range: Range, value: &Value, of: &str) -> Result<(), Diagnostic> {
+    let too_small = if range.above { number <= range.min } else { number < range.min };
+    let too_large = if range.below { number >= range.max } else { number > range.max };
+    if !too_small && !too_large && !number.is_nan() {
+        return Ok(());
+    }
+    let allowed = describe_range(range);
+    let message = format!("{of} is {}, but must be {allowed}", show_number(number));
+    let label = if too_small { "too small" } else { "too large" };
+    let label = if number.is_nan() { "not a number" } else { label };
+    Err(Diagnostic::error("out-of-range", message, value.span, label)
+        .with_help(format!("write a number {allowed}")))
+}
+
+fn describe_range(range: Range) -> String {
+    let min = match (range.min, range.above) {
+        (f64::MIN, _) => None,
+        (min, true) => Some(format!("above {}", show_number(min))),
+        (min, false) => Some(format!("at least {}", show_number(min))),
+    };
+    let max = match (range.max, range.below) {
+        (f64::MAX, _) => None,
+        (max, true) => Some(format!("below {}", show_number(max))),
+        (max, false) => Some(format!("at most {}", show_number(max))),
+    };
+    let parts: Vec<String> = [min, max].into_iter().flatten().collect();
+    if parts.is_empty() { "a number".into() } else { parts.join(" and ") }
+}
+
+fn read_word(text: &str, choices: &'static [Choice], value: &Value, of: &str) -> Result<Typed, Diagnostic> {
+    match choices.iter().find(|choice| choice.name == text) {
+        Some(Choice { status: Status::Later, .. }) => Err(not_yet_there(&format!("`{text}`"), value.span)
+            .with_help(format!("write {}", built_choices(choices)))),
+        Some(choice) => Ok(Typed::Word(choice.name)),
+        None => Err(unknown_value(text, choices, value, of)),
+    }
+}
+
+/// Refuses a word of the language that this version cannot do.
+pub fn not_yet_there(what: &str, span: crate::source::Span) -> Diagnostic {
+    Diagnostic::error(
+        "not-yet-there",
+        format!("{what} is part of the language, but this version of adapt cannot do it yet"),
+        span,
+        "not built yet",
+    )
+}
+
+fn built_choices(choices: &'static [Choice]) -> String {
+    suggest::list(
+        choices.iter().filter(|choice| choice.status == Status::Built).map(|choice| choice.name),
+        "or",
+    )
+}
+
+fn unknown_value(text: &str, choices: &'static [Choice], value: &Value, of: &str) -> Diagnostic {
+    let names = || choices.iter().map(|choice| choice.name);
+    let diagnostic = Diagnostic::error(
+        "unknown-value",
+        format!("{of} cannot be `{text}`"),
+        value.span,
+        "not one of its values",
+    );
+    match suggest::nearest(text, names()) {
+        Some(name) => diagnostic.with_help(format!("did you mean `{name}`?")).with_fix(
+            format!("replace with `{name}`"),
+            value.span,
+            name,
+        ),
+        None => diagnostic.with_help(format!("write {}", suggest::list(names(), "or"))),
+    }
+}
+
+fn wrong_type(value: &Value, ty: &Type, of: &str) -> Diagnostic {
+    let found = describe_data(&value.data);
+    let wanted = describe_type(ty);
+    let diagnostic = Diagnostic::error(
+        "wrong-type",
+        format!("{of} wants {wanted}, found {found}"),
+        value.span,
+        format!("{found}, not {wanted}"),
+    );
+    match (ty, &value.data) {
+        (Type::Bool, Data::Text(text)) => match as_bool(text) {
+            Some(right) => diagnostic.with_help(format!("write `{right}`")).with_fix(
+                format!("replace with `{right}`"),
+                value.span,
+                right,
+            ),
+            None => diagnostic.with_help("write `#true` or `#false`"),
+        },
+        (Type::Integer(_) | Type::Number(_), Data::Text(text)) if text.trim().parse::<f64>().is_ok() => {
+            diagnostic.with_help("write the number without quotes").with_fix(
+                "remove the quotes",
+                value.span,
+                text.trim(),
+            )
+        }
+        (Type::Text | Type::Source | Type::Path, Data::Integer(_) | Data::Number(_)) => {
+            diagnostic.with_help("put it in quotes where text is meant")
+        }
+        _ => diagnostic.with_help(format!("write {wanted}")),
+    }
+}
+
+fn as_bool(text: &str) -> Option<&'static str> {
+    match text.to_lowercase().as_str() {
+        "true" | "yes" | "on" => Some("#true"),
+        "false" | "no" | "off" => Some("#false"),
+        _ => None,
+    }
+}
+
+fn describe_data(data: &Data) -> &'static str {
+    match data {
+        Data::Integer(_) | Data::Number(_) => "a number",
+        Data::Text(text) if text.is_empty() => "an empty text",
+        Data::Text(_) => "a text",
+        Data::Bool(_) => "a boolean",
+        Data::Null => "`#null`",
+        Data::Broken => "something unreadable",
+    }
+}
+
+/// Says in words what a type wants.
+pub fn describe_type(ty: &Type) -> String {
+    match ty {
+        Type::Text => "a text".into(),
+        Type::Source => "a source".into(),
+        Type::Path => "a path".into(),
+        Type::Bool => "`#true` or `#false`".into(),
+        Type::Literal => "a value".into(),
+        Type::Integer(_) => "a whole number".into(),
+        Type::Number(_) => "a number".into(),
+        Type::Word(choices) => suggest::list(choices.iter().map(|choice| choice.name), "or"),
+        Type::Reference(to) => format!("the name of a {}", describe_gives(to)),
+        Type::Quantity { units, .. } => describe_units(units),
+    }
+}
+
+/// Names the type of a declaration in words.
+pub fn describe_gives(gives: &str) -> &str {
+    match gives {
+        "data" => "dataset",
+        other => other,
+    }
+}
+
+fn describe_units(units: &[Unit]) -> String {
+    let parts: Vec<String> = units.iter().map(|unit| example(*unit)).collect();
+    match parts.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => parts.concat(),
+    }
+}
+
+fn example(unit: Unit) -> String {
+    match unit {
+        Unit::Share => "a share such as `\"10%\"`".into(),
+        Unit::Time => "a time such as `\"30min\"`".into(),
+        Unit::Size => "a size such as `\"8GiB\"`".into(),
+        Unit::Epochs => "epochs such as `\"1 epoch\"`".into(),
+        unit => format!("{0} such as `\"100 {0}\"`", unit.noun()),
+    }
+}
+
+fn read_quantity(
+    value: &Value,
+    ty: &Type,
+    units: &[Unit],
+    bare: Option<Unit>,
+    range: Range,
+    of: &str,
+) -> Result<Typed, Diagnostic> {
+    let (number, unit) = match &value.data {
+        Data::Integer(_) | Data::Number(_) => (as_number(&value.data), None),
+        Data::Text(text) => parse_quantity(text).ok_or_else(|| wrong_type(value, ty, of))?,
+        Data::Bool(_) | Data::Null | Data::Broken => return Err(wrong_type(value, ty, of)),
+    };
+    let only = if units.len() == 1 { Some(units[0]) } else { None };
+    let Some(unit) = unit.or(bare).or(only) else {
+        let message = format!("{of} is {}, without a unit", show_number(number));
+        return Err(Diagnostic::error("wrong-unit", message, value.span, "of what?")
+            .with_help(format!("write {}", describe_units(units))));
+    };
+    if !units.contains(&unit) {
+        let message = format!("{of} is not counted in {}", unit_name(unit));
+        return Err(Diagnostic::error(
+            "wrong-unit",
+            message,
+            value.span,
+            format!("{} do not fit here", unit_name(unit)),
+        )
+        .with_help(format!("write {}", describe_units(units))));
+    }
+    if is_counted(unit) && number.fract() != 0.0 {
+        return Err(not_whole(number, unit, units, value, of));
+    }
+    let share = Range { min: 0.0, above: false, max: 1.0, below: false };
+    if unit == Unit::Share {
+        in_range(number, share, value, of)?;
+    }
+    in_range(number, range, value, of)?;
+    Ok(Typed::Quantity(number, unit))
+}
+
+fn not_whole(number: f64, unit: Unit, units: &[Unit], value: &Value, of: &str) -> Diagnostic {
+    let shown = show_number(number);
+    if units.contains(&Unit::Share) && number > 0.0 && number < 1.0 {
+        let share = format!("\"{}%\"", show_number(number * 100.0));
+        return Diagnostic::error(
+            "wrong-unit",
+            format!("{of} is {shown} {}, which is not whole", unit_name(unit)),
+            value.span,
+            "a share needs `%`",
+        )
+        .with_help(format!("write `{share}`"))
+        .with_fix("write it as a share", value.span, share.clone());
+    }
+    let message = format!("{of} is {shown} {}, which is not whole", unit_name(unit));
+    Diagnostic::error("wrong-type", message, value.span, "not a whole number")
+        .with_help("write a whole number")
+}
+
+fn unit_name(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Share => "shares",
+        Unit::Time => "time",
+        Unit::Size => "bytes",
+        unit => unit.noun(),
+    }
+}
+
+fn is_counted(unit: Unit) -> bool {
+    matches!(unit, Unit::Steps | Unit::Rows | Unit::Tokens | Unit::Ids | Unit::Sequences)
+}
+
+/// Reads `"10%"`, `"2B tokens"`, `"512Ki"`, `"30min"`: the number in its base unit, and the unit.
+fn parse_quantity(text: &str) -> Option<(f64, Option<Unit>)> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(text.len());
+    let number: f64 = text[..digits].replace('_', "").parse().ok()?;
+    let rest = text[digits..].trim_start();
+    if rest == "%" {
+        return Some((number / 100.0, Some(Unit::Share)));
+    }
+    if let Some((factor, unit)) = unit_suffix(rest) {
+        return Some((number * factor, Some(unit)));
+    }
+    let (factor, noun) = multiplier(rest);
+    let noun = noun.trim_start();
+    let unit = if noun.is_empty() { None } else { Some(noun_unit(noun)?) };
+    Some((round_up_noise(number * factor), unit))
+}
+
+/// Keeps `1.1M` whole although 1.1 is not exact.
+fn round_up_noise(value: f64) -> f64 {
+    let rounded = value.round();
+    if (value - rounded).abs() <= 1e-9 * rounded.abs() { rounded } else { value }
+}
+
+fn unit_suffix(text: &str) -> Option<(f64, Unit)> {
+    let found = match text {
+        "s" | "sec" | "seconds" => (1.0, Unit::Time),
+        "min" | "minutes" => (60.0, Unit::Time),
+        "h" | "hours" => (3600.0, Unit::Time),
+        "d" | "days" => (86_400.0, Unit::Time),
+        "KiB" => (1024.0, Unit::Size),
+        "MiB" => (1024f64.powi(2), Unit::Size),
+        "GiB" => (1024f64.powi(3), Unit::Size),
+        "TiB" => (1024f64.powi(4), Unit::Size),
+        "KB" => (1e3, Unit::Size),
+        "MB" => (1e6, Unit::Size),
+        "GB" => (1e9, Unit::Size),
+        "TB" => (1e12, Unit::Size),
+        _ => return None,
+    };
+    Some(found)
+}
+
+fn multiplier(text: &str) -> (f64, &str) {
+    let table = [
+        ("Ki", 1024.0),
+        ("Mi", 1024f64.powi(2)),
+        ("Gi", 1024f64.powi(3)),
+        ("K", 1e3),
+        ("M", 1e6),
+        ("B", 1e9),
+        ("T", 1e12),
+    ];
+    for (name, factor) in table {
+        if let Some(rest) = text.strip_prefix(name) {
+            return (factor, rest);
+        }
+    }
+    (1.0, text)
+}
+
+fn noun_unit(noun: &str) -> Option<Unit> {
+    match noun {
+        "step" | "steps" => Some(Unit::Steps),
+        "epoch" | "epochs" => Some(Unit::Epochs),
+        "row" | "rows" => Some(Unit::Rows),
+        "token" | "tokens" => Some(Unit::Tokens),
+        "id" | "ids" => Some(Unit::Ids),
+        "sequence" | "sequences" => Some(Unit::Sequences),
+        _ => None,
+    }
+}
+
+/// Reads a default of the schema.
+pub fn from_literal(literal: Literal, ty: &Type) -> Typed {
+    let data = match literal {
+        Literal::Integer(value) => Data::Integer(value.into()),
+        Literal::Number(value) => Data::Number(value),
+        Literal::Bool(value) => Data::Bool(value),
+        Literal::Text(text) => Data::Text(text.to_owned()),
+    };
+    let nowhere = crate::source::Span { source: crate::source::SourceId(0), start: 0, end: 0 };
+    let value = Value {
+        data,
+        span: nowhere,
+        bare: false,
+        origin: crate::source::Origin::Default,
+        via: None,
+        overrides: None,
+    };
+    read(&value, ty, "a default").expect("a test reads every default of the schema")
+}
+
+/// Writes a number as a person would.
+pub fn show_number(number: f64) -> String {
+    let size = number.abs();
+    if number == 0.0 || (1e-3..1e15).contains(&size) {
+        // Nine digits hide what binary fractions add to a percentage.
+        let short = format!("{number:.9}");
+        let short = short.trim_end_matches('0').trim_end_matches('.');
+        let exact = if short.parse::<f64>().is_ok_and(|read| (read - number).abs() <= 1e-12 * size) {
+            short.to_owned()
+        } else {
+            format!("{number}")
+        };
+        return if exact == "-0" { "0".into() } else { exact };
+    }
+    format!("{number:e}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Option<(f64, Option<Unit>)>) {
+        assert_eq!(parse_quantity(text), expected, "{text}");
+    }
+
+    #[test]
+    fn quantities_are_read_with_their_units() {
+        check("10%", Some((0.1, Some(Unit::Share))));
+        check("2B tokens", Some((2e9, Some(Unit::Tokens))));
+        check("512Ki", Some((524_288.0, None)));
+        check("1.1M rows", Some((1_100_000.0, Some(Unit::Rows))));
+        check("1 epoch", Some((1.0, Some(Unit::Epochs))));
+        check("30min", Some((1800.0, Some(Unit::Time))));
+        check("8GiB", Some((8_589_934_592.0, Some(Unit::Size))));
+        check("ten steps", None);
+        check("10 parsecs", None);
+        check("", None);
+    }
+
+    #[test]
+    fn numbers_are_shown_shortly() {
+        assert_eq!(show_number(0.1 * 100.0), "10");
+        assert_eq!(show_number(2e-5), "2e-5");
+        assert_eq!(show_number(0.001), "0.001");
+        assert_eq!(show_number(1024.0), "1024");
+        assert_eq!(show_number(-1.0), "-1");
+        assert_eq!(show_number(1e300), "1e300");
+    }
+}

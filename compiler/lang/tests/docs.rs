@@ -1,0 +1,126 @@
+//! The pages of `docs/` against the compiler: codes, examples, and the reference that the schema gives.
+
+use lang::facts::Facts;
+use lang::syntax;
+use lang::{Input, check};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+}
+
+fn files(folder: PathBuf, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}")) {
+            let path = entry.expect("an entry is readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A fenced block: what follows the backticks, and its text.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in page.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(info)) => open = Some((info.to_owned(), String::new())),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some((_, text)), None) => *text += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+fn codes(text: &str) -> BTreeSet<String> {
+    let checked = check(&Input { path: "recipe.kdl", text, sets: &[] }, &Facts::default());
+    checked.diagnostics.into_iter().map(|found| found.code).collect()
+}
+
+/// The codes that the source of the compiler's front end gives.
+fn codes_in_source() -> BTreeSet<String> {
+    let mut codes = BTreeSet::new();
+    for path in files(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "rs") {
+        let text = read(&path);
+        // A code stands as the first text after the call, or in a choice of codes before it.
+        for piece in text.split("Diagnostic::error(").chain(text.split("Diagnostic::warning(")).skip(1) {
+            let first = piece.trim_start();
+            if let Some(code) = first.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
+                codes.insert(code.to_owned());
+            }
+        }
+    }
+    for code in ["two-budgets", "conflicting-options", "single-quotes", "curly-quotes"] {
+        codes.insert(code.to_owned());
+    }
+    codes.retain(|code| code.contains('-') && !code.contains(' '));
+    codes
+}
+
+#[test]
+fn every_code_has_a_page() {
+    let pages: BTreeSet<String> = stdlib::pages::PAGES.iter().map(|(code, _)| (*code).to_owned()).collect();
+    let missing: Vec<String> = codes_in_source().difference(&pages).cloned().collect();
+    assert!(missing.is_empty(), "without a page in docs/diagnostics: {missing:?}");
+}
+
+#[test]
+fn every_code_has_a_case() {
+    let cases: String = files(root().join("tests/ui"), "kdl").iter().map(|path| read(path)).collect();
+    // What has no text to stand in has its own tests.
+    let elsewhere = ["not-utf8", "too-large"];
+    let uncovered: Vec<String> = codes_in_source()
+        .into_iter()
+        .filter(|code| !elsewhere.contains(&code.as_str()) && !cases.contains(&format!("[{code}]")))
+        .collect();
+    assert!(uncovered.is_empty(), "without a case in tests/ui: {uncovered:?}");
+}
+
+#[test]
+fn the_examples_of_a_page_fail_and_pass() {
+    let mut wrong = String::new();
+    for (code, page) in stdlib::pages::PAGES.iter().filter(|(code, _)| codes_in_source().contains(*code)) {
+        for (info, text) in blocks(page) {
+            let fails = codes(&text).contains(*code);
+            match info.as_str() {
+                "kdl fails" if !fails => {
+                    wrong += &format!("{code}: the failing example gives {:?}\n", codes(&text))
+                }
+                "kdl" if fails => wrong += &format!("{code}: the passing example fails\n"),
+                _ => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn every_kdl_block_parses() {
+    let mut pages = files(root().join("docs"), "md");
+    pages.extend(Some(root().join("README.md")).filter(|readme| readme.exists()));
+    for page in pages {
+        for (info, text) in blocks(&read(&page)) {
+            if info != "kdl" {
+                continue;
+            }
+            let (_, found) = syntax::parse(lang::source::SourceId(0), &text);
+            assert_eq!(found, [], "{page:?}:\n{text}");
+            kdl::KdlDocument::parse(&text)
+                .unwrap_or_else(|error| panic!("{page:?}: {:?}\n{text}", error.diagnostics));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Passes over modules, each small and testable on its own.
+
+pub mod memory;
+pub mod update;

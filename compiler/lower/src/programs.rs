@@ -1,0 +1,125 @@
+//! Whole modules: the programs that each kind of work needs, planned for memory.
+
+use crate::builder::{Builder, Capacities, Mode, ext, new_module};
+use crate::gradients;
+use crate::models::Model;
+use crate::objectives::{Objective, all_weights};
+use crate::passes::{memory, update};
+use plan::program::Module;
+use plan::value::{Dtype, Role};
+use plan::weights::{FileTensor, Piece};
+use plan::work::{AdamW, batch, result};
+
+/// Returns the module of a training stage: begin, micro, update, evaluate and, where they are needed,
+/// reference, prefill and decode.
+pub fn train(
+    model: &Model,
+    objective: Objective,
+    optimizer: &AdamW,
+    capacities: Capacities,
+    dtype: Dtype,
+) -> Module {
+    let mut module = new_module(capacities);
+    update::add_begin(&mut module, dtype);
+    let mut b = Builder::new(&mut module, "micro", Mode::Train, dtype);
+    objective.add(&mut b, model);
+    let trained = all_weights(b.module);
+    let gradients = gradients::append(&mut b, &trained);
+    b.finish();
+    update::add_update(&mut module, dtype, optimizer, &gradients);
+    add_scoring(&mut module, model, objective, dtype);
+    if capacities.slots > 0 {
+        add_generation(&mut module, model, dtype);
+    }
+    memory::assign(&mut module);
+    module
+}
+
+/// Returns the module of an evaluation.
+pub fn evaluate(model: &Model, objective: Objective, capacities: Capacities, dtype: Dtype) -> Module {
+    let mut module = new_module(capacities);
+    add_scoring(&mut module, model, objective, dtype);
+    memory::assign(&mut module);
+    module
+}
+
+/// Returns the module of a generation: prefill and decode.
+pub fn generate(model: &Model, capacities: Capacities, dtype: Dtype) -> Module {
+    let mut module = new_module(capacities);
+    add_generation(&mut module, model, dtype);
+    memory::assign(&mut module);
+    module
+}
+
+/// Returns a module with the one program `logits`: all logits of whole rows, `[tokens, vocab]`.
+pub fn logits(model: &Model, capacities: Capacities, dtype: Dtype) -> Module {
+    let mut module = new_module(capacities);
+    let mut b = Builder::new(&mut module, "logits", Mode::Score, dtype);
+    let hidden = model.forward(&mut b);
+    let y = b.exchanged(result::LOGITS, vec![ext::TOKENS.into(), model.vocab_size().into()]);
+    push_logits(&mut b, hidden.states, hidden.head, y);
+    b.finish();
+    memory::assign(&mut module);
+    module
+}
+
+fn add_scoring(module: &mut Module, model: &Model, objective: Objective, dtype: Dtype) {
+    let mut b = Builder::new(module, "evaluate", Mode::Score, dtype);
+    objective.add(&mut b, model);
+    b.finish();
+    if let Objective::Preference { .. } = objective {
+        let mut b = Builder::new(module, "reference", Mode::Score, dtype);
+        objective.add_reference(&mut b, model);
+        b.finish();
+    }
+}
+
+fn add_generation(module: &mut Module, model: &Model, dtype: Dtype) {
+    let mut b = Builder::new(module, "prefill", Mode::Prefill, dtype);
+    let hidden = model.forward(&mut b);
+    let last = b.index(batch::LAST_INDEX, ext::SLOTS);
+    let states = b.gather(hidden.states, last, "last");
+    let y = b.exchanged(result::LOGITS, vec![ext::SLOTS.into(), model.vocab_size().into()]);
+    push_logits(&mut b, states, hidden.head, y);
+    b.finish();
+    let mut b = Builder::new(module, "decode", Mode::Decode, dtype);
+    let hidden = model.forward(&mut b);
+    let y = b.exchanged(result::LOGITS, vec![ext::SLOTS.into(), model.vocab_size().into()]);
+    push_logits(&mut b, hidden.states, hidden.head, y);
+    b.finish();
+}
+
+fn push_logits(
+    b: &mut Builder,
+    states: plan::value::ValueId,
+    head: plan::value::ValueId,
+    y: plan::value::ValueId,
+) {
+    let kind = plan::op::OpKind::Linear { quantized: None, adapter: None };
+    b.push(kind, vec![states, head], vec![crate::builder::set(y)]);
+}
+
+/// Returns how the model's files map to the values of a module.
+pub fn file_tensors(model: &Model, module: &Module) -> Vec<FileTensor> {
+    let tensor = |spec: crate::models::WeightSpec| {
+        let mut start = 0;
+        let pieces = spec
+            .values
+            .iter()
+            .map(|(name, rows)| {
+                let value = module.named(name).expect("every weight of a model is used by its forward pass");
+                debug_assert_eq!(module.values[value.index()].role, Role::Weight);
+                start += rows;
+                Piece { value, file_start: start - rows, value_start: 0, rows: *rows }
+            })
+            .collect();
+        FileTensor {
+            name: spec.tensor,
+            aliases: spec.aliases,
+            shape: spec.shape,
+            transpose: spec.transpose,
+            pieces,
+        }
+    };
+    model.weights().into_iter().map(tensor).collect()
+}

@@ -1,0 +1,451 @@
+//! `cpt`, `sft` and `dpo`.
+
+use super::model::{config_dtype, generation_config};
+use super::{Lowering, ModelInfo, stop_ids};
+use crate::builder::Capacities;
+use crate::models::Model;
+use crate::objectives::Objective;
+use crate::programs;
+use lang::diagnostic::Diagnostic;
+use lang::facts::PreparedFact;
+use lang::recipe::{self, DpoLoss, Every, Shape, Train};
+use plan::cost::program_cost;
+use plan::op::PreferenceLoss;
+use plan::program::Module;
+use plan::task::{Checkpoint, Conduct, Figure, Figures, Sample};
+use plan::value::{Dtype, Role};
+use plan::work::{self, Artifact, Encode, LossOn, Sampling, Schedule, ScheduleShape, Sides, Unit, Work};
+use serde_json::json;
+use std::rc::Rc;
+
+/// Longest sequence that is chosen when the recipe does not say.
+const LONGEST_DEFAULT_SEQUENCE: u64 = 8192;
+
+/// Tokens of a micro-step that keep both caches and cores busy; more gains nothing on a CPU.
+const MICRO_STEP_TOKENS: u64 = 4096;
+
+/// Bytes that the process itself needs besides its arenas: code, tokenizer, threads, buffers.
+pub const PROCESS_BYTES: u64 = 24 << 20;
+
+/// Tokens that a chat template may add around a prompt.
+const TEMPLATE_TOKENS: u64 = 128;
+
+impl Lowering<'_> {
+    /// Lowers a training stage to its data and training tasks.
+    pub(super) fn train(&mut self, stage: &Train) {
+        let Some(start) = self.model(&stage.model) else { return };
+        let objective = objective(&stage.objective);
+        let template = match stage.objective {
+            recipe::Objective::Cpt => None,
+            recipe::Objective::Sft { .. } | recipe::Objective::Dpo { .. } => {
+                self.template(stage.template.as_ref(), &start)
+            }
+        };
+        let sequence = sequence(stage.sequence.as_ref().map(|sequence| sequence.value), start.model.as_ref());
+        let Some(encode) = encode(stage, template.as_deref()) else { return };
+        let prompt = stage.prompt.as_ref().map(|prompt| prompt.value);
+        let limits = (sequence, prompt);
+        let overflow = stage.overflow.value;
+        let Some(prepare) =
+            self.prepare(&stage.data, &start.tokenizer, encode.clone(), limits, overflow, Sides::Both)
+        else {
+            return;
+        };
+        let bytes = self.data_bytes(&prepare.parts);
+        let data = self.task(
+            &format!("data:{}", stage.name),
+            Work::Prepare(prepare),
+            Conduct::default(),
+            stage.data.span,
+            Figures::default(),
+        );
+        let eval_data = stage.evaluate.as_ref().and_then(|evaluate| evaluate.on.as_ref()).and_then(|on| {
+            let prepare = self.prepare(on, &start.tokenizer, encode, limits, overflow, Sides::EvalOnly)?;
+            let name = format!("data:{}:{}", stage.name, on.name);
+            Some(self.task(&name, Work::Prepare(prepare), Conduct::default(), on.span, Figures::default()))
+        });
+        let reference = self.reference(stage, &start);
+        let prepared = self.whole_data(&data, eval_data.as_deref());
+        let counts = Counts::new(stage, objective.unit(), sequence, prepared.as_ref(), bytes);
+        let conduct = self.conduct(stage, &start, template.as_deref());
+        let module = match (&start.model, &prepared) {
+            (Some(model), Some(_)) => self.fit(stage, model, objective, &counts, &conduct),
+            _ => None,
+        };
+        let figures = figures(stage, &start, objective.unit(), &counts, module.as_ref());
+        let tensors = match (&start.model, &module) {
+            (Some(model), Some(module)) => programs::file_tensors(model, module),
+            _ => Vec::new(),
+        };
+        let tokenizer = start.tokenizer.fact.as_ref();
+        let config = start.config.clone().map(|mut config| {
+            config["dtype"] = json!(config_dtype(&start.dtype));
+            config
+        });
+        let result_template = template.clone().or_else(|| start.template.clone());
+        let work = work::Train {
+            objective: kind(&stage.objective).to_owned(),
+            unit: objective.unit(),
+            model: start.artifact.clone(),
+            data,
+            eval_data,
+            reference,
+            batch: work::Batch::Sequences(counts.batch),
+            order: work::Order::Shuffled,
+            sequence,
+            pack: stage.pack.value,
+            budget: budget(stage.budget.value),
+            steps: prepared.is_some().then_some(counts.steps),
+            optimizer: optimizer(stage),
+            schedule: schedule(stage),
+            seed: stage.seed.value,
+            config: config.clone(),
+            generation_config: tokenizer.map(|tokenizer| {
+                generation_config(start.generation_config.as_ref(), tokenizer, result_template.as_deref())
+            }),
+            chat_template: result_template.clone(),
+            tensors,
+            dtype: start.dtype.clone(),
+            module,
+        };
+        let generation_config = work.generation_config.clone();
+        let name = self.task(&stage.name, Work::Train(Box::new(work)), conduct, stage.at, figures);
+        let result = ModelInfo {
+            artifact: Artifact::Task(name),
+            config,
+            generation_config,
+            template: result_template,
+            ..(*start).clone()
+        };
+        self.models.insert(stage.name.clone(), Rc::new(result));
+    }
+
+    /// Returns the reference of a preference stage: what it names, else its own start.
+    fn reference(&mut self, stage: &Train, start: &ModelInfo) -> Option<Artifact> {
+        let recipe::Objective::Dpo { reference, .. } = &stage.objective else { return None };
+        match reference {
+            None => Some(start.artifact.clone()),
+            Some(reference) => Some(self.model(reference)?.artifact.clone()),
+        }
+    }
+
+    /// Returns the counts of the training rows and of whatever is evaluated on.
+    fn whole_data(&self, data: &str, eval_data: Option<&str>) -> Option<PreparedFact> {
+        let mut fact = self.prepared(data)?.clone();
+        if let Some(eval_data) = eval_data {
+            fact.eval = self.prepared(eval_data)?.eval.clone();
+        }
+        Some(fact)
+    }
+
+    /// Returns the module with the largest micro batch that fits, or reports that none does.
+    fn fit(
+        &mut self,
+        stage: &Train,
+        model: &Model,
+        objective: Objective,
+        counts: &Counts,
+        conduct: &Conduct,
+    ) -> Option<Module> {
+        let limit = self.options.memory.or(self.facts.hardware.as_ref().map(|hardware| hardware.memory));
+        let wanted = stage.micro.as_ref().map(|micro| micro.value);
+        let mut micro = wanted.unwrap_or_else(|| counts.default_micro()).clamp(1, counts.batch.max(1));
+        loop {
+            let capacities = counts.capacities(micro, conduct, model.max_positions());
+            let mut module = programs::train(model, objective, &optimizer(stage), capacities, Dtype::F32);
+            module.decisions.micro_batch_size = micro;
+            let bytes = module.total_bytes() + PROCESS_BYTES;
+            match limit {
+                Some(limit) if bytes > limit && micro > 1 && wanted.is_none() => micro = micro.div_ceil(2),
+                Some(limit) if bytes > limit => {
+                    self.diagnostics.push(exceeds_memory(stage, &module, bytes, limit, micro));
+                    return None;
+                }
+                _ => return Some(module),
+            }
+        }
+    }
+
+    fn conduct(&self, stage: &Train, start: &ModelInfo, template: Option<&str>) -> Conduct {
+        let samples = stage.samples.iter().map(|sample| Sample {
+            every: every(sample.every.value),
+            prompts: sample.prompts.iter().map(|prompt| prompt.value.clone()).collect(),
+            template: template.map(str::to_owned),
+            sampling: Sampling {
+                max_tokens: sample.max_tokens.value,
+                temperature: 0.0,
+                top_p: 1.0,
+                top_k: 0,
+                repetition_penalty: 1.0,
+                seed: stage.seed.value,
+            },
+            stop_ids: stop_ids(template, start.tokenizer.fact.as_ref()),
+        });
+        Conduct {
+            evaluate: stage.evaluate.as_ref().map(|evaluate| every(evaluate.every.value)),
+            checkpoint: stage.checkpoint.as_ref().map(|checkpoint| Checkpoint {
+                every: every(checkpoint.every.value),
+                keep: checkpoint.keep.value,
+            }),
+            samples: samples.collect(),
+        }
+    }
+}
+
+/// How much there is to do; estimates until the data is prepared.
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    unit: Unit,
+    estimate: bool,
+    /// Sequences (or pairs) per step.
+    batch: u64,
+    steps: u64,
+    tokens_per_step: f64,
+    /// Tokens of the longest sequence that a micro-step may hold.
+    longest: u64,
+    /// Most rows in one sequence.
+    rows_per_sequence: u64,
+    mean_row: f64,
+}
+
+impl Counts {
+    fn new(stage: &Train, unit: Unit, sequence: u64, prepared: Option<&PreparedFact>, bytes: u64) -> Self {
+        // Unprepared text has about four bytes a token; the figures are marked as estimates.
+        let guess_tokens = bytes as f64 / 4.0;
+        let pack = stage.pack.value;
+        let (tokens, rows, packed) = match prepared {
+            Some(fact) => (fact.train.tokens as f64, fact.train.rows as f64, fact.train.sequences as f64),
+            None => {
+                let rows = (guess_tokens / (sequence as f64 / 2.0)).max(1.0);
+                (guess_tokens, rows, (guess_tokens / sequence as f64).max(1.0))
+            }
+        };
+        let rows_per_unit = if unit == Unit::Pairs { 2.0 } else { 1.0 };
+        let sequences = if pack { packed } else { rows / rows_per_unit }.ceil().max(1.0);
+        let mean_sequence = (tokens / sequences).max(1.0);
+        let batch = match stage.batch.value {
+            recipe::Batch::Sequences(count) => count,
+            recipe::Batch::Tokens(count) => (count as f64 / mean_sequence).round().max(1.0) as u64,
+        };
+        let steps_per_epoch = (sequences as u64).div_ceil(batch.max(1));
+        let tokens_per_step = tokens / steps_per_epoch as f64;
+        let steps = match stage.budget.value {
+            recipe::Budget::Steps(steps) => steps,
+            recipe::Budget::Epochs(epochs) => (epochs * steps_per_epoch as f64).ceil() as u64,
+            recipe::Budget::Tokens(count) => (count as f64 / tokens_per_step.max(1.0)).ceil() as u64,
+        };
+        let longest_row = prepared.map_or(sequence, |fact| fact.train.longest.max(fact.eval.longest).max(2));
+        Counts {
+            unit,
+            estimate: prepared.is_none(),
+            batch,
+            steps: steps.max(1),
+            tokens_per_step,
+            longest: if pack { sequence } else { longest_row.min(sequence) },
+            rows_per_sequence: if pack {
+                (sequence / 2).max(1).min(rows as u64).max(1)
+            } else {
+                rows_per_unit as u64
+            },
+            mean_row: tokens / rows.max(1.0),
+        }
+    }
+
+    /// Tokens of one sequence (or pair) at most.
+    fn tokens_per_sequence(&self) -> u64 {
+        match self.unit {
+            Unit::Tokens => self.longest,
+            Unit::Pairs => 2 * self.longest,
+        }
+    }
+
+    /// The largest micro batch within the token target, evened out over the micro-steps.
+    fn default_micro(&self) -> u64 {
+        let most = (MICRO_STEP_TOKENS / self.tokens_per_sequence()).clamp(1, self.batch.max(1));
+        self.batch.max(1).div_ceil(self.batch.max(1).div_ceil(most))
+    }
+
+    fn capacities(&self, micro: u64, conduct: &Conduct, positions: u64) -> Capacities {
+        let sampling = sampling_capacities(
+            conduct.samples.iter().map(|sample| (sample.prompts.as_slice(), sample.sampling.max_tokens)),
+            positions,
+        );
+        let tokens = (micro * self.tokens_per_sequence()).max(sampling.tokens);
+        let rows = (micro * self.rows_per_sequence).max(sampling.slots);
+        Capacities { tokens, rows, trained: tokens, slots: sampling.slots, cached: sampling.cached }
+    }
+}
+
+/// Returns what answering groups of prompts needs; a prompt has at most as many tokens as bytes.
+pub(super) fn sampling_capacities<'a>(
+    groups: impl Iterator<Item = (&'a [String], u64)>,
+    positions: u64,
+) -> Capacities {
+    let mut most = Capacities { tokens: 0, rows: 0, trained: 0, slots: 0, cached: 0 };
+    for (prompts, max_tokens) in groups {
+        let length = |prompt: &String| (prompt.len() as u64 + TEMPLATE_TOKENS).min(positions);
+        let longest = prompts.iter().map(length).max().unwrap_or(0);
+        most.tokens = most.tokens.max(prompts.iter().map(length).sum());
+        most.slots = most.slots.max(prompts.len() as u64);
+        most.cached = most.cached.max((longest + max_tokens).min(positions));
+    }
+    most.rows = most.slots;
+    most
+}
+
+/// Returns the sequence length: as written, else the model's positions up to a limit.
+pub(super) fn sequence(written: Option<u64>, model: Option<&Model>) -> u64 {
+    let positions = model.map_or(LONGEST_DEFAULT_SEQUENCE, Model::max_positions);
+    written.unwrap_or(positions.min(LONGEST_DEFAULT_SEQUENCE))
+}
+
+fn kind(objective: &recipe::Objective) -> &'static str {
+    match objective {
+        recipe::Objective::Cpt => "cpt",
+        recipe::Objective::Sft { .. } => "sft",
+        recipe::Objective::Dpo { .. } => "dpo",
+    }
+}
+
+fn objective(objective: &recipe::Objective) -> Objective {
+    match objective {
+        recipe::Objective::Cpt | recipe::Objective::Sft { .. } => Objective::CrossEntropy,
+        recipe::Objective::Dpo { beta, loss, label_smoothing, .. } => Objective::Preference {
+            loss: match loss.value {
+                DpoLoss::Sigmoid => PreferenceLoss::Sigmoid { label_smoothing: label_smoothing.value },
+                DpoLoss::Ipo => PreferenceLoss::Ipo,
+                DpoLoss::Hinge => PreferenceLoss::Hinge,
+            },
+            beta: beta.value,
+        },
+    }
+}
+
+/// Returns how rows become tokens; nothing when the template is missing, which the check reports.
+fn encode(stage: &Train, template: Option<&str>) -> Option<Encode> {
+    match &stage.objective {
+        recipe::Objective::Cpt => Some(Encode::Text),
+        recipe::Objective::Sft { loss_on } => {
+            Some(Encode::Chat { template: template?.to_owned(), loss_on: lower_loss_on(loss_on.value) })
+        }
+        recipe::Objective::Dpo { .. } => Some(Encode::Preference { template: template?.to_owned() }),
+    }
+}
+
+fn lower_loss_on(loss_on: recipe::LossOn) -> LossOn {
+    match loss_on {
+        recipe::LossOn::Assistant => LossOn::Assistant,
+        recipe::LossOn::Last => LossOn::Last,
+        recipe::LossOn::Completion => LossOn::Completion,
+        recipe::LossOn::All => LossOn::All,
+    }
+}
+
+fn optimizer(stage: &Train) -> work::AdamW {
+    let optimizer = &stage.optimizer;
+    work::AdamW {
+        lr: optimizer.lr.value,
+        weight_decay: optimizer.weight_decay.value,
+        beta1: optimizer.beta1.value,
+        beta2: optimizer.beta2.value,
+        eps: optimizer.eps.value,
+        clip: optimizer.clip.value,
+    }
+}
+
+fn schedule(stage: &Train) -> Schedule {
+    Schedule {
+        shape: match stage.schedule.shape.value {
+            Shape::Cosine => ScheduleShape::Cosine,
+            Shape::Linear => ScheduleShape::Linear,
+            Shape::Constant => ScheduleShape::Constant,
+        },
+        warmup: match stage.schedule.warmup.value {
+            recipe::Warmup::Share(share) => work::Warmup::Share(share),
+            recipe::Warmup::Steps(steps) => work::Warmup::Steps(steps),
+        },
+        floor: stage.schedule.floor.value,
+    }
+}
+
+fn budget(budget: recipe::Budget) -> work::Budget {
+    match budget {
+        recipe::Budget::Epochs(epochs) => work::Budget::Epochs(epochs),
+        recipe::Budget::Steps(steps) => work::Budget::Steps(steps),
+        recipe::Budget::Tokens(tokens) => work::Budget::Tokens(tokens),
+    }
+}
+
+fn every(every: Every) -> plan::task::Every {
+    match every {
+        Every::Steps(steps) => plan::task::Every::Steps(steps),
+        Every::Epochs(epochs) => plan::task::Every::Epochs(epochs),
+        Every::Seconds(seconds) => plan::task::Every::Seconds(seconds),
+    }
+}
+
+/// Returns bytes by role, with the process, as `adapt plan` lists them.
+pub(super) fn memory_table(module: &Module) -> Vec<(String, u64)> {
+    let arenas = Role::ALL.iter().map(|&role| (role.name().to_owned(), module.arena_bytes(role)));
+    let process = ("process".to_owned(), PROCESS_BYTES);
+    arenas.filter(|(_, bytes)| *bytes > 0).chain([process]).collect()
+}
+
+fn figures(
+    stage: &Train,
+    start: &ModelInfo,
+    unit: Unit,
+    counts: &Counts,
+    module: Option<&Module>,
+) -> Figures {
+    let figure = |value: f64| Some(Figure { value, estimate: counts.estimate });
+    let parameters = start.model.as_ref().map(Model::parameters);
+    let flops_per_token = module.and_then(|module| {
+        let mut extents = module.capacities();
+        // One full micro-step without rows for sampling.
+        extents[0] = module.decisions.micro_batch_size * counts.tokens_per_sequence();
+        extents[3] = extents[0];
+        let cost = program_cost(module, module.program("micro")?, &extents, counts.mean_row);
+        Some(cost.flops / extents[0] as f64)
+    });
+    let exact_steps = matches!(stage.budget.value, recipe::Budget::Steps(_));
+    let noun = match unit {
+        Unit::Tokens => "trained tokens",
+        Unit::Pairs => "pairs",
+    };
+    Figures {
+        steps: Some(Figure { value: counts.steps as f64, estimate: counts.estimate && !exact_steps }),
+        tokens: figure(counts.steps as f64 * counts.tokens_per_step),
+        parameters,
+        trained_parameters: parameters,
+        flops_per_token,
+        memory: module.map(memory_table).unwrap_or_default(),
+        micro_batch_size: module.map(|module| module.decisions.micro_batch_size),
+        loss: Some(format!(
+            "mean over the {noun} of {} {}",
+            counts.batch,
+            match unit {
+                Unit::Tokens => "sequences",
+                Unit::Pairs => "pairs",
+            }
+        )),
+    }
+}
+
+fn exceeds_memory(stage: &Train, module: &Module, bytes: u64, limit: u64, micro: u64) -> Diagnostic {
+    let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+    let (span, remedy) = match &stage.micro {
+        Some(written) => (written.span, "lower `micro`, or leave it out and it is chosen to fit"),
+        None => (stage.batch.span, "lower `sequence`, choose a smaller model, or give more with `--memory`"),
+    };
+    let table: Vec<String> =
+        memory_table(module).iter().map(|(name, bytes)| format!("{name} {}", gib(*bytes))).collect();
+    Diagnostic::error(
+        "exceeds-memory",
+        format!("stage `{}` needs {}, {} may be used", stage.name, gib(bytes), gib(limit)),
+        span,
+        format!("with {micro} sequences per micro-step"),
+    )
+    .with_help(remedy)
+    .with_note(table.join(", "))
+}

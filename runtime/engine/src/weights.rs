@@ -1,0 +1,497 @@
+//! Weights between the values of a module and the files of a model folder, as the plan maps them.
+
+use crate::disk;
+use crate::error::{EngineError, Result};
+use crate::executor::{Executor, masters};
+use crate::tensors::{self, Header, TensorFile};
+use plan::value::{Dtype, Role, ValueId};
+use plan::weights::{FileTensor, Piece};
+use safetensors::tensor::TensorInfo;
+use serde_json::json;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+/// Bytes of a file that are in memory at once while reading.
+const BLOCK: usize = 4 << 20;
+
+/// A shard holds at most this many bytes of tensors, as Hugging Face cuts them.
+const SHARD_BYTES: u64 = 5_000_000_000;
+
+/// The weight files of a model folder.
+#[derive(Debug)]
+pub struct ModelFiles {
+    files: Vec<TensorFile>,
+    by_tensor: HashMap<String, usize>,
+}
+
+impl ModelFiles {
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let index = folder.join("model.safetensors.index.json");
+        let names = if index.exists() { shards(&index)? } else { vec!["model.safetensors".to_owned()] };
+        let open = |name: &String| TensorFile::open(&folder.join(name));
+        let files = names.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let by_tensor = files.iter().enumerate();
+        let by_tensor = by_tensor.flat_map(|(at, file)| file.names().into_iter().map(move |name| (name, at)));
+        Ok(ModelFiles { by_tensor: by_tensor.collect(), files })
+    }
+
+    /// Returns a tensor by its name or an alias, checked against its shape in the plan.
+    fn find(&self, tensor: &FileTensor) -> Result<(&TensorFile, &TensorInfo)> {
+        let mut names = std::iter::once(&tensor.name).chain(&tensor.aliases);
+        let found = names.find_map(|name| Some((&self.files[*self.by_tensor.get(name)?], name)));
+        let Some((file, name)) = found else {
+            let folder = self.files[0].path().parent().unwrap_or(Path::new("."));
+            let message = format!("the weights in {} have no tensor `{}`", folder.display(), tensor.name);
+            return Err(EngineError::new("missing-weight", message)
+                .help("check that config.json and the weights belong to the same model"));
+        };
+        let info = file.info(name).expect("the index was made from the headers");
+        let shape: Vec<u64> = info.shape.iter().map(|&size| size as u64).collect();
+        if shape != tensor.shape {
+            let message = format!(
+                "tensor `{name}` in {} has shape {shape:?}, but config.json asks for {:?}",
+                file.path().display(),
+                tensor.shape
+            );
+            return Err(EngineError::new("wrong-weight-shape", message)
+                .help("check that config.json and the weights belong to the same model"));
+        }
+        Ok((file, info))
+    }
+}
+
+/// Returns the file names of an index, sorted.
+fn shards(index: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(index).map_err(|e| EngineError::io("read", index, &e))?;
+    let broken = || tensors::broken(index, "it has no `weight_map` of file names");
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|_| broken())?;
+    let map = json.get("weight_map").and_then(serde_json::Value::as_object).ok_or_else(broken)?;
+    let mut names = Vec::new();
+    for file in map.values() {
+        let name = file.as_str().ok_or_else(broken)?;
+        // A folder from a stranger names files of that folder, nothing else.
+        if Path::new(name).file_name().is_none_or(|only| only != name) {
+            return Err(broken());
+        }
+        names.push(name.to_owned());
+    }
+    names.sort();
+    names.dedup();
+    if names.is_empty() { Err(broken()) } else { Ok(names) }
+}
+
+/// Loads all weights of a module, and their masters, from a model folder.
+///
+/// # Errors
+/// Fails when a tensor is missing, has another shape or holds a number that is not finite, and when the
+/// map leaves a weight without its numbers.
+pub fn load(executor: &mut Executor, map: &[FileTensor], folder: &Path) -> Result<()> {
+    check_covered(executor, map)?;
+    let files = ModelFiles::open(folder)?;
+    let masters: HashMap<ValueId, ValueId> = masters(executor.module()).into_iter().collect();
+    for tensor in map {
+        let (file, info) = files.find(tensor)?;
+        load_tensor(executor, &masters, tensor, file, info)?;
+    }
+    Ok(())
+}
+
+fn load_tensor(
+    executor: &mut Executor,
+    masters: &HashMap<ValueId, ValueId>,
+    tensor: &FileTensor,
+    file: &TensorFile,
+    info: &TensorInfo,
+) -> Result<()> {
+    let dtype = tensors::dtype(info.dtype).filter(|dtype| dtype.is_float()).ok_or_else(|| {
+        let message = format!("tensor `{}` in {} is {:?}", tensor.name, file.path().display(), info.dtype);
+        EngineError::new("wrong-weight-dtype", message).help("use weights in f32, bf16 or f16")
+    })?;
+    let (rows, columns) = matrix(&tensor.shape);
+    let row_bytes = columns * dtype.bytes() as usize;
+    let block_rows = (BLOCK / row_bytes.max(1)).max(1);
+    let (mut raw, mut numbers) = (Vec::new(), Vec::new());
+    for start in (0..rows).step_by(block_rows) {
+        let count = block_rows.min(rows - start);
+        raw.resize(count * row_bytes, 0);
+        file.read(info, (start * row_bytes) as u64, &mut raw)?;
+        tensors::decode(dtype, &raw, &mut numbers);
+        if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
+            let (path, element) = (file.path().display(), start * columns + at);
+            let message =
+                format!("tensor `{}` in {path} is {} at element {element}", tensor.name, numbers[at]);
+            return Err(EngineError::new("non-finite-weights", message)
+                .help("take the weights from a good copy; training cannot repair them"));
+        }
+        for piece in &tensor.pieces {
+            for value in std::iter::once(&piece.value).chain(masters.get(&piece.value)) {
+                let piece = Piece { value: *value, ..*piece };
+                let block = Block { numbers: &numbers, start, rows, columns };
+                store(executor, &piece, tensor.transpose, &block)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Some rows of a file tensor `[rows, columns]`, from row `start` on.
+struct Block<'a> {
+    numbers: &'a [f64],
+    start: usize,
+    rows: usize,
+    columns: usize,
+}
+
+/// Puts what a piece takes of a block in its place.
+fn store(executor: &mut Executor, piece: &Piece, transpose: bool, block: &Block) -> Result<()> {
+    let dtype = executor.module().values[piece.value.index()].dtype;
+    let element = dtype.bytes() as usize;
+    let (file_start, value_start) = (piece.file_start as usize, piece.value_start as usize);
+    let bytes = executor.bytes_mut(piece.value)?;
+    if transpose {
+        // Row j of the value is column j of the file; row i of the file is its column i.
+        for (offset, row) in block.numbers.chunks(block.columns).enumerate() {
+            let i = block.start + offset;
+            for j in 0..piece.rows as usize {
+                let at = ((value_start + j) * block.rows + i) * element;
+                tensors::encode(dtype, row[file_start + j], &mut bytes[at..at + element]);
+            }
+        }
+        return Ok(());
+    }
+    let from = file_start.max(block.start);
+    let to = (file_start + piece.rows as usize).min(block.start + block.numbers.len() / block.columns);
+    if from < to {
+        let source = &block.numbers[(from - block.start) * block.columns..(to - block.start) * block.columns];
+        let at = (value_start + from - file_start) * block.columns * element;
+        tensors::encode_all(dtype, source, &mut bytes[at..at + source.len() * element]);
+    }
+    Ok(())
+}
+
+/// Writes the weights of a module as the files of a model folder, one or in shards.
+pub fn save(executor: &Executor, map: &[FileTensor], dtype: &str, folder: &Path) -> Result<()> {
+    check_finite(executor, map)?;
+    let dtype = file_dtype(dtype)?;
+    let masters: HashMap<ValueId, ValueId> = masters(executor.module()).into_iter().collect();
+    let by_name: HashMap<&str, &FileTensor> =
+        map.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let fill = |header: &Header, out: &mut dyn Write| {
+        save_tensor(executor, &masters, by_name[header.name.as_str()], dtype, out)
+    };
+    write_files(folder, headers(map, dtype), SHARD_BYTES, fill)
+}
+
+/// Returns the bytes that [`save`] will write, nearly.
+pub fn saved_bytes(map: &[FileTensor], dtype: &str) -> Result<u64> {
+    let tensors = headers(map, file_dtype(dtype)?);
+    Ok(tensors::file_bytes(&tensors, &[("format", "pt")]))
+}
+
+/// Returns the float dtype of that name.
+pub fn file_dtype(name: &str) -> Result<Dtype> {
+    tensors::float_named(name).ok_or_else(|| EngineError::plan(format!("no weight is saved as `{name}`")))
+}
+
+fn headers(map: &[FileTensor], dtype: Dtype) -> Vec<Header> {
+    map.iter().map(|t| Header { name: t.name.clone(), dtype, shape: t.shape.clone() }).collect()
+}
+
+/// Writes tensors as `model.safetensors`, or in shards with an index when they exceed `shard_bytes`.
+pub fn write_files(
+    folder: &Path,
+    mut tensors: Vec<Header>,
+    shard_bytes: u64,
+    mut fill: impl FnMut(&Header, &mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
+    tensors::sort(&mut tensors);
+    let total: u64 = tensors.iter().map(Header::bytes).sum();
+    let shards = cut(tensors, shard_bytes);
+    let count = shards.len();
+    let mut weight_map = serde_json::Map::new();
+    for (index, shard) in shards.iter().enumerate() {
+        let name = match count {
+            1 => "model.safetensors".to_owned(),
+            _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
+        };
+        let path = folder.join(&name);
+        disk::create_file(&path, |out| {
+            tensors::write(out, &path, shard, &[("format", "pt")], &mut fill).map(drop)
+        })?;
+        weight_map.extend(shard.iter().map(|tensor| (tensor.name.clone(), name.clone().into())));
+    }
+    if count > 1 {
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+        write_json(&folder.join("model.safetensors.index.json"), &index)?;
+    }
+    Ok(())
+}
+
+/// Writes a JSON file as people read it.
+pub fn write_json(path: &Path, json: &serde_json::Value) -> Result<()> {
+    disk::write_file(path, format!("{json:#}\n").as_bytes())
+}
+
+fn cut(tensors: Vec<Header>, shard_bytes: u64) -> Vec<Vec<Header>> {
+    let mut shards = vec![Vec::new()];
+    let mut size = 0;
+    for tensor in tensors {
+        let bytes = tensor.bytes();
+        let last = shards.last_mut().expect("there is always a shard");
+        if !last.is_empty() && size + bytes > shard_bytes {
+            shards.push(vec![tensor]);
+            size = bytes;
+        } else {
+            last.push(tensor);
+            size += bytes;
+        }
+    }
+    shards
+}
+
+fn save_tensor(
+    executor: &Executor,
+    masters: &HashMap<ValueId, ValueId>,
+    tensor: &FileTensor,
+    dtype: Dtype,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let mut pieces = tensor.pieces.clone();
+    pieces.sort_by_key(|piece| piece.file_start);
+    let (rows, columns) = matrix(&tensor.shape);
+    if tensor.transpose {
+        let (mut numbers, mut line) = (Vec::new(), Vec::new());
+        for i in 0..rows {
+            numbers.clear();
+            for piece in &pieces {
+                let (from, bytes) = source(executor, masters, piece, dtype);
+                let element = from.bytes() as usize;
+                for j in 0..piece.rows as usize {
+                    let at = ((piece.value_start as usize + j) * rows + i) * element;
+                    tensors::decode(from, &bytes[at..at + element], &mut line);
+                    numbers.push(line[0]);
+                }
+            }
+            write_numbers(dtype, &numbers, out)?;
+        }
+        return Ok(());
+    }
+    for piece in &pieces {
+        let (from, bytes) = source(executor, masters, piece, dtype);
+        let row = columns * from.bytes() as usize;
+        let start = piece.value_start as usize * row;
+        write_cast(from, &bytes[start..start + piece.rows as usize * row], dtype, out)?;
+    }
+    Ok(())
+}
+
+/// Returns dtype and bytes of a piece's value, or of its master when the file holds more than the value does.
+fn source<'e>(
+    executor: &'e Executor,
+    masters: &HashMap<ValueId, ValueId>,
+    piece: &Piece,
+    wanted: Dtype,
+) -> (Dtype, &'e [u8]) {
+    let values = &executor.module().values;
+    let narrow = values[piece.value.index()].dtype.bytes() < wanted.bytes();
+    let master = masters.get(&piece.value).filter(|_| narrow);
+    let id = *master.unwrap_or(&piece.value);
+    (values[id.index()].dtype, executor.bytes(id).expect("the executor checked the offsets of weights"))
+}
+
+/// Writes elements of one dtype as those of another.
+fn write_cast(from: Dtype, bytes: &[u8], to: Dtype, out: &mut dyn Write) -> std::io::Result<()> {
+    if from == to {
+        return out.write_all(bytes);
+    }
+    let mut numbers = Vec::new();
+    for block in bytes.chunks(BLOCK) {
+        tensors::decode(from, block, &mut numbers);
+        write_numbers(to, &numbers, out)?;
+    }
+    Ok(())
+}
+
+/// Writes numbers as elements of a dtype.
+pub fn write_numbers(dtype: Dtype, numbers: &[f64], out: &mut dyn Write) -> std::io::Result<()> {
+    let mut bytes = vec![0; numbers.len() * dtype.bytes() as usize];
+    tensors::encode_all(dtype, numbers, &mut bytes);
+    out.write_all(&bytes)
+}
+
+/// Returns rows and columns of a tensor; rows are its first dimension.
+fn matrix(shape: &[u64]) -> (usize, usize) {
+    let rows = shape.first().copied().unwrap_or(1);
+    (rows as usize, shape.iter().skip(1).product::<u64>() as usize)
+}
+
+/// Fails when a weight has rows that no file tensor fills, or a piece lies outside its tensor or value.
+fn check_covered(executor: &Executor, map: &[FileTensor]) -> Result<()> {
+    let module = executor.module();
+    let mut rows: HashMap<ValueId, u64> = HashMap::new();
+    for tensor in map {
+        let (mut file_rows, mut columns) = matrix(&tensor.shape);
+        if tensor.transpose {
+            (file_rows, columns) = (columns, file_rows);
+        }
+        if tensor.pieces.iter().map(|piece| piece.rows).sum::<u64>() != file_rows as u64 {
+            return Err(EngineError::plan(format!(
+                "the rows of `{}` are not those of its pieces",
+                tensor.name
+            )));
+        }
+        for piece in &tensor.pieces {
+            let value = &module.values[piece.value.index()];
+            let sizes = value.sizes(&module.capacities());
+            let fits = piece.file_start + piece.rows <= file_rows as u64
+                && matrix(&sizes).1 == columns
+                && piece.value_start + piece.rows <= matrix(&sizes).0 as u64;
+            if !fits {
+                return Err(EngineError::plan(format!("`{}` does not fit `{}`", tensor.name, value.name)));
+            }
+            *rows.entry(piece.value).or_default() += piece.rows;
+        }
+    }
+    for (index, value) in module.values.iter().enumerate().filter(|(_, value)| value.role == Role::Weight) {
+        let wanted = matrix(&value.sizes(&module.capacities())).0 as u64;
+        if rows.get(&ValueId(index as u32)).copied().unwrap_or(0) != wanted {
+            return Err(EngineError::plan(format!("no file tensor fills all of `{}`", value.name)));
+        }
+    }
+    Ok(())
+}
+
+fn check_finite(executor: &Executor, map: &[FileTensor]) -> Result<()> {
+    for piece in map.iter().flat_map(|tensor| &tensor.pieces) {
+        check_value(executor, piece.value)?;
+    }
+    Ok(())
+}
+
+/// Fails when a float value holds a number that is not finite.
+pub fn check_value(executor: &Executor, id: ValueId) -> Result<()> {
+    let value = &executor.module().values[id.index()];
+    if tensors::all_finite(value.dtype, executor.bytes(id)?) {
+        return Ok(());
+    }
+    let message = format!("`{}` holds a number that is not finite", value.name);
+    Err(EngineError::new("non-finite-weights", message).help("lower the learning rate and run again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Loops, layout};
+    use plan::program::Module;
+
+    /// q [2,3] and k [1,3] from one file tensor [3,3]; t [2,4] transposed; b [4] under an alias.
+    fn module(dtype: Dtype) -> (Module, Vec<FileTensor>) {
+        let mut module = Module::default();
+        let mut weight = |name: &str, shape: &[u64]| {
+            module.value(name, dtype, Role::Weight, shape.iter().map(|&size| size.into()).collect())
+        };
+        let (q, k, t, b) =
+            (weight("q", &[2, 3]), weight("k", &[1, 3]), weight("t", &[2, 4]), weight("b", &[4]));
+        layout(&mut module);
+        let piece = |value, file_start, rows| Piece { value, file_start, value_start: 0, rows };
+        let tensor = |name: &str, shape: &[u64], pieces: Vec<Piece>| FileTensor {
+            name: name.into(),
+            aliases: vec![format!("old.{name}")],
+            shape: shape.to_vec(),
+            transpose: name == "t",
+            pieces,
+        };
+        let map = vec![
+            tensor("qk", &[3, 3], vec![piece(q, 0, 2), piece(k, 2, 1)]),
+            tensor("t", &[4, 2], vec![piece(t, 0, 2)]),
+            tensor("b", &[4], vec![piece(b, 0, 4)]),
+        ];
+        (module, map)
+    }
+
+    fn write_model(folder: &Path, names: [&str; 3], dtype: Dtype, shard_bytes: u64) {
+        let header = |name: &str, shape: &[u64]| Header { name: name.into(), dtype, shape: shape.to_vec() };
+        let tensors = vec![header(names[0], &[3, 3]), header(names[1], &[4, 2]), header(names[2], &[4])];
+        write_files(folder, tensors, shard_bytes, |tensor, out| {
+            let numbers: Vec<f64> = (0..tensor.shape.iter().product()).map(|i| i as f64 - 1.5).collect();
+            write_numbers(tensor.dtype, &numbers, out)
+        })
+        .expect("written");
+    }
+
+    fn numbers(executor: &Executor, name: &str) -> Vec<f64> {
+        executor.read(name).expect("there")
+    }
+
+    #[test]
+    fn pieces_transposes_and_aliases_survive_both_ways() {
+        for (file, value) in [(Dtype::F32, Dtype::F32), (Dtype::Bf16, Dtype::F32), (Dtype::F16, Dtype::Bf16)]
+        {
+            for (names, shard_bytes) in [(["qk", "t", "b"], 1 << 20), (["old.qk", "old.t", "old.b"], 20)] {
+                let place = tempfile::tempdir().expect("a temporary folder");
+                write_model(place.path(), names, file, shard_bytes);
+                let (module, map) = module(value);
+                let mut executor = Executor::new(&module, &Loops).expect("sound");
+                load(&mut executor, &map, place.path()).expect("loaded");
+                assert_eq!(numbers(&executor, "q"), [-1.5, -0.5, 0.5, 1.5, 2.5, 3.5]);
+                assert_eq!(numbers(&executor, "k"), [4.5, 5.5, 6.5]);
+                assert_eq!(numbers(&executor, "t"), [-1.5, 0.5, 2.5, 4.5, -0.5, 1.5, 3.5, 5.5]);
+                let again = tempfile::tempdir().expect("a temporary folder");
+                save(&executor, &map, file.name(), again.path()).expect("saved");
+                let mut second = Executor::new(&module, &Loops).expect("sound");
+                load(&mut second, &map, again.path()).expect("loaded");
+                for name in ["q", "k", "t", "b"] {
+                    assert_eq!(numbers(&executor, name), numbers(&second, name), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        write_model(place.path(), ["qk", "t", "b"], Dtype::F32, 1 << 20);
+        let (module, map) = module(Dtype::F32);
+        let check = |change: &dyn Fn(&mut Vec<FileTensor>), code: &str, words: &str| {
+            let mut map = map.clone();
+            change(&mut map);
+            let mut executor = Executor::new(&module, &Loops).expect("sound");
+            let error = load(&mut executor, &map, place.path()).expect_err("refused");
+            assert_eq!(error.code, code);
+            assert!(error.message.contains(words), "{}", error.message);
+        };
+        check(&|map| map[2].name = "c".into(), "missing-weight", "no tensor `c`");
+        check(&|map| map[1].shape = vec![4, 2, 1], "wrong-weight-shape", "[4, 2]");
+        check(&|map| map[0].shape = vec![4, 3], "broken-plan", "are not those of its pieces");
+        check(&|map| map[0].pieces[1].value = map[2].pieces[0].value, "broken-plan", "does not fit");
+        check(&|map| map[0].pieces[1] = map[0].pieces[0], "broken-plan", "are not those of its pieces");
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_refused() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        write_model(place.path(), ["qk", "t", "b"], Dtype::F32, 1 << 20);
+        let path = place.path().join("model.safetensors");
+        let mut file = std::fs::read(&path).expect("read");
+        let end = file.len();
+        file[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+        std::fs::write(&path, file).expect("written");
+        let (module, map) = module(Dtype::F32);
+        let mut executor = Executor::new(&module, &Loops).expect("sound");
+        let error = load(&mut executor, &map, place.path()).expect_err("refused");
+        assert_eq!(error.code, "non-finite-weights");
+        assert!(error.message.contains("model.safetensors is NaN at element"), "{}", error.message);
+    }
+
+    #[test]
+    fn an_index_names_files_of_its_own_folder() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let index = place.path().join("model.safetensors.index.json");
+        for bad in [r#"{"weight_map": {"a": "../x.safetensors"}}"#, r#"{"weight_map": {}}"#, "{"] {
+            std::fs::write(&index, bad).expect("written");
+            assert_eq!(ModelFiles::open(place.path()).expect_err("refused").code, "broken-safetensors");
+        }
+    }
+}
