@@ -4,7 +4,7 @@
 //! of rows and all random draws follow from seed and step, everything else is in the checkpoint.
 
 use crate::batch;
-use crate::checkpoint::{self, Checkpoint, State, instruction_set};
+use crate::checkpoint::{self, Checkpoint, Reports, State, instruction_set};
 use crate::disk;
 use crate::error::{EngineError, Result};
 use crate::evaluate::{evaluate, write_reference};
@@ -249,33 +249,33 @@ impl<'c, 'a> Training<'c, 'a> {
 
     /// Trains to the end; returns the steps done when asked to stop before.
     fn run(&mut self, resumed: Option<State>) -> Result<Option<u64>> {
-        let mut reports_due = true;
+        let mut reports = Reports::Due;
         let mut done = 0;
         if let Some(state) = resumed {
-            (done, reports_due) = (state.step, state.reports_due);
+            (done, reports) = (state.step, state.reports);
             self.seconds_before = state.summary.seconds;
             self.summary = state.summary;
         }
         loop {
-            let marks = self.metrics.marks();
-            if reports_due && !self.reports(done)? {
-                self.checkpoint(done, marks, true)?;
+            let fresh = reports != Reports::Done;
+            let marks = self.report(done, &mut reports)?;
+            if reports != Reports::Done {
+                self.checkpoint(done, marks, reports)?;
                 return Ok(Some(done));
             }
             if done >= self.steps {
                 return Ok(None);
             }
             let stop = self.stopping();
-            if stop || (reports_due && done > 0 && self.checkpoint_due(done)) {
-                let marks = self.metrics.marks();
-                self.checkpoint(done, marks, false)?;
+            if stop || (fresh && done > 0 && self.checkpoint_due(done)) {
+                self.checkpoint(done, marks, reports)?;
             }
             if stop {
                 return Ok(Some(done));
             }
             self.step(done)?;
             done += 1;
-            reports_due = true;
+            reports = Reports::Due;
         }
     }
 
@@ -415,14 +415,36 @@ impl<'c, 'a> Training<'c, 'a> {
         self.context.stop.load(Ordering::Relaxed)
     }
 
-    /// Evaluates and samples where that is due; returns false when asked to stop meanwhile.
-    fn reports(&mut self, step: u64) -> Result<bool> {
-        let edge = step == 0 || step == self.steps;
-        let every = self.context.task.conduct.evaluate;
-        let due = edge || every.is_some_and(|every| self.due(every, step, self.last_evaluation));
-        if due && !self.evaluate(step)? {
-            return Ok(false);
+    /// Evaluates and samples where that is due, unless asked to stop meanwhile.
+    ///
+    /// Moves `reports` on, and returns how much of the metrics belongs to what was reported.
+    fn report(&mut self, step: u64, reports: &mut Reports) -> Result<Marks> {
+        let marks = self.metrics.marks();
+        if *reports == Reports::Due {
+            let every = self.context.task.conduct.evaluate;
+            let due =
+                self.at_edge(step) || every.is_some_and(|every| self.due(every, step, self.last_evaluation));
+            if due && !self.evaluate(step)? {
+                return Ok(marks);
+            }
+            *reports = Reports::Evaluated;
         }
+        let marks = self.metrics.marks();
+        if *reports == Reports::Evaluated {
+            if !self.samples(step)? {
+                return Ok(marks);
+            }
+            *reports = Reports::Done;
+        }
+        Ok(self.metrics.marks())
+    }
+
+    /// Returns whether the step is one after which everything is reported: before the first, and the last.
+    fn at_edge(&self, step: u64) -> bool {
+        step == 0 || step == self.steps
+    }
+
+    fn samples(&mut self, step: u64) -> Result<bool> {
         match step {
             0 => self.summary.answers_before.clear(),
             _ => self.summary.answers_after.clear(),
@@ -430,7 +452,8 @@ impl<'c, 'a> Training<'c, 'a> {
         let task = self.context.task;
         let since = self.last_sample;
         for sample in &task.conduct.samples {
-            if (edge || self.due(sample.every, step, since)) && !self.sample(step, sample)? {
+            let due = self.at_edge(step) || self.due(sample.every, step, since);
+            if due && !self.sample(step, sample)? {
                 return Ok(false);
             }
         }
@@ -498,7 +521,7 @@ impl<'c, 'a> Training<'c, 'a> {
     }
 
     /// Writes a checkpoint; metrics up to the marks belong to it.
-    fn checkpoint(&mut self, step: u64, marks: Marks, reports_due: bool) -> Result<()> {
+    fn checkpoint(&mut self, step: u64, marks: Marks, reports: Reports) -> Result<()> {
         self.metrics.sync()?;
         let task = self.context.task;
         let summary = Summary { seconds: self.seconds(), ..self.summary.clone() };
@@ -511,7 +534,7 @@ impl<'c, 'a> Training<'c, 'a> {
             instruction_set: instruction_set().to_owned(),
             decisions: self.executor.module().decisions.clone(),
             marks,
-            reports_due,
+            reports,
             summary,
             tensors: String::new(),
         };
