@@ -38,7 +38,8 @@ fn write_node(node: &ResolvedNode, depth: usize, sources: &[Source], comments: b
     }
     let comment = if comments { origins(node, sources) } else { String::new() };
     // Writing to a string cannot fail.
-    let _ = if comment.is_empty() { writeln!(out, "{line}") } else { writeln!(out, "{line:<56} // {comment}") };
+    let _ =
+        if comment.is_empty() { writeln!(out, "{line}") } else { writeln!(out, "{line:<56} // {comment}") };
     for child in &node.children {
         write_node(child, depth + 1, sources, comments, out);
     }
@@ -68,7 +69,8 @@ fn origins(node: &ResolvedNode, sources: &[Source]) -> String {
     if let [(origin, _)] = groups.as_slice() {
         return origin.clone();
     }
-    let parts: Vec<String> = groups.iter().map(|(origin, names)| format!("{}: {origin}", names.join(", "))).collect();
+    let parts: Vec<String> =
+        groups.iter().map(|(origin, names)| format!("{}: {origin}", names.join(", "))).collect();
     parts.join("; ")
 }
 
@@ -81,7 +83,9 @@ fn origin(value: &ResolvedValue, sources: &[Source]) -> String {
     let place = format!("{}:{line}", source.path);
     match value.origin {
         Origin::Default => "default".into(),
-        Origin::Written if value.text.starts_with("\"std:") || value.text.starts_with("std:") => format!("std, {place}"),
+        Origin::Written if value.text.starts_with("\"std:") || value.text.starts_with("std:") => {
+            format!("std, {place}")
+        }
         Origin::Written | Origin::Set => place,
         Origin::Defaults => format!("defaults, {place}"),
         Origin::Derived => "derived".into(),
