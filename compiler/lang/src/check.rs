@@ -80,7 +80,11 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
     });
     wants.sort();
     wants.dedup();
-    let resolved = Resolved::of(&names, &folders);
+    let has_secret = diagnostics.iter().any(|found| found.code == "secret-in-recipe");
+    if has_secret {
+        diagnostics.iter_mut().for_each(mask);
+    }
+    let resolved = if has_secret { Resolved::default() } else { Resolved::of(&names) };
     Checked { recipe, diagnostics, sources, wants, resolved }
 }
 
@@ -111,12 +115,23 @@ fn relate(names: &Names, files: &Files, params: &BTreeSet<String>, diagnostics: 
 
 /// Sorts by place and removes what was found twice, as in a default that reaches two stages.
 fn sort(diagnostics: &mut Vec<Diagnostic>) {
-    let mut seen: HashSet<(String, Span)> = HashSet::new();
-    diagnostics.retain(|found| seen.insert((found.code.clone(), found.primary())));
+    let mut seen: HashSet<(String, Span, String)> = HashSet::new();
+    diagnostics.retain(|found| seen.insert((found.code.clone(), found.primary(), found.message.clone())));
     diagnostics.sort_by_key(|found| {
         let at = found.primary();
         (at, found.severity == Severity::Warning)
     });
+}
+
+/// Removes what looks like a secret from everything that a diagnostic says.
+fn mask(found: &mut Diagnostic) {
+    let texts = [&mut found.message].into_iter().chain(&mut found.help).chain(&mut found.notes);
+    let labels = found.labels.iter_mut().map(|label| &mut label.message);
+    let fixes = found
+        .fixes
+        .iter_mut()
+        .flat_map(|fix| fix.edits.iter_mut().map(|edit| &mut edit.text).chain([&mut fix.title]));
+    texts.chain(labels).chain(fixes).for_each(|text| *text = syntax::mask(text));
 }
 
 /// Reports a recipe that is not text; the caller has no text to check.

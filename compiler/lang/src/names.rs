@@ -226,26 +226,38 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, node: usize) {
-        if self.state[node] != State::New {
+    /// Walks from one node; the path is a list of its own, since a recipe may be a very long chain.
+    fn visit(&mut self, start: usize) {
+        if self.state[start] != State::New {
             return;
         }
-        self.state[node] = State::Open;
-        for &(target, at) in &self.edges[node] {
-            self.path.push((node, at));
+        let mut open = vec![(start, 0)];
+        self.state[start] = State::Open;
+        while let Some((node, next)) = open.last_mut() {
+            let Some(&(target, at)) = self.edges[*node].get(*next) else {
+                self.state[*node] = State::Done;
+                open.pop();
+                self.path.pop();
+                continue;
+            };
+            *next += 1;
             match self.state[target] {
-                State::New => self.visit(target),
-                State::Open => self.close(target),
+                State::New => {
+                    self.path.push((*node, at));
+                    self.state[target] = State::Open;
+                    open.push((target, 0));
+                }
+                State::Open => self.close(*node, target, at),
                 State::Done => {}
             }
-            self.path.pop();
         }
-        self.state[node] = State::Done;
     }
 
-    /// Records the circle that leads back to `target`.
-    fn close(&mut self, target: usize) {
-        let start = self.path.iter().position(|(node, _)| *node == target).unwrap_or(0);
-        self.circles.push(self.path[start..].iter().map(|(_, at)| *at).collect());
+    /// Records the circle that leads from `node` back to `target`, which is on the path.
+    fn close(&mut self, node: usize, target: usize, at: Span) {
+        let start = self.path.iter().position(|(from, _)| *from == target).unwrap_or(self.path.len());
+        let inner = self.path[start..].iter().map(|(_, at)| *at);
+        debug_assert!(start < self.path.len() || node == target);
+        self.circles.push(inner.chain([at]).collect());
     }
 }

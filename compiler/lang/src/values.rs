@@ -1,5 +1,10 @@
 //! Values with their types: what was written, read as what the schema wants.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "an error ends the reading of its value; none is passed on in a loop"
+)]
+
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::syntax::{Data, Value};
