@@ -24,7 +24,7 @@ const RESERVE: u64 = 512 << 20;
 
 /// How deep to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+enum Depth {
     /// For `check`: small files, no hashing.
     Quick,
     /// For `plan` and `run`: everything, contents hashed.
@@ -39,13 +39,14 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// Makes a gatherer; `cache` is where content hashes are remembered by fingerprint.
-    pub fn new(depth: Depth, cache: Option<&Path>) -> Self {
-        let hashes = match depth {
-            Depth::Quick => HashMemory::default(),
-            Depth::Full => HashMemory::open(cache),
-        };
-        Gatherer { depth, hashes, asked: Default::default() }
+    /// Makes a gatherer for a quick look.
+    pub fn quick() -> Self {
+        Gatherer { depth: Depth::Quick, hashes: HashMemory::default(), asked: Default::default() }
+    }
+
+    /// Makes a gatherer that gets everything; content hashes are remembered in the cache by fingerprint.
+    pub fn full(cache: &Path) -> Self {
+        Gatherer { depth: Depth::Full, hashes: HashMemory::open(cache), asked: Default::default() }
     }
 
     /// Fills what can be had; returns whether anything is new.
@@ -261,6 +262,12 @@ fn header(file: &Path) -> Result<BTreeMap<String, TensorFact>, String> {
     Ok(tensors)
 }
 
+/// Looks into the folder of a tokenizer that a task has trained.
+pub fn tokenizer_of(folder: &Path) -> TokenizerFact {
+    let path = folder.display().to_string();
+    tokenizer(&path, Depth::Full).expect("only a quick look skips large files")
+}
+
 /// Looks into a tokenizer folder or file; nothing when it is too large for a quick look.
 fn tokenizer(path: &str, depth: Depth) -> Option<TokenizerFact> {
     let place = Path::new(path);
@@ -291,7 +298,10 @@ fn tokenizer(path: &str, depth: Depth) -> Option<TokenizerFact> {
     }
     let tokenizer = match json(&file) {
         Ok(Some(value)) => value,
-        Ok(None) => return None,
+        Ok(None) => {
+            fact.problem = Some(format!("{} vanished while it was read", file.display()));
+            return Some(fact);
+        }
         Err(problem) => {
             fact.problem = Some(problem);
             return Some(fact);
@@ -448,11 +458,10 @@ struct HashMemory {
 }
 
 impl HashMemory {
-    fn open(cache: Option<&Path>) -> Self {
-        let file = cache.map(|cache| cache.join("hashes.json"));
-        let known = file.as_ref().and_then(|file| fs::read(file).ok());
-        let known = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        HashMemory { file, known, changed: false }
+    fn open(cache: &Path) -> Self {
+        let file = cache.join("hashes.json");
+        let known = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        HashMemory { file: Some(file), known, changed: false }
     }
 
     fn of(&mut self, path: &str) -> Option<String> {

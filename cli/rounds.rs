@@ -79,6 +79,11 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
 }
 
 impl Compiled {
+    /// Returns the diagnostics with their texts, for printing.
+    pub fn found(&self) -> crate::diagnostics::Found<'_> {
+        crate::diagnostics::Found { diagnostics: &self.diagnostics, sources: &self.sources }
+    }
+
     /// Returns whether any diagnostic is an error.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)

@@ -6,6 +6,7 @@ use lower::programs;
 use ops::backend::Backend;
 use ops::cpu::Cpu;
 use plain::Plain;
+
 use plan::value::Dtype;
 use plan::work::{batch, result};
 

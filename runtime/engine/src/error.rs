@@ -34,6 +34,10 @@ impl EngineError {
         self
     }
 
+    fn help_if(self, help: &str) -> Self {
+        if help.is_empty() { self } else { self.help(help) }
+    }
+
     /// Adds the task, unless an inner call already did.
     pub fn of(mut self, task: &Task) -> Self {
         self.stage.get_or_insert_with(|| task.name.clone());
@@ -73,6 +77,18 @@ impl std::fmt::Display for EngineError {
 }
 
 impl std::error::Error for EngineError {}
+
+impl From<data::DataError> for EngineError {
+    fn from(error: data::DataError) -> Self {
+        EngineError::new(error.code, error.to_string()).help_if(&error.help)
+    }
+}
+
+impl From<tokenizer::TokenizerError> for EngineError {
+    fn from(error: tokenizer::TokenizerError) -> Self {
+        EngineError::new(error.code, error.to_string()).help_if(&error.help)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -138,6 +138,17 @@ impl<'a> Executor<'a> {
         Ok(numbers)
     }
 
+    /// Returns the elements of a float value as f32, for those that are large.
+    pub fn read_f32(&self, name: &str) -> Result<std::borrow::Cow<'_, [f32]>> {
+        let id = self.id(name)?;
+        let value = &self.module.values[id.index()];
+        if value.dtype == Dtype::F32 {
+            let bytes = self.arenas.bytes(place(value)?, value.bytes(&self.extents) as usize);
+            return Ok(bytemuck::cast_slice(bytes).into());
+        }
+        Ok(self.read(name)?.into_iter().map(|number| number as f32).collect())
+    }
+
     /// Returns the first element of a float value.
     pub fn scalar(&self, name: &str) -> Result<f64> {
         let first = self.read(name)?.first().copied();

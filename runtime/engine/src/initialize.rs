@@ -22,7 +22,8 @@ pub fn write(tensors: &[NewTensor], dtype: &str, seed: u64, folder: &Path) -> Re
     let dtype = file_dtype(dtype)?;
     let by_name: HashMap<&str, (usize, &NewTensor)> =
         tensors.iter().enumerate().map(|(index, tensor)| (tensor.name.as_str(), (index, tensor))).collect();
-    let header = |tensor: &NewTensor| Header { name: tensor.name.clone(), dtype, shape: tensor.shape.clone() };
+    let header =
+        |tensor: &NewTensor| Header { name: tensor.name.clone(), dtype, shape: tensor.shape.clone() };
     write_files(folder, tensors.iter().map(header).collect(), SHARD_BYTES, |header, out| {
         let (index, tensor) = by_name[header.name.as_str()];
         fill(tensor, stream(seed, 0, index as u32), out, |numbers, out| write_numbers(dtype, numbers, out))
@@ -86,7 +87,8 @@ mod tests {
     #[test]
     fn tensors_follow_their_distributions_and_seed() {
         let tensor = |name: &str, init| NewTensor { name: name.into(), shape: vec![70, 1000], init };
-        let tensors = [tensor("w", Init::Normal { std: 0.02 }), tensor("b", Init::Zeros), tensor("g", Init::Ones)];
+        let tensors =
+            [tensor("w", Init::Normal { std: 0.02 }), tensor("b", Init::Zeros), tensor("g", Init::Ones)];
         let read = |seed: u64| {
             let place = tempfile::tempdir().expect("a temporary folder");
             write(&tensors, "f32", seed, place.path()).expect("written");

@@ -4,10 +4,28 @@
 //! weight is what, which op computes a gradient and how large everything is stands in the plan.
 
 pub mod arena;
+pub mod batch;
+pub mod checkpoint;
 pub mod disk;
 pub mod error;
+pub mod evaluate;
+pub mod events;
 pub mod executor;
+pub mod folder;
+pub mod generate;
+pub mod initialize;
+pub mod lock;
+pub mod metrics;
+pub mod model;
+pub mod observer;
+pub mod prepare;
+pub mod record;
+pub mod reference;
+pub mod report;
+pub mod run;
+pub mod sampling;
 pub mod tensors;
+pub mod train;
 pub mod weights;
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub struct Answer {
 }
 
 /// Follows a run. Every method does nothing unless it is written.
-pub trait Observer {
+pub trait Observer: Send {
     /// A task begins; `resumed` is the step that it continues from.
     fn task_started(&mut self, _task: &str, _resumed: Option<u64>) {}
     /// A task ended well; `already` tells that its result was there before.

@@ -134,7 +134,8 @@ mod tests {
     use std::path::Path;
 
     fn golden(name: &str) -> Vec<Vec<f32>> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/sampling/golden.safetensors");
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/sampling/golden.safetensors");
         let file = TensorFile::open(&path).expect("committed");
         let info = file.info(name).expect("there");
         let mut bytes = vec![0; info.shape.iter().product::<usize>() * 4];
@@ -144,7 +145,8 @@ mod tests {
     }
 
     fn ids() -> Vec<Vec<u32>> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/sampling/golden.safetensors");
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity/sampling/golden.safetensors");
         let file = TensorFile::open(&path).expect("committed");
         let info = file.info("input_ids").expect("there");
         let mut bytes = vec![0; info.shape.iter().product::<usize>() * 8];

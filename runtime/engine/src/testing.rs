@@ -110,3 +110,65 @@ pub fn layout(module: &mut Module) {
         arena.bytes += value.bytes(&capacities).next_multiple_of(64);
     }
 }
+
+/// A stage that trains one weight `w` [vocab, hidden]: token embeddings scored against themselves.
+///
+/// h = w[ids], loss over the trained tokens with `w` as the head; the gradient flows through the head alone.
+pub fn training_module() -> Module {
+    use plan::op::{HeadGrads, Op, Output};
+    use plan::program::Program;
+    use plan::work::{batch, extent, result};
+    let mut m = Module::default();
+    let tokens = m.extent(extent::TOKENS, 32);
+    let rows = m.extent(extent::ROWS, 8);
+    let bounds = m.extent(extent::BOUNDS, 9);
+    let trained = m.extent(extent::TRAINED, 32);
+    let _ = rows;
+    let (vocab, hidden) = (8, 4);
+    let float = |m: &mut Module, name: &str, role, shape| m.value(name, Dtype::F32, role, shape);
+    let w = float(&mut m, "w", Role::Weight, vec![vocab.into(), hidden.into()]);
+    let dw = float(&mut m, "w.grad", Role::Gradient, vec![vocab.into(), hidden.into()]);
+    let moment = float(&mut m, "w.m", Role::State, vec![vocab.into(), hidden.into()]);
+    let variance = float(&mut m, "w.v", Role::State, vec![vocab.into(), hidden.into()]);
+    let [count, scale, loss, norm] = [batch::STEP_COUNT, "loss_scale", result::LOSS, result::GRAD_NORM]
+        .map(|name| float(&mut m, name, Role::Batch, vec![1.into()]));
+    let scalars = float(&mut m, batch::UPDATE_SCALARS, Role::Batch, vec![3.into()]);
+    let [sum, factor] = ["sum", "factor"].map(|name| float(&mut m, name, Role::Activation, vec![1.into()]));
+    let h = float(&mut m, "h", Role::Activation, vec![tokens.into(), hidden.into()]);
+    let dh = float(&mut m, "dh", Role::Activation, vec![tokens.into(), hidden.into()]);
+    let [ids, index, labels] =
+        [(batch::IDS, tokens), (batch::TRAINED_INDEX, trained), (batch::TRAINED_LABELS, trained)]
+            .map(|(name, extent)| m.value(name, Dtype::I32, Role::Batch, vec![extent.into()]));
+    let _cu = m.value(batch::CU_SEQLENS, Dtype::I32, Role::Batch, vec![bounds.into()]);
+    let set = |value| Output { value, write: Write::Set };
+    let embed = Op::new(OpKind::Embed, vec![ids, w], vec![set(h)], "embed");
+    let head = |grads, inputs, outputs| Op::new(OpKind::LmHeadLoss { grads }, inputs, outputs, "head");
+    let accumulate = |value| Output { value, write: Write::Accumulate };
+    let inputs = vec![h, w, index, labels];
+    let scaled = [&inputs[..], &[scale]].concat();
+    let gradients = vec![accumulate(loss), set(dh), accumulate(dw)];
+    let adamw = OpKind::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, lr_scale: 1.0 };
+    let updated = [w, moment, variance].map(|value| Output { value, write: Write::Update }).to_vec();
+    let programs = [
+        ("begin", vec![Op::new(OpKind::Reciprocal, vec![count], vec![set(scale)], "begin")]),
+        ("micro", vec![embed.clone(), head(HeadGrads::HiddenAndWeight, scaled, gradients)]),
+        (
+            "update",
+            vec![
+                Op::new(OpKind::SumSquares, vec![dw], vec![set(sum)], "update"),
+                Op::new(
+                    OpKind::ClipFactor { max_norm: 1.0 },
+                    vec![sum],
+                    vec![set(norm), set(factor)],
+                    "update",
+                ),
+                Op::new(adamw, vec![dw, factor, scalars], updated, "update"),
+            ],
+        ),
+        ("evaluate", vec![embed, head(HeadGrads::None, inputs, vec![set(loss)])]),
+    ];
+    m.programs = programs.map(|(name, ops)| Program { name: name.into(), ops }).to_vec();
+    m.decisions.micro_batch_size = 2;
+    layout(&mut m);
+    m
+}

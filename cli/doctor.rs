@@ -1,0 +1,70 @@
+//! `adapt doctor`: what this machine offers, what is missing, and what to do.
+
+use crate::facts;
+use crate::text;
+use std::path::Path;
+
+/// Returns the report.
+pub fn report(cache: &Path) -> String {
+    let hardware = facts::hardware();
+    let mut lines = vec![
+        ("version", format!("{}, numerics {}", env!("CARGO_PKG_VERSION"), plan::NUMERICS_VERSION)),
+        ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+        ("cores", hardware.threads.to_string()),
+        ("memory", format!("{} may be used by a run", text::bytes(hardware.memory))),
+        ("vectors", vectors()),
+        ("backend", "cpu (fused kernels, f32), the default; plain (slow and obvious) with --backend plain".into()),
+        ("graphics", graphics()),
+        ("cache", cache_line(cache)),
+    ];
+    if let Some(free) = engine::disk::free_space(&existing(cache)) {
+        lines.push(("disk", format!("{} free where the cache is", text::bytes(free))));
+    }
+    lines.iter().map(|(name, value)| format!("  {name:<9} {value}\n")).collect()
+}
+
+fn vectors() -> String {
+    let mut found: Vec<&str> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let features = [
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+            ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+        ];
+        found.extend(features.iter().filter(|(_, there)| *there).map(|(name, _)| *name));
+        if found.is_empty() {
+            return "none: kernels run in their portable form, several times slower".into();
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    found.push("neon");
+    found.join(", ")
+}
+
+/// Says what is true of GPUs in this version: they are not used.
+fn graphics() -> String {
+    match Path::new("/proc/driver/nvidia/version").exists() {
+        true => "an NVIDIA driver is there, but this version trains on the CPU only".into(),
+        false => "no NVIDIA driver; this version trains on the CPU only".into(),
+    }
+}
+
+fn existing(path: &Path) -> std::path::PathBuf {
+    path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new(".")).to_path_buf()
+}
+
+fn cache_line(cache: &Path) -> String {
+    let probe = existing(cache);
+    match tempfile_in(&probe) {
+        Ok(()) => cache.display().to_string(),
+        Err(error) => format!("{}: cannot be written ({error}); set ADAPT_CACHE to a folder that can", cache.display()),
+    }
+}
+
+fn tempfile_in(folder: &Path) -> std::io::Result<()> {
+    let file = folder.join(format!(".adapt-doctor-{}", std::process::id()));
+    std::fs::write(&file, b"")?;
+    std::fs::remove_file(file)
+}

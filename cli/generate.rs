@@ -1,0 +1,106 @@
+//! `adapt generate MODEL`: a small recipe of its own, so that the same checks apply, answered at once.
+
+use crate::GenerateArgs;
+use crate::check::report_errors;
+use crate::facts::Gatherer;
+use crate::rounds::{Request, compile};
+use engine::error::EngineError;
+use engine::executor::Executor;
+use engine::generate::{Prompting, answer};
+use lang::facts::Facts;
+use plan::work::{Artifact, Generate, Work};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use tokenizer::Tokenizer;
+
+/// Answers prompts with a model folder.
+pub fn run(args: &GenerateArgs, cache: &Path) -> ExitCode {
+    let prompts = match prompts(args) {
+        Ok(prompts) => prompts,
+        Err(error) => return crate::wrong_use(&format!("standard input: {error}")),
+    };
+    let request = Request { path: "-".into(), text: recipe(args, &prompts), sets: Vec::new(), memory: None };
+    let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::full(cache));
+    if let Some(failed) = report_errors(&compiled) {
+        return failed;
+    }
+    let tasks = compiled.lowered.iter().flat_map(|lowered| &lowered.plan.tasks);
+    let work = tasks.filter_map(|task| match &task.work {
+        Work::Generate(work) => Some(work),
+        _ => None,
+    });
+    match work.map(|work| answer_all(args, work, &prompts)).next_back() {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            let help = error.help.map_or(String::new(), |help| format!("\n  help: {help}"));
+            anstream::eprintln!("error[{}]: {}{help}", error.code, error.message);
+            ExitCode::FAILURE
+        }
+        None => crate::wrong_use("there is nothing to generate"),
+    }
+}
+
+/// Returns the prompts: those given, else all of standard input.
+fn prompts(args: &GenerateArgs) -> std::io::Result<Vec<String>> {
+    if !args.prompt.is_empty() {
+        return Ok(args.prompt.clone());
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok(vec![text.trim_end_matches('\n').to_owned()])
+}
+
+fn recipe(args: &GenerateArgs, prompts: &[String]) -> String {
+    let quote = lang::resolved::quote;
+    let template = args.template.as_deref().filter(|name| *name != "none");
+    let lines = [
+        "adapt 1".to_owned(),
+        format!("model m {}", quote(&args.model.display().to_string())),
+        "generate answer {".to_owned(),
+        "model m".to_owned(),
+        prompts.iter().map(|prompt| format!("prompt {}\n", quote(prompt))).collect(),
+        template.map_or(String::new(), |name| format!("template {name}")),
+        format!("max-tokens {}", args.max_tokens),
+        format!("temperature {}", args.temperature),
+        format!("top-p {}", args.top_p),
+        format!("top-k {}", args.top_k),
+        format!("repetition-penalty {}", args.repetition_penalty),
+        format!("seed {}", args.seed),
+        "}".to_owned(),
+    ];
+    lines.join("\n")
+}
+
+/// Loads the model and prints answers as they come; several prompts are answered in turn.
+fn answer_all(args: &GenerateArgs, work: &Generate, prompts: &[String]) -> Result<(), EngineError> {
+    let path = |artifact: &Artifact| match artifact {
+        Artifact::Path(path) => PathBuf::from(path),
+        Artifact::Task(task) => unreachable!("a model folder has no task `{task}`"),
+    };
+    let module = work.module.as_ref().ok_or_else(|| {
+        EngineError::new("unknown-facts", "the model folder tells too little to run it".to_owned())
+    })?;
+    let backend = crate::run::backend("cpu", args.threads).map_err(EngineError::plan)?;
+    let tokenizer = Tokenizer::load(&path(&work.tokenizer))?;
+    let mut executor = Executor::new(module, backend.as_ref())?;
+    engine::weights::load(&mut executor, &work.tensors, &path(&work.model))?;
+    let prompting = Prompting {
+        tokenizer: &tokenizer,
+        template: work.template.as_deref().filter(|_| args.template.as_deref() != Some("none")),
+        sampling: &work.sampling,
+        stop_ids: &work.stop_ids,
+        context: Some(work.context),
+    };
+    let mut out = std::io::stdout();
+    for prompt in prompts {
+        let mut on_text = |_: usize, piece: &str| {
+            // A closed pipe is the reader's choice.
+            let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
+        };
+        answer(&mut executor, &prompting, std::slice::from_ref(prompt), &AtomicBool::new(false), &mut on_text)?;
+        println!();
+    }
+    Ok(())
+}

@@ -1,0 +1,397 @@
+//! `adapt run`: drives rounds of compiling and running until nothing is left to do.
+
+use crate::facts::{Gatherer, tokenizer_of};
+use crate::plan::State;
+use crate::progress::{Progress, figures};
+use crate::rounds::{Compiled, Request, compile};
+use crate::diagnostics::{self, Found};
+use crate::{RunArgs, show, text};
+use engine::error::EngineError;
+use engine::folder::{Done, RunFolder};
+use engine::observer::Observer;
+use engine::record::Record;
+use engine::run::{Options, Outcome, run_task};
+use lang::facts::{Facts, PartFact, PreparedFact};
+use lang::source::{SourceId, Span};
+use lang::diagnostic::Diagnostic;
+use ops::backend::Backend;
+use plan::task::{Plan, Task};
+use plan::work::{Prepared, PreparedSide, Work};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Exit code of a run that stopped on request with a checkpoint written.
+const STOPPED: u8 = 75;
+
+/// File in a run folder that tells which recipe file it belongs to.
+const OWNER: &str = ".recipe";
+
+/// Why a run ended early.
+enum Failure {
+    /// Diagnostics of the recipe; already in the compilation.
+    Recipe(Box<Compiled>),
+    Engine(Box<EngineError>, Box<Compiled>),
+    /// Wrong use of the command or of the folder, in words.
+    Use(String, u8),
+    Stopped(String),
+}
+
+/// Runs a recipe.
+pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
+    let request = match Request::read(&args.recipe, &args.set, args.memory) {
+        Ok(request) => request,
+        Err(error) => return crate::wrong_use(&format!("{}: {error}", args.recipe)),
+    };
+    match drive(args, &request, cache, quiet) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Recipe(compiled)) => {
+            print_found(&compiled.diagnostics, &compiled, args);
+            ExitCode::FAILURE
+        }
+        Err(Failure::Engine(error, compiled)) => {
+            let diagnostic = from_engine(&error, &compiled);
+            print_found(&[diagnostic], &compiled, args);
+            ExitCode::FAILURE
+        }
+        Err(Failure::Use(message, code)) => {
+            anstream::eprintln!("error: {message}");
+            ExitCode::from(code)
+        }
+        Err(Failure::Stopped(stage)) => {
+            anstream::eprintln!("stopped in `{stage}` with a checkpoint written; run the same command again to go on");
+            ExitCode::from(STOPPED)
+        }
+    }
+}
+
+/// Returns where a run keeps its results.
+pub fn folder(request: &Request, out: Option<&Path>, name: Option<&str>) -> PathBuf {
+    match (out, name) {
+        (Some(out), _) => out.to_owned(),
+        (None, Some(name)) => Path::new("runs").join(format!("{}-{name}", request.name())),
+        (None, None) => Path::new("runs").join(request.name()),
+    }
+}
+
+/// Compiles with what finished tasks have yielded; returns the states of all tasks.
+pub fn compile_with_results(
+    request: &Request,
+    facts: &mut Facts,
+    gatherer: &mut Gatherer,
+    run_folder: &RunFolder,
+) -> (Compiled, BTreeMap<String, State>, Vec<String>) {
+    let mut notes = Vec::new();
+    loop {
+        let compiled = compile(request, facts, gatherer);
+        let mut states = BTreeMap::new();
+        let mut news = false;
+        let tasks = compiled.lowered.as_ref().map(|lowered| lowered.plan.tasks.as_slice()).unwrap_or_default();
+        for task in tasks {
+            let state = match run_folder.is_done(task) {
+                Done::Yes(record) => {
+                    news |= add_yields(task, &record, run_folder, facts);
+                    State::Done
+                }
+                Done::No(note) => {
+                    notes.extend(note);
+                    if task.key.is_some() { State::Open } else { State::Unknown }
+                }
+            };
+            states.insert(task.name.clone(), state);
+        }
+        if !news {
+            notes.sort();
+            notes.dedup();
+            return (compiled, states, notes);
+        }
+    }
+}
+
+/// Adds what a finished task has yielded to the facts; returns whether that is news.
+fn add_yields(task: &Task, record: &Record, folder: &RunFolder, facts: &mut Facts) -> bool {
+    let mut news = false;
+    if let (Work::Prepare(_), Some(prepared)) = (&task.work, &record.yields.prepared) {
+        let fact = prepared_fact(prepared);
+        news |= facts.prepared.get(&task.name) != Some(&fact);
+        facts.prepared.insert(task.name.clone(), fact);
+    }
+    if let Work::TrainTokenizer(_) = &task.work {
+        let path = folder.path().join(&record.path);
+        let fact = tokenizer_of(&path);
+        news |= facts.tokenizers.get(&task.name) != Some(&fact);
+        facts.tokenizers.insert(task.name.clone(), fact);
+    }
+    news
+}
+
+fn prepared_fact(prepared: &Prepared) -> PreparedFact {
+    let part = |side: &PreparedSide| PartFact {
+        rows: side.rows,
+        tokens: side.tokens,
+        trained_tokens: side.trained_tokens,
+        longest: side.longest,
+        sequences: side.packed_sequences,
+    };
+    PreparedFact { train: part(&prepared.train), eval: part(&prepared.eval) }
+}
+
+fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result<(), Failure> {
+    if args.devices > 1 {
+        return Err(Failure::Use("more than one device is not built in this version; leave `--devices` out".into(), 2));
+    }
+    let backend = backend(&args.backend, args.threads).map_err(|message| Failure::Use(message, 2))?;
+    let mut facts = Facts::default();
+    let mut gatherer = Gatherer::full(cache);
+    let path = folder(request, args.out.as_deref(), args.name.as_deref());
+    let view = RunFolder::view(&path, cache);
+    let (compiled, states, _) = compile_with_results(request, &mut facts, &mut gatherer, &view);
+    if compiled.has_errors() {
+        return Err(Failure::Recipe(Box::new(compiled)));
+    }
+    show_warnings(&compiled, args);
+    if args.dry_run {
+        print!("{}", crate::plan::print(&plan_of(&compiled), &states, crate::plan::Format::Text));
+        return Ok(());
+    }
+    check_owner(&path, request)?;
+    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    let run_folder = RunFolder::open(&path, cache, &command).map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?;
+    let stop = stop_flag();
+    let mut progress = Progress::new(quiet);
+    let mut ran: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let (compiled, states, notes) = compile_with_results(request, &mut facts, &mut gatherer, &run_folder);
+        if compiled.has_errors() {
+            return Err(Failure::Recipe(Box::new(compiled)));
+        }
+        for note in notes {
+            progress.note("run", &note);
+        }
+        let plan = plan_of(&compiled);
+        let wanted = selection(&plan, &states, args)?;
+        write_records(&path, request, &compiled, &plan).map_err(|error| Failure::Use(error, 1))?;
+        let next = plan.tasks.iter().find(|task| {
+            let ready = task.inputs.iter().all(|input| states.get(input) == Some(&State::Done));
+            wanted.contains(&task.name) && states[&task.name] == State::Open && ready
+        });
+        let Some(task) = next else {
+            let open: Vec<&str> =
+                wanted.iter().filter(|name| states[*name] != State::Done).map(String::as_str).collect();
+            if !open.is_empty() {
+                return Err(Failure::Use(format!("{} cannot be planned: the results before it are there, but facts are still missing", open.join(", ")), 1));
+            }
+            finish(&plan, &run_folder, &ran, quiet);
+            return Ok(());
+        };
+        let options = Options { fork: args.fork };
+        match run_task(task, &run_folder, backend.as_ref(), &mut progress, &stop, &options) {
+            Ok(Outcome::Done(_) | Outcome::AlreadyDone(_)) => {
+                ran.insert(task.name.clone());
+            }
+            Ok(Outcome::Stopped { .. }) => return Err(Failure::Stopped(task.name.clone())),
+            Err(error) => return Err(Failure::Engine(Box::new(error.of(task)), Box::new(compiled))),
+        }
+    }
+}
+
+fn plan_of(compiled: &Compiled) -> Plan {
+    compiled.lowered.as_ref().expect("a recipe without errors is lowered").plan.clone()
+}
+
+/// Makes the backend of that name.
+pub fn backend(name: &str, threads: Option<usize>) -> Result<Box<dyn Backend>, String> {
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    match name {
+        "cpu" => Ok(Box::new(ops::cpu::Cpu::new(threads))),
+        "plain" => Ok(Box::new(plain::Plain::new())),
+        other => Err(format!("there is no backend `{other}`; `cpu` and `plain` are there")),
+    }
+}
+
+/// A folder belongs to one recipe file; another one's results are never mixed into it.
+fn check_owner(path: &Path, request: &Request) -> Result<(), Failure> {
+    let own = match request.path.as_str() {
+        "-" => "-".to_owned(),
+        file => std::fs::canonicalize(file).map_or(file.to_owned(), |path| path.display().to_string()),
+    };
+    let file = path.join(OWNER);
+    match std::fs::read_to_string(&file) {
+        Ok(owner) if owner != own => Err(Failure::Use(
+            format!("{} holds the run of {owner}; choose another place with `--out` or `--name`", path.display()),
+            1,
+        )),
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let written = std::fs::create_dir_all(path).and_then(|()| std::fs::write(&file, own));
+            written.map_err(|error| Failure::Use(format!("{}: {error}", path.display()), 1))
+        }
+    }
+}
+
+/// Returns the tasks that are wanted: all, or those that `--only` and `--from` name with what they need.
+fn selection(plan: &Plan, states: &BTreeMap<String, State>, args: &RunArgs) -> Result<BTreeSet<String>, Failure> {
+    let known = |name: &String| match plan.task(name) {
+        Some(_) => Ok(()),
+        None => {
+            let names: Vec<&str> = plan.tasks.iter().map(|task| task.name.as_str()).collect();
+            Err(Failure::Use(format!("there is no stage `{name}`; the plan has {}", names.join(", ")), 2))
+        }
+    };
+    let mut wanted: BTreeSet<String> = plan.tasks.iter().map(|task| task.name.clone()).collect();
+    if let Some(only) = &args.only {
+        known(only)?;
+        wanted = ancestors(plan, only);
+    }
+    if let Some(from) = &args.from {
+        known(from)?;
+        let before: BTreeSet<String> = ancestors(plan, from);
+        let missing = before.iter().find(|name| {
+            let stage = !name.contains(':');
+            stage && *name != from && states.get(*name) != Some(&State::Done)
+        });
+        if let Some(missing) = missing {
+            return Err(Failure::Use(format!("`{from}` starts from `{missing}`, which has not run; leave `--from` out"), 1));
+        }
+        let mut reached: BTreeSet<String> = before;
+        for task in &plan.tasks {
+            if task.inputs.iter().any(|input| ancestors(plan, input).contains(from)) {
+                reached.extend(ancestors(plan, &task.name));
+            }
+        }
+        wanted = wanted.intersection(&reached).cloned().collect();
+    }
+    Ok(wanted)
+}
+
+fn ancestors(plan: &Plan, name: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::from([name.to_owned()]);
+    let inputs = plan.task(name).map(|task| task.inputs.clone()).unwrap_or_default();
+    inputs.iter().for_each(|input| all.extend(ancestors(plan, input)));
+    all
+}
+
+/// Writes what the run is about into its folder.
+fn write_records(path: &Path, request: &Request, compiled: &Compiled, plan: &Plan) -> Result<(), String> {
+    let write = |name: &str, text: String| {
+        let temporary = path.join(format!(".{name}.tmp"));
+        let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path.join(name)));
+        written.map_err(|error| format!("{}: {error}", path.join(name).display()))
+    };
+    write("recipe.kdl", request.text.clone())?;
+    write("resolved.kdl", show::text(&compiled.checked, false))?;
+    write("adapt.lock", "{\"version\":1,\"sources\":{}}\n".into())?;
+    let plan = serde_json::to_string(plan).map_err(|error| error.to_string())?;
+    write("plan.json", plan + "\n")
+}
+
+/// Registers the signals that ask for a stop: the first sets the flag, a second one ends the process at once.
+fn stop_flag() -> Arc<AtomicBool> {
+    use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGUSR1] {
+        // Order matters: the shutdown looks at the flag as it was before this signal set it.
+        let shutdown = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone());
+        let set = signal_hook::flag::register(signal, flag.clone());
+        if shutdown.is_err() || set.is_err() {
+            anstream::eprintln!("warning: signal {signal} cannot be caught; a kill goes on from the last checkpoint");
+        }
+    }
+    flag
+}
+
+fn show_warnings(compiled: &Compiled, args: &RunArgs) {
+    if !compiled.diagnostics.is_empty() {
+        print_found(&compiled.diagnostics, compiled, args);
+    }
+}
+
+/// Prints diagnostics to stderr: stdout is for results.
+fn print_found(found: &[Diagnostic], compiled: &Compiled, args: &RunArgs) {
+    let found = Found { diagnostics: found, sources: &compiled.sources };
+    // Nothing can be said when stderr is closed; the exit code still tells.
+    let _ = diagnostics::print(&[found], args.format, crate::color_stderr(), &mut std::io::stderr().lock());
+}
+
+/// Turns a failure of the engine into a diagnostic at the recipe line that the task comes from.
+fn from_engine(error: &EngineError, compiled: &Compiled) -> Diagnostic {
+    let at = error.place.as_ref().and_then(|place| {
+        let source = compiled.sources.iter().position(|source| source.path == place.file)?;
+        Some(Span { source: SourceId(source as u32), start: place.start, end: place.end })
+    });
+    let span = at.unwrap_or(Span { source: SourceId(0), start: 0, end: 0 });
+    let label = error.stage.as_ref().map_or(String::new(), |stage| format!("while `{stage}` ran"));
+    let mut diagnostic = Diagnostic::error(error.code, error.message.clone(), span, label);
+    diagnostic.help = error.help.clone();
+    diagnostic
+}
+
+/// Prints the table of results and where the models are.
+fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>, quiet: bool) {
+    let stages: Vec<(&Task, Record)> = plan
+        .tasks
+        .iter()
+        .filter(|task| !task.name.contains(':'))
+        .filter_map(|task| folder.record(&task.name).map(|record| (task, record)))
+        .collect();
+    if ran.is_empty() {
+        println!("nothing to do: all {} tasks are done", plan.tasks.len());
+    } else if !quiet {
+        answers(&stages, ran);
+    }
+    let mut rows = vec![["stage", "steps", "tokens", "held-out", "before", "after", "tokens/s", "time"].map(str::to_owned).to_vec()];
+    for (task, record) in &stages {
+        match &task.work {
+            Work::Train(_) => rows.push(train_row(&task.name, record)),
+            Work::Evaluate(_) => {
+                if let Some(evaluation) = &record.summary.after {
+                    let mut row = vec![task.name.clone(), String::new(), text::count(evaluation.count)];
+                    row.push(figures(evaluation));
+                    rows.push(row);
+                }
+            }
+            Work::TrainTokenizer(_) | Work::Initialize(_) | Work::Prepare(_) | Work::Generate(_) => {}
+        }
+    }
+    print!("\n{}", text::table(&rows, &[1, 2, 4, 5, 6, 7]));
+    let models = stages.iter().filter(|(task, _)| matches!(task.work, Work::Train(_)));
+    if let Some((task, record)) = models.last() {
+        println!("\n  model of `{}`: {}", task.name, folder.path().join(&record.path).display());
+    }
+    for (task, record) in stages.iter().filter(|(task, _)| matches!(task.work, Work::Generate(_))) {
+        println!("  answers of `{}`: {}", task.name, folder.path().join(&record.path).display());
+    }
+}
+
+/// Prints each stage's prompts answered before and after it.
+fn answers(stages: &[(&Task, Record)], ran: &BTreeSet<String>) {
+    for (task, record) in stages.iter().filter(|(task, _)| ran.contains(&task.name)) {
+        let summary = &record.summary;
+        for (before, after) in summary.answers_before.iter().zip(&summary.answers_after) {
+            println!("\n  {}: {}", task.name, crate::progress::one_line(&before.prompt));
+            println!("    before → {}", crate::progress::one_line(&before.answer));
+            println!("    after  → {}", crate::progress::one_line(&after.answer));
+        }
+    }
+}
+
+fn train_row(name: &str, record: &Record) -> Vec<String> {
+    let row = record.summary.row(name);
+    let shown = |value: Option<f64>| match (value, row.metric) {
+        (None, _) => String::new(),
+        (Some(value), "accuracy") => format!("{:.1} %", 100.0 * value),
+        (Some(value), _) => format!("{value:.3}"),
+    };
+    vec![
+        row.stage.clone(),
+        text::count(row.steps),
+        text::count(row.tokens),
+        row.metric.to_owned(),
+        shown(row.before),
+        shown(row.after),
+        row.tokens_per_second.map_or(String::new(), |speed| text::count(speed as u64)),
+        text::seconds(row.seconds),
+    ]
+}

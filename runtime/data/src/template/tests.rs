@@ -1,0 +1,1 @@
+//! Templates against transformers: rendered text, spans, refusals.
