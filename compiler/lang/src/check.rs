@@ -69,8 +69,16 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
     let folders: Vec<String> = files.files.iter().map(|file| file.folder.clone()).collect();
     let names = Names::collect(&items, &mut diagnostics);
     relate(&names, &files, &params, &mut diagnostics);
-    Context { names: &names, facts, folders: &folders, diagnostics: &mut diagnostics, wants: &mut wants }
-        .check();
+    let lost = files.damage() == Damage::Everywhere;
+    Context {
+        names: &names,
+        facts,
+        folders: &folders,
+        lost,
+        diagnostics: &mut diagnostics,
+        wants: &mut wants,
+    }
+    .check();
     sort(&mut diagnostics);
     let has_errors = diagnostics.iter().any(|found| found.severity == Severity::Error);
     let complete = !has_errors && !files.incomplete;
@@ -94,8 +102,9 @@ fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
     let mut param_uses = uses::Uses::default();
     for &file in &files.order {
         let document = &files.files[file].document;
-        let misplaced = document.damage == Damage::Everywhere;
-        let mut typing = Typing { file, diagnostics, misplaced, uses: &mut param_uses };
+        let misplaced = document.braces_in_doubt;
+        let lost = files.damage() == Damage::Everywhere;
+        let mut typing = Typing { file, diagnostics, misplaced, lost, uses: &mut param_uses };
         items.extend(document.nodes.iter().filter_map(|node| typing.top(node)));
     }
     param_uses.check(diagnostics);

@@ -129,15 +129,21 @@ impl<'a> Names<'a> {
 
     /// Warns of declarations in the first file that nothing uses.
     pub fn check_unused(&self, params: &BTreeSet<String>, diagnostics: &mut Vec<Diagnostic>) {
-        let used: BTreeSet<&str> =
-            self.items.iter().flat_map(references).map(|reference| reference.name).collect();
+        let references: Vec<Reference> = self.items.iter().flat_map(references).collect();
+        let used: BTreeSet<&str> = references.iter().map(|reference| reference.name).collect();
+        // What a dangling reference meant may well be what seems unused.
+        let dangling: BTreeSet<&str> = references
+            .iter()
+            .filter(|reference| !reference.name.starts_with("std:") && self.find(reference.name).is_none())
+            .map(|reference| reference.to)
+            .collect();
         for item in self.items.iter().filter(|item| item.file == 0 && !item.refused) {
             let Some(name) = &item.name else { continue };
             let is_ingredient =
                 matches!(item.kind(), "model" | "tokenizer" | "template" | "dataset" | "mix" | "param");
             let is_used =
                 used.contains(name.text.as_str()) || item.kind() == "param" && params.contains(&name.text);
-            if is_ingredient && !is_used {
+            if is_ingredient && !is_used && !dangling.contains(item.schema.gives) {
                 let message = format!("nothing uses the {} `{}`", item.kind(), name.text);
                 diagnostics.push(
                     Diagnostic::warning("unused-declaration", message, name.span, "never used")

@@ -17,6 +17,8 @@ pub struct Typing<'a> {
     pub diagnostics: &'a mut Vec<Diagnostic>,
     /// Whether braces are in doubt, so that nodes may stand in the wrong block.
     pub misplaced: bool,
+    /// Whether declarations and `defaults` may be lost, so that nothing is reported as missing.
+    pub lost: bool,
     pub uses: &'a mut Uses,
 }
 
@@ -263,7 +265,7 @@ impl Typing<'_> {
             if !schema.absent.is_empty() {
                 let child = self.default_child(schema, node.name.span);
                 item.children.push(child);
-            } else if schema.required && !node.damaged && !item.damaged && !self.misplaced {
+            } else if schema.required && !node.damaged && !item.damaged && !self.lost {
                 self.diagnostics.push(missing_child(node, schema));
             }
         }
@@ -278,8 +280,14 @@ impl Typing<'_> {
         node.set_origin(Origin::Default);
         // What is not built yet among the defaults is a matter of the rules.
         let mut silent = Vec::new();
-        Typing { file: self.file, diagnostics: &mut silent, misplaced: false, uses: &mut Uses::default() }
-            .node(&node, schema, true)
+        Typing {
+            file: self.file,
+            diagnostics: &mut silent,
+            misplaced: false,
+            lost: false,
+            uses: &mut Uses::default(),
+        }
+        .node(&node, schema, true)
     }
 }
 

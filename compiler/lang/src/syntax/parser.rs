@@ -28,7 +28,7 @@ fn too_large(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
     let at = Span { source, start: 0, end: 0 };
     let diagnostic = Diagnostic::error("too-large", message, at, "")
         .with_help("keep data in files of their own, and share parts between recipes with `use`");
-    (Document { nodes: Vec::new(), damage: Damage::Everywhere }, vec![diagnostic])
+    (Document { nodes: Vec::new(), damage: Damage::Everywhere, braces_in_doubt: true }, vec![diagnostic])
 }
 
 struct Parser<'a> {
@@ -73,9 +73,10 @@ impl<'a> Parser<'a> {
     fn finish(self, nodes: Vec<Node>) -> (Document, Vec<Diagnostic>) {
         if self.too_deep {
             let deep = self.diagnostics.into_iter().filter(|found| found.code == "too-deep").collect();
-            return (Document { nodes: Vec::new(), damage: Damage::Everywhere }, deep);
+            return (Document { nodes: Vec::new(), damage: Damage::Everywhere, braces_in_doubt: true }, deep);
         }
-        (Document { nodes, damage: self.damage }, self.diagnostics)
+        let braces_in_doubt = self.diagnostics.iter().any(|found| found.code == "unexpected-brace");
+        (Document { nodes, damage: self.damage, braces_in_doubt }, self.diagnostics)
     }
 
     fn file(&mut self) -> Vec<Node> {
