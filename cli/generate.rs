@@ -99,7 +99,13 @@ fn answer_all(args: &GenerateArgs, work: &Generate, prompts: &[String]) -> Resul
             // A closed pipe is the reader's choice.
             let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
         };
-        answer(&mut executor, &prompting, std::slice::from_ref(prompt), &AtomicBool::new(false), &mut on_text)?;
+        answer(
+            &mut executor,
+            &prompting,
+            std::slice::from_ref(prompt),
+            &AtomicBool::new(false),
+            &mut on_text,
+        )?;
         println!();
     }
     Ok(())

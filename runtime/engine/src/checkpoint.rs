@@ -124,7 +124,7 @@ pub fn holds_all_weights(module: &Module) -> bool {
 }
 
 impl Checkpoint {
-    /// Puts the tensors in their places, after checking all of them.
+    /// Puts the tensors in their places and checks them.
     ///
     /// # Errors
     /// Fails when the file is not the one that was written, or holds a number that is not finite.
@@ -145,12 +145,11 @@ impl Checkpoint {
                     header.name
                 )));
             }
-            let mut bytes = vec![0; header.bytes() as usize];
-            file.read(info, 0, &mut bytes)?;
-            if !tensors::all_finite(header.dtype, &bytes) {
+            let bytes = executor.bytes_mut(id)?;
+            file.read(info, 0, bytes)?;
+            if !tensors::all_finite(header.dtype, bytes) {
                 return Err(broken(&format!("`{}` holds a number that is not finite", header.name)));
             }
-            executor.bytes_mut(id)?.copy_from_slice(&bytes);
         }
         Ok(())
     }
@@ -201,8 +200,8 @@ fn unseal(text: &str) -> Result<State, String> {
 
 fn hash(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let mut file = std::fs::File::open(path).map_err(|e| EngineError::io("open", path, &e))?;
-    std::io::copy(&mut file, &mut hasher).map_err(|e| EngineError::io("read", path, &e))?;
+    let file = std::fs::File::open(path).map_err(|e| EngineError::io("open", path, &e))?;
+    hasher.update_reader(file).map_err(|e| EngineError::io("read", path, &e))?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 
@@ -347,5 +346,37 @@ mod tests {
         assert_eq!(newest(place.path()).expect("sound").expect("there").state.step, 1);
         disk::remove_leftovers(&folder(place.path())).expect("removed");
         assert!(!unfinished.exists());
+    }
+
+    /// Names the folder that the limited child process of the next test writes to.
+    const LIMITED: &str = "ADAPT_TEST_LIMITED";
+
+    /// The child may not make any file longer than nothing: its disk is full.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_leaves_the_last_checkpoint() {
+        let module = training_module();
+        let mut executor = Executor::new(&module, &Loops).expect("sound");
+        fill(&mut executor, 1.0);
+        if let Some(stage) = std::env::var_os(LIMITED) {
+            let stage = PathBuf::from(stage);
+            let error = write(&stage, &executor, &state(2), 1).expect_err("full");
+            assert_eq!(error.code, "disk-full");
+            assert!(error.message.contains("bytes are needed"), "{}", error.message);
+            return;
+        }
+        let place = tempfile::tempdir().expect("a temporary folder");
+        write(place.path(), &executor, &state(1), 1).expect("written");
+        let child = std::process::Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""])
+            .arg(std::env::current_exe().expect("this test"))
+            .args(["checkpoint::tests::a_full_disk_leaves_the_last_checkpoint", "--exact"])
+            .env(LIMITED, place.path())
+            .output()
+            .expect("a shell");
+        let output = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && output.contains("1 passed"), "{output}");
+        newest(place.path()).expect("sound").expect("there").restore(&mut executor).expect("whole");
+        assert_eq!(disk::list(&folder(place.path())).expect("listed").len(), 1);
     }
 }

@@ -9,7 +9,7 @@ use crate::disk;
 use crate::error::{EngineError, Result};
 use crate::evaluate::{evaluate, write_reference};
 use crate::executor::Executor;
-use crate::generate::{Prompting, answer};
+use crate::generate::{Decoding, Prompting, answer};
 use crate::metrics::{Marks, Metrics, Preference, StepLine};
 use crate::model;
 use crate::observer::StepReport;
@@ -462,9 +462,7 @@ impl<'c, 'a> Training<'c, 'a> {
         let prompting = Prompting {
             tokenizer,
             template: sample.template.as_deref(),
-            sampling: &sample.sampling,
-            stop_ids: &sample.stop_ids,
-            context: None,
+            decoding: Decoding { sampling: &sample.sampling, stop_ids: &sample.stop_ids, context: None },
         };
         let stop = self.context.stop;
         let answers = answer(&mut self.executor, &prompting, &sample.prompts, stop, &mut |_, _| {})?;

@@ -53,7 +53,11 @@ impl Bench {
         let mut workspace = vec![0u64; need.div_ceil(8)];
         let views: Vec<View<'_>> = inputs
             .iter()
-            .map(|o| View { dtype: o.dtype, dims: Dims::new(&o.shape), bytes: bytemuck::cast_slice(&o.words) })
+            .map(|o| View {
+                dtype: o.dtype,
+                dims: Dims::new(&o.shape),
+                bytes: bytemuck::cast_slice(&o.words),
+            })
             .collect();
         let write = if matches!(kind, OpKind::AdamW { .. }) { Write::Update } else { Write::Set };
         let mut times: Vec<f64> = (0..15)
@@ -105,7 +109,13 @@ impl Bench {
         let (x, w, token) = (|| floats(&[n, h]), || floats(&[h]), || floats(&[n]));
         let name = format!("H {h}");
         let size = (n * h) as f64;
-        self.time(&name, OpKind::RmsNorm { eps: 1e-5 }, vec![x(), w(), x()], vec![x(), token(), x()], 6.0 * size);
+        self.time(
+            &name,
+            OpKind::RmsNorm { eps: 1e-5 },
+            vec![x(), w(), x()],
+            vec![x(), token(), x()],
+            6.0 * size,
+        );
         let inputs = vec![x(), x(), w(), token(), x()];
         self.time(&name, OpKind::RmsNormGrad, inputs, vec![x(), w()], 14.0 * size);
         let inv_freq: Vec<f64> = (0..dim / 2).map(|i| 10_000f64.powf(-2.0 * i as f64 / dim as f64)).collect();
@@ -116,7 +126,13 @@ impl Bench {
         for f in [Activation::Silu, Activation::Gelu] {
             let name = format!("{f:?} I {i}");
             self.time(&name, OpKind::GatedAct { f }, vec![wide(), wide()], vec![wide()], size);
-            self.time(&name, OpKind::GatedActGrad { f }, vec![wide(), wide(), wide()], vec![wide(), wide()], size);
+            self.time(
+                &name,
+                OpKind::GatedActGrad { f },
+                vec![wide(), wide(), wide()],
+                vec![wide(), wide()],
+                size,
+            );
         }
         self.attention(h, heads, dim, None);
         self.attention(h, heads, dim, Some(Dropout { p: 0.1, site: 1 }));
@@ -179,10 +195,6 @@ fn main() {
     bench.time("1M", OpKind::SumSquares, vec![weights()], vec![floats(&[1])], (2 << 20) as f64);
     let dropout = OpKind::Dropout(Dropout { p: 0.1, site: 1 });
     let rows = TOKENS / ROW;
-    let inputs = vec![
-        floats(&[TOKENS, 256]),
-        index(rows + 1, |row| row * ROW),
-        index(rows, |row| row),
-    ];
+    let inputs = vec![floats(&[TOKENS, 256]), index(rows + 1, |row| row * ROW), index(rows, |row| row)];
     bench.time("H 256", dropout, inputs, vec![floats(&[TOKENS, 256])], (TOKENS * 256) as f64);
 }

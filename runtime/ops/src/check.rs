@@ -39,13 +39,9 @@ fn signature(kind: &OpKind) -> Option<Signature> {
         OpKind::RmsNorm { .. } => ("x N H, w H | residual N H", "y N H, rstd N | h N H"),
         OpKind::RmsNormGrad => ("dy N H, h N H, w H, rstd N | dh N H", "dx N H | dw H"),
         OpKind::LayerNorm { .. } => ("x N H, w H, b H | residual N H", "y N H, mean N, rstd N | h N H"),
-        OpKind::LayerNormGrad => {
-            ("dy N H, h N H, w H, mean N, rstd N | dh N H", "dx N H | dw H, db H")
-        }
+        OpKind::LayerNormGrad => ("dy N H, h N H, w H, mean N, rstd N | dh N H", "dx N H | dw H, db H"),
         OpKind::Rope { .. } => ("x N H, #positions N", "y N H"),
-        OpKind::Attention(_) => {
-            ("q N Q, k N K, v N K, #cu_seqlens C, #row_numbers R", "o N Q, lse N A")
-        }
+        OpKind::Attention(_) => ("q N Q, k N K, v N K, #cu_seqlens C, #row_numbers R", "o N Q, lse N A"),
         OpKind::AttentionGrad(_) => (
             "do N Q, q N Q, k N K, v N K, o N Q, lse N A, #cu_seqlens C, #row_numbers R",
             "dq N Q, dk N K, dv N K",
@@ -65,13 +61,10 @@ fn signature(kind: &OpKind) -> Option<Signature> {
                 HeadGrads::HiddenAndWeight => "loss 1, dh N H, dw V H",
             },
         ),
-        OpKind::TokenLogprobs => {
-            ("h N H, w V H, #trained_index T, #trained_labels T", "logprob T, lse T")
+        OpKind::TokenLogprobs => ("h N H, w V H, #trained_index T, #trained_labels T", "logprob T, lse T"),
+        OpKind::TokenLogprobsGrad => {
+            ("dlogprob T, h N H, w V H, #trained_index T, #trained_labels T, lse T", "dh N H | dw V H")
         }
-        OpKind::TokenLogprobsGrad => (
-            "dlogprob T, h N H, w V H, #trained_index T, #trained_labels T, lse T",
-            "dh N H | dw V H",
-        ),
         OpKind::SumByRow { .. } => ("x T, #trained_row T", "y R"),
         OpKind::SpreadToTokens { .. } => ("dy R, #trained_row T", "dx T"),
         // Outputs are two or three; `dpolicy` stands between the others.
@@ -194,7 +187,9 @@ fn check_operands(
         }
         if !sizes.fits(shape, dims) {
             let (given, expected) = (dims.sizes(), sizes.describe(shape));
-            return Err(OpError(format!("{op}: shape mismatch of `{name}`, {given:?} where {expected} belongs")));
+            return Err(OpError(format!(
+                "{op}: shape mismatch of `{name}`, {given:?} where {expected} belongs"
+            )));
         }
     }
     Ok(())
@@ -227,7 +222,9 @@ fn check_pairs(call: &Call<'_, '_>, sizes: &Sizes) -> Result<(), OpError> {
             let (head, width) = (*head_dim as usize, sizes.get('H').unwrap_or(0));
             if head == 0 || head % 2 != 0 || width % head != 0 || inv_freq.len() != head / 2 {
                 let angles = inv_freq.len();
-                return Err(OpError(format!("{op}: head_dim {head}, {angles} frequencies, {width} channels")));
+                return Err(OpError(format!(
+                    "{op}: head_dim {head}, {angles} frequencies, {width} channels"
+                )));
             }
         }
         OpKind::Attention(a) | OpKind::AttentionGrad(a) | OpKind::AttentionCached(a) => {
@@ -286,7 +283,9 @@ pub fn check_rising(op: &str, name: &str, index: &[i32], strictly: bool) -> Resu
     let falls = |pair: &[i32]| pair[1] < pair[0] || (strictly && pair[1] == pair[0]);
     match index.windows(2).position(falls) {
         None => Ok(()),
-        Some(at) => Err(OpError(format!("{op}: `{name}`[{}] is {}, after {}", at + 1, index[at + 1], index[at]))),
+        Some(at) => {
+            Err(OpError(format!("{op}: `{name}`[{}] is {}, after {}", at + 1, index[at + 1], index[at])))
+        }
     }
 }
 

@@ -186,7 +186,8 @@ fn scores(a: &Attention, q: &Tensor, k: &Tensor, queries: &[usize]) -> Result<Te
     if let Some(slopes) = &a.alibi {
         let distance: Vec<f64> = pairs().map(|(query, key)| key as f64 - query as f64).collect();
         let distance = Tensor::from_vec(distance, shape, device)?.to_dtype(dtype)?;
-        let slopes = Tensor::new(slopes.as_slice(), device)?.to_dtype(dtype)?.reshape((slopes.len(), 1, 1))?;
+        let slopes =
+            Tensor::new(slopes.as_slice(), device)?.to_dtype(dtype)?.reshape((slopes.len(), 1, 1))?;
         scores = (scores + slopes.broadcast_mul(&distance)?)?;
     }
     let window = a.window.map_or(usize::MAX, |window| window as usize);
@@ -242,7 +243,13 @@ fn drop_channels(dropout: Dropout, x: &Tensor, cu: &Tensor, numbers: &Tensor, dr
     x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?
 }
 
-fn attention_cached(a: &Attention, q: &Tensor, keys: &Tensor, values: &Tensor, lengths: &Tensor) -> Result<Tensor> {
+fn attention_cached(
+    a: &Attention,
+    q: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    lengths: &Tensor,
+) -> Result<Tensor> {
     let mut outputs = Vec::new();
     for (slot, &length) in lengths.to_vec1::<i64>()?.iter().enumerate() {
         let length = length as usize;

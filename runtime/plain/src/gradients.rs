@@ -36,9 +36,8 @@ pub fn gradient(kind: &OpKind, x: &[Tensor], current: &[Tensor], draw: Draw) -> 
             let variance = h.broadcast_sub(&mean.unsqueeze(1)?)?.sqr()?.mean(D::Minus1)?;
             let eps = (rstd.sqr()?.recip()? - variance)?;
             let b = w.zeros_like()?;
-            let grads = differentiate(&[h, w, &b], |v| {
-                seeded(&layer_norm(&v[0], &v[1], &v[2], &eps)?.0, &x[0])
-            })?;
+            let grads =
+                differentiate(&[h, w, &b], |v| seeded(&layer_norm(&v[0], &v[1], &v[2], &eps)?.0, &x[0]))?;
             plus_residual(grads, x.get(5))
         }
         OpKind::AttentionGrad(a) => differentiate(&[&x[1], &x[2], &x[3]], |v| {
@@ -52,9 +51,9 @@ pub fn gradient(kind: &OpKind, x: &[Tensor], current: &[Tensor], draw: Draw) -> 
             let kind = OpKind::Act { f: *f };
             differentiate(&[&x[1]], |v| seeded(&forward(&kind, v, current, draw)?[0], &x[0]))
         }
-        OpKind::TokenLogprobsGrad => differentiate(&[&x[1], &x[2]], |v| {
-            seeded(&logprobs(&v[0], &v[1], &x[3], &x[4])?.0, &x[0])
-        }),
+        OpKind::TokenLogprobsGrad => {
+            differentiate(&[&x[1], &x[2]], |v| seeded(&logprobs(&v[0], &v[1], &x[3], &x[4])?.0, &x[0]))
+        }
         OpKind::SpreadToTokens { mean } => {
             let tokens = current[0].zeros_like()?;
             let rows = x[0].dim(0)?;
@@ -98,7 +97,8 @@ fn head_loss(grads: HeadGrads, x: &[Tensor]) -> Result<Vec<Tensor>> {
     };
     let loss = |h: &Tensor, w: &Tensor| {
         let (logprob, _) = logprobs(h, w, &x[2], &x[3])?;
-        let sum = if x[2].dim(0)? == 0 { scale.zeros_like()? } else { logprob.sum_all()?.reshape(1)?.neg()? };
+        let sum =
+            if x[2].dim(0)? == 0 { scale.zeros_like()? } else { logprob.sum_all()?.reshape(1)?.neg()? };
         sum * &scale
     };
     let mut outputs = vec![loss(&x[0], &x[1])?];
@@ -114,7 +114,12 @@ fn head_loss(grads: HeadGrads, x: &[Tensor]) -> Result<Vec<Tensor>> {
     Ok(outputs)
 }
 
-fn preference_loss(kind: PreferenceLoss, beta: f64, x: &[Tensor], with_gradient: bool) -> Result<Vec<Tensor>> {
+fn preference_loss(
+    kind: PreferenceLoss,
+    beta: f64,
+    x: &[Tensor],
+    with_gradient: bool,
+) -> Result<Vec<Tensor>> {
     let column = |rows: &Tensor, which: usize| rows.reshape(((), 2))?.narrow(1, which, 1)?.squeeze(1);
     let rewards = |policy: &Tensor| {
         let reward = (policy - &x[1])?;

@@ -37,7 +37,9 @@ impl Backend for Plain {
         }
         if !matches!(float, Dtype::F32 | Dtype::F64) {
             let (op, name) = (kind.name(), float.name());
-            return Err(OpError(format!("the plain backend computes in f32 or f64, not in {name} (op {op})")));
+            return Err(OpError(format!(
+                "the plain backend computes in f32 or f64, not in {name} (op {op})"
+            )));
         }
         Ok(())
     }
@@ -133,7 +135,11 @@ fn check_indices(call: &Call<'_, '_>) -> Result<(), OpError> {
             check_index(op, "trained_labels", inputs[h + 3].i32(), rows(h + 1))
         }
         OpKind::SumByRow { .. } | OpKind::SpreadToTokens { .. } => {
-            let by_row = if matches!(call.kind, OpKind::SumByRow { .. }) { call.outputs[0].dims.rows() } else { rows(0) };
+            let by_row = if matches!(call.kind, OpKind::SumByRow { .. }) {
+                call.outputs[0].dims.rows()
+            } else {
+                rows(0)
+            };
             check_index(op, "trained_row", inputs[1].i32(), by_row)?;
             check_rising(op, "trained_row", inputs[1].i32(), false)
         }

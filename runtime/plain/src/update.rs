@@ -8,7 +8,8 @@ pub fn update(kind: &OpKind, x: &[Tensor], current: &[Tensor]) -> Result<Vec<Ten
     match kind {
         OpKind::AdamW { beta1, beta2, eps, weight_decay, lr_scale } => {
             let (weight, m, v) = (&current[0], &current[1], &current[2]);
-            let scalar = |index: usize| x[2].get(index)?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>();
+            let scalar =
+                |index: usize| x[2].get(index)?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>();
             let (lr, correction1, correction2) = (scalar(0)? * lr_scale, scalar(1)?, scalar(2)?);
             let g = x[0].broadcast_mul(&x[1])?;
             let weight = (weight * (1.0 - lr * weight_decay))?;

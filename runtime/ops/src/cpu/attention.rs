@@ -186,7 +186,8 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -
                 let token = row.first + start + i;
                 #[allow(unsafe_code)] // tasks write columns of some tokens
                 // SAFETY: each task has its own queries and head.
-                let (o, lse) = unsafe { (o.get((token * heads + head) * dim, dim), lse.get(token * heads + head, 1)) };
+                let (o, lse) =
+                    unsafe { (o.get((token * heads + head) * dim, dim), lse.get(token * heads + head, 1)) };
                 let sums = &sums[i * job.wide..][..dim];
                 put_all(add_o, o, |d| sums[d]);
                 put(add_lse, &mut lse[0], logs[i]);
@@ -266,7 +267,14 @@ multiversion! {
 
 /// Applies softcap and slope to the scores of keys from `first`; `caps` takes the derivative of the cap.
 #[inline(always)]
-fn bias<I: Isa>(job: &Job<'_>, head: usize, query: usize, first: usize, scores: &mut [f32], caps: Option<&mut [f32]>) {
+fn bias<I: Isa>(
+    job: &Job<'_>,
+    head: usize,
+    query: usize,
+    first: usize,
+    scores: &mut [f32],
+    caps: Option<&mut [f32]>,
+) {
     if let Some(cap) = job.attention.softcap {
         let cap = cap as f32;
         for s in scores.iter_mut() {
@@ -322,10 +330,8 @@ pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attenti
     let (dq, dk, dv) = (Parts::new(dq.f32()), Parts::new(dk.f32()), Parts::new(dv.f32()));
     pool.run(job.numbers.len() * kv_heads, 3 * job.work(), |task| {
         let (row, kv_head) = (job.row(task / kv_heads), task % kv_heads);
-        let (k, v) = (
-            Columns::new(k, kv_heads * dim, kv_head * dim),
-            Columns::new(v, kv_heads * dim, kv_head * dim),
-        );
+        let (k, v) =
+            (Columns::new(k, kv_heads * dim, kv_head * dim), Columns::new(v, kv_heads * dim, kv_head * dim));
         let grads = Slopes { dq: &dq, dk: &dk, dv: &dv, adds };
         let of_row = Backward { d_o, q, k, v, lse, deltas, kv_head };
         scratch(8 * TILE * job.wide + 2 * TILE * TILE + TILE, |scratch| {

@@ -51,7 +51,18 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attention: &Attention) ->
         let o = unsafe { o.get(task * dim, dim) };
         let slope = attention.alibi.as_ref().map_or(0.0, |slopes| slopes[head]);
         scratch(shown + dim, |scratch| {
-            one_head(q, keys, values, columns, attention.scale as f32, attention.softcap, slope, scratch, o, add);
+            one_head(
+                q,
+                keys,
+                values,
+                columns,
+                attention.scale as f32,
+                attention.softcap,
+                slope,
+                scratch,
+                o,
+                add,
+            );
         });
     });
     Ok(())

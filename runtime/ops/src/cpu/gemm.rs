@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn blocks_are_cut_by_shape_and_cover_everything() {
-        for (m, n, k) in [(1, 1, 1), (4096, 64, 64), (64, 64, 8192), (256, 2000, 64), (5, 123, 123), (1, 50_000, 64)]
+        for (m, n, k) in
+            [(1, 1, 1), (4096, 64, 64), (64, 64, 8192), (256, 2000, 64), (5, 123, 123), (1, 50_000, 64)]
         {
             let (rows, columns) = cut(m, n, k);
             assert!(rows >= 1 && rows <= m && columns >= 1 && columns <= n, "{m}×{n}×{k}: {rows}×{columns}");
@@ -137,7 +138,9 @@ mod tests {
     #[test]
     fn product_is_the_product() {
         let pool = Pool::new(2);
-        for (m, n, k) in [(1, 1, 1), (7, 5, 3), (123, 5, 123), (1, 300, 7), (300, 1, 7), (200, 310, 129), (3, 4, 0)] {
+        for (m, n, k) in
+            [(1, 1, 1), (7, 5, 3), (123, 5, 123), (1, 300, 7), (300, 1, 7), (200, 310, 129), (3, 4, 0)]
+        {
             let a: Vec<f32> = (0..m * k).map(|i| ((i * 7919) % 13) as f32 - 6.0).collect();
             let b: Vec<f32> = (0..k * n).map(|i| ((i * 104_729) % 11) as f32 - 5.0).collect();
             let mut expected = vec![0.0; m * n];

@@ -53,7 +53,10 @@ impl Backend for Cpu {
         }
         if float != Dtype::F32 && !matches!(kind, OpKind::Cast) {
             let name = float.name();
-            return Err(OpError(format!("the cpu backend computes in f32, not in {name} (op {})", kind.name())));
+            return Err(OpError(format!(
+                "the cpu backend computes in f32, not in {name} (op {})",
+                kind.name()
+            )));
         }
         Ok(())
     }

@@ -14,15 +14,20 @@ fn compare(fused: &dyn Backend, float: Dtype, write_of: impl Fn(Write) -> Write)
     let mut wrong = Vec::new();
     for case in cases() {
         let write = write_of(usual_write(&case.kind));
-        let got = run(fused, &case, Dtype::F32, write).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        let expected = run(&plain, &case, float, write).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let got =
+            run(fused, &case, Dtype::F32, write).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let expected =
+            run(&plain, &case, float, write).unwrap_or_else(|error| panic!("{}: {error}", case.name));
         let (most, reason) = tolerance(&case.kind);
         for (output, (got, expected)) in got.iter().zip(&expected).enumerate() {
             let error = distance(got, expected);
             // Both round in f32.
             let most = if float == Dtype::F32 { 2.0 * most } else { most };
             if error.is_nan() || error > most {
-                wrong.push(format!("{}: output {output} is off by {error:.1e} > {most:.0e} ({reason})", case.name));
+                wrong.push(format!(
+                    "{}: output {output} is off by {error:.1e} > {most:.0e} ({reason})",
+                    case.name
+                ));
             }
         }
     }

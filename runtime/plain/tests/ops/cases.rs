@@ -65,7 +65,9 @@ pub fn tolerance(kind: &OpKind) -> (f64, &'static str) {
         OpKind::LmHeadLoss { .. } | OpKind::TokenLogprobs | OpKind::TokenLogprobsGrad => {
             (5e-6, "sums over hidden_size and vocab_size, exp of logits of size 20")
         }
-        OpKind::SumSquares | OpKind::SumByRow { .. } | OpKind::SpreadToTokens { .. } => (2e-7, "summed in f64"),
+        OpKind::SumSquares | OpKind::SumByRow { .. } | OpKind::SpreadToTokens { .. } => {
+            (2e-7, "summed in f64")
+        }
         OpKind::PreferenceLoss { .. } => (1e-6, "computed in f64 from logprobs rounded to f32"),
         OpKind::Rope { .. } => (2e-7, "angles are f64, cos and sin rounded once"),
         OpKind::AdamW { .. } => (1e-6, "a dozen roundings per element"),
@@ -170,7 +172,9 @@ impl Table {
 
     fn linears(&mut self) {
         let linear = || OpKind::Linear { quantized: None, adapter: None };
-        for (n, i, o) in [(1, 1, 1), (1, 64, 200), (5, 123, 123), (300, 64, 192), (257, 100, 31), (700, 256, 300)] {
+        for (n, i, o) in
+            [(1, 1, 1), (1, 64, 200), (5, 123, 123), (300, 64, 192), (257, 100, 31), (700, 256, 300)]
+        {
             let name = format!("{n}×{i}×{o}");
             let (x, w, b, dy) =
                 (self.floats(&[n, i]), self.floats(&[o, i]), self.floats(&[o]), self.floats(&[n, o]));
@@ -222,7 +226,8 @@ impl Table {
         for (n, heads, dim, inverse) in [(1, 1, 2, false), (297, 3, 10, false), (130, 4, 64, true)] {
             let inv_freq = (0..dim / 2).map(|i| 10_000f64.powf(-2.0 * i as f64 / dim as f64)).collect();
             let kind = OpKind::Rope { head_dim: dim as u32, inv_freq, scale: 1.1, inverse };
-            let positions = index((0..n as i32).map(|token| if token < 70 { token } else { token - 70 }).collect());
+            let positions =
+                index((0..n as i32).map(|token| if token < 70 { token } else { token - 70 }).collect());
             let x = self.floats(&[n, heads * dim]);
             self.add(&format!("{n}×{heads}×{dim}"), kind, vec![x, positions], &[&[n, heads * dim]]);
         }
@@ -246,7 +251,13 @@ impl Table {
             ("alibi", Attention { alibi: slopes.clone(), ..plain.clone() }, ROWS.to_vec(), 1.0),
             (
                 "everything",
-                Attention { window: Some(70), softcap: Some(9.0), alibi: slopes, dropout, ..attention(6, 2, 9) },
+                Attention {
+                    window: Some(70),
+                    softcap: Some(9.0),
+                    alibi: slopes,
+                    dropout,
+                    ..attention(6, 2, 9)
+                },
                 vec![200, 1, 66],
                 1.0,
             ),
@@ -394,9 +405,9 @@ impl Table {
         ] {
             let wide = (a.heads * a.head_dim) as usize;
             let caches = [self.floats(&[slots, cached, columns]), self.floats(&[slots, cached, columns])];
-            let inputs = [vec![self.floats(&[slots, wide])], caches.to_vec(), vec![index(vec![1, 9, 6])]].concat();
+            let inputs =
+                [vec![self.floats(&[slots, wide])], caches.to_vec(), vec![index(vec![1, 9, 6])]].concat();
             self.add(name, OpKind::AttentionCached(a), inputs, &[&[slots, wide]]);
         }
     }
 }
-

@@ -13,8 +13,12 @@ const STEP: f64 = 1e-5;
 const TOLERANCE: f64 = 1e-7;
 
 fn evaluate(kind: &OpKind, inputs: &[Operand], outputs: &[Operand]) -> Vec<Vec<f64>> {
-    let case =
-        Case { name: kind.name().to_owned(), kind: kind.clone(), inputs: inputs.to_vec(), outputs: outputs.to_vec() };
+    let case = Case {
+        name: kind.name().to_owned(),
+        kind: kind.clone(),
+        inputs: inputs.to_vec(),
+        outputs: outputs.to_vec(),
+    };
     run(&Plain::new(), &case, Dtype::F64, Write::Set).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -35,9 +39,10 @@ impl Forward {
 
     fn value(&self, inputs: &[Operand]) -> f64 {
         let outputs = evaluate(&self.kind, inputs, &self.outputs);
-        let products = outputs.iter().zip(&self.seeds).map(|(output, seed)| {
-            output.iter().zip(seed.numbers()).map(|(y, dy)| y * dy).sum::<f64>()
-        });
+        let products = outputs
+            .iter()
+            .zip(&self.seeds)
+            .map(|(output, seed)| output.iter().zip(seed.numbers()).map(|(y, dy)| y * dy).sum::<f64>());
         products.sum()
     }
 
@@ -77,7 +82,8 @@ impl Forward {
 #[test]
 fn embed_and_linear() {
     let mut numbers = Numbers::new(2);
-    let (table, dy, tokens) = (numbers.floats(&[5, 3], 1.0), numbers.floats(&[7, 3], 1.0), numbers.index(7, 5));
+    let (table, dy, tokens) =
+        (numbers.floats(&[5, 3], 1.0), numbers.floats(&[7, 3], 1.0), numbers.index(7, 5));
     let forward = Forward::new(OpKind::Embed, vec![tokens.clone(), table], &[&[7, 3]], vec![dy.clone()]);
     forward.check_op(OpKind::EmbedGrad, vec![dy, tokens], &[1]);
 
@@ -125,7 +131,8 @@ fn norms() {
 #[test]
 fn rope_turned_back_is_its_gradient() {
     let mut numbers = Numbers::new(4);
-    let (x, dy, positions) = (numbers.floats(&[5, 8], 1.0), numbers.floats(&[5, 8], 1.0), index(vec![0, 1, 2, 0, 9]));
+    let (x, dy, positions) =
+        (numbers.floats(&[5, 8], 1.0), numbers.floats(&[5, 8], 1.0), index(vec![0, 1, 2, 0, 9]));
     let rope = |inverse| OpKind::Rope { head_dim: 4, inv_freq: vec![1.0, 0.1], scale: 1.3, inverse };
     let forward = Forward::new(rope(false), vec![x, positions.clone()], &[&[5, 8]], vec![dy.clone()]);
     forward.check_op(rope(true), vec![dy, positions], &[0]);
@@ -214,7 +221,8 @@ fn heads() {
 fn preferences() {
     let mut numbers = Numbers::new(9);
     for mean in [false, true] {
-        let (x, dy, rows) = (numbers.floats(&[6], 1.0), numbers.floats(&[4], 1.0), index(vec![0, 0, 1, 3, 3, 3]));
+        let (x, dy, rows) =
+            (numbers.floats(&[6], 1.0), numbers.floats(&[4], 1.0), index(vec![0, 0, 1, 3, 3, 3]));
         let kind = OpKind::SumByRow { mean };
         let forward = Forward::new(kind, vec![x, rows.clone()], &[&[4]], vec![dy.clone()]);
         forward.check_op(OpKind::SpreadToTokens { mean }, vec![dy, rows], &[0]);

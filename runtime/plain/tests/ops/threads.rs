@@ -10,7 +10,8 @@ use plan::value::Dtype;
 fn all() -> Vec<Case> {
     let mut numbers = Numbers::new(9);
     let mut all = cases();
-    for (n, i, o) in [(1000, 300, 500), (3, 2000, 3000), (5000, 64, 64), (64, 5000, 100), (1, 700, 5000), (900, 900, 1)]
+    for (n, i, o) in
+        [(1000, 300, 500), (3, 2000, 3000), (5000, 64, 64), (64, 5000, 100), (1, 700, 5000), (900, 900, 1)]
     {
         let kind = OpKind::Linear { quantized: None, adapter: None };
         all.push(Case {
@@ -29,8 +30,10 @@ fn results_are_bit_equal_for_any_number_of_threads() {
     for case in all() {
         let [one, others @ ..] = &backends;
         let write = usual_write(&case.kind);
-        let run = |cpu| run(cpu, &case, Dtype::F32, write).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        let bits = |outputs: Vec<Vec<f64>>| -> Vec<u64> { outputs.concat().iter().map(|x| x.to_bits()).collect() };
+        let run =
+            |cpu| run(cpu, &case, Dtype::F32, write).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let bits =
+            |outputs: Vec<Vec<f64>>| -> Vec<u64> { outputs.concat().iter().map(|x| x.to_bits()).collect() };
         let expected = bits(run(one));
         for cpu in others {
             assert_eq!(bits(run(cpu)), expected, "{}", case.name);
