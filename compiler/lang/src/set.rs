@@ -171,11 +171,21 @@ fn find(set: &Set, files: &Files) -> Result<Vec<Place>, Box<Diagnostic>> {
     if candidates.is_empty() {
         candidates = config_places(&parts, files);
     }
+    prefer_property(&mut candidates);
     match candidates.len() {
         0 => Err(Box::new(unknown_path(set, path, &legal))),
         1 => Ok(candidates),
         _ if all => Ok(candidates),
         _ => Err(Box::new(ambiguous_path(set, &candidates))),
+    }
+}
+
+/// Where a property and a child have one name, as `prompt` of `sample`, an unwritten path means the property.
+fn prefer_property(candidates: &mut Vec<Place>) {
+    let alike = candidates.windows(2).all(|pair| pair[0].parts == pair[1].parts && pair[0].span.is_none());
+    let is_property = |place: &Place| matches!(place.slot, PlaceSlot::Property(_));
+    if alike && candidates.iter().any(is_property) {
+        candidates.retain(is_property);
     }
 }
 

@@ -17,11 +17,11 @@ fn recipe(text: &str, sets: &[&str]) -> Recipe {
 }
 
 fn train(recipe: &Recipe, name: &str) -> Train {
-    let stages = recipe.stages.iter().filter_map(|stage| match stage {
+    let mut stages = recipe.stages.iter().filter_map(|stage| match stage {
         Stage::Train(train) if train.name == name => Some(train.as_ref().clone()),
         Stage::Train(_) | Stage::Evaluate(_) | Stage::Generate(_) => None,
     });
-    stages.last().expect("the stage is there")
+    stages.next().expect("the stage is there")
 }
 
 const WORDS: &str = r#"adapt 1

@@ -45,6 +45,8 @@ struct Parser<'a> {
     /// Whether the node that is being read lost something.
     damaged: bool,
     too_deep: bool,
+    /// Whether nodes may stand in the wrong block.
+    braces_in_doubt: bool,
 }
 
 /// What a word between delimiters is.
@@ -67,6 +69,7 @@ impl<'a> Parser<'a> {
             by_indent,
             damaged: false,
             too_deep: false,
+            braces_in_doubt: false,
         }
     }
 
@@ -75,7 +78,8 @@ impl<'a> Parser<'a> {
             let deep = self.diagnostics.into_iter().filter(|found| found.code == "too-deep").collect();
             return (Document { nodes: Vec::new(), damage: Damage::Everywhere, braces_in_doubt: true }, deep);
         }
-        let braces_in_doubt = self.diagnostics.iter().any(|found| found.code == "unexpected-brace");
+        let doubt = self.diagnostics.iter().any(|found| found.code == "unexpected-brace");
+        let braces_in_doubt = self.braces_in_doubt || doubt;
         (Document { nodes, damage: self.damage, braces_in_doubt }, self.diagnostics)
     }
 
@@ -743,8 +747,12 @@ impl<'a> Parser<'a> {
             return text.to_owned();
         }
         if let Some(text) = word.strip_suffix(':').filter(|text| !text.is_empty()) {
+            // At the end of a line it opens a block by indentation, which a recipe does not have.
+            let behind = self.rest().trim_start_matches(is_blank);
+            let opens_block = behind.starts_with(is_newline) || behind.starts_with("//");
+            self.braces_in_doubt |= opens_block;
             self.error(
-                Damage::None,
+                if opens_block { Damage::Everywhere } else { Damage::None },
                 Diagnostic::error(
                     "stray-colon",
                     format!("`{word}` ends in a colon"),
