@@ -319,9 +319,7 @@ mod tests {
 
     #[test]
     fn columns_count_scalar_values_and_offsets_bytes() {
-        let checked = checked("adapt 1\nfoo\t\"𝄞é\" x\n", &[]);
-        let (line, column) = position(&checked.sources[0].text, 20);
-        assert_eq!((line, column), (2, 10));
+        assert_eq!(position("adapt 1\nfoo\t\"𝄞é\" x\n", 20), (2, 9));
         assert_eq!(position("é𝄞x", 6), (1, 3));
     }
 
@@ -370,6 +368,54 @@ mod tests {
         let checked = checked("adapt 1\nmodel kl\u{e9}in \"new:llama\" dtype=f23\n", &[]);
         let mut out = Vec::new();
         print(&[found(&checked)], Format::Full, false, &mut out).expect("a vector takes all");
-        insta::assert_snapshot!(String::from_utf8(out).expect("UTF-8"));
+        insta::assert_snapshot!(String::from_utf8(out).expect("UTF-8"), @r###"
+missing-option
+
+  × a model from scratch lacks `config`
+   ╭─[a.kdl:2:1]
+ 1 │ adapt 1
+ 2 │ model kléin "new:llama" dtype=f23
+   · ──┬──       ─────┬─────
+   ·   │              ╰── from scratch
+   ·   ╰── needs `config`
+   ╰────
+  help: write `config` in its block
+
+missing-option
+
+  × a model from scratch lacks `tokenizer`
+   ╭─[a.kdl:2:1]
+ 1 │ adapt 1
+ 2 │ model kléin "new:llama" dtype=f23
+   · ──┬──       ─────┬─────
+   ·   │              ╰── from scratch
+   ·   ╰── needs `tokenizer`
+   ╰────
+  help: write `tokenizer` in its block
+
+unused-declaration
+
+  ⚠ nothing uses the model `kléin`
+   ╭─[a.kdl:2:7]
+ 1 │ adapt 1
+ 2 │ model kléin "new:llama" dtype=f23
+   ·       ──┬──
+   ·         ╰── never used
+   ╰────
+  help: remove it, or refer to it
+
+unknown-value
+
+  × `dtype` of `model` cannot be `f23`
+   ╭─[a.kdl:2:32]
+ 1 │ adapt 1
+ 2 │ model kléin "new:llama" dtype=f23
+   ·                               ─┬─
+   ·                                ╰── not one of its values
+   ╰────
+  help: did you mean `f32`?
+
+3 errors, 1 warning
+"###);
     }
 }
