@@ -32,11 +32,23 @@ pub struct State {
     pub instruction_set: String,
     pub decisions: Decisions,
     pub marks: Marks,
-    /// Whether the evaluation and the samples of this step are still to be made.
-    pub reports_due: bool,
+    /// How far the evaluation and the samples of this step have come.
+    pub reports: Reports,
     pub summary: Summary,
     /// BLAKE3 of `state.safetensors`; set on writing.
     pub tensors: String,
+}
+
+/// What is reported after a step, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reports {
+    /// Nothing yet.
+    Due,
+    /// The evaluation, but not all samples.
+    Evaluated,
+    /// All that is due after this step.
+    Done,
 }
 
 /// `state.json` as it lies on disk.
@@ -66,9 +78,8 @@ pub fn folder(stage: &Path) -> PathBuf {
 /// Fails when there is not enough space or a number is not finite; earlier checkpoints are then untouched.
 pub fn write(stage: &Path, executor: &Executor, state: &State, keep: u64) -> Result<()> {
     let path = folder(stage).join(format!("step-{:06}", state.step));
-    // One of the same step is the one that training continued from: nothing was done since.
     if path.exists() {
-        return Ok(());
+        return renew(&path, state);
     }
     let headers = headers(executor.module());
     for (id, _) in &headers {
@@ -94,16 +105,26 @@ pub fn write(stage: &Path, executor: &Executor, state: &State, keep: u64) -> Res
     complete[..old].iter().try_for_each(|path| disk::remove_folder(path))
 }
 
+/// Replaces the state of a checkpoint that training continued from: no step was taken since.
+fn renew(path: &Path, state: &State) -> Result<()> {
+    let tensors = read(path)?.state.tensors;
+    let state = State { tensors, ..state.clone() };
+    disk::write_file(&path.join("state.json"), seal(&state)?.as_bytes())
+}
+
 /// Returns the newest checkpoint of a stage.
 ///
 /// # Errors
 /// Fails when its `state.json` is damaged.
 pub fn newest(stage: &Path) -> Result<Option<Checkpoint>> {
-    let Some(path) = all(stage)?.pop() else { return Ok(None) };
+    all(stage)?.pop().map(|path| read(&path)).transpose()
+}
+
+fn read(path: &Path) -> Result<Checkpoint> {
     let file = path.join("state.json");
-    let text = std::fs::read_to_string(&file).map_err(|e| broken(&path, &file, &e.to_string()))?;
-    let state = unseal(&text).map_err(|why| broken(&path, &file, &why))?;
-    Ok(Some(Checkpoint { path, state }))
+    let text = std::fs::read_to_string(&file).map_err(|e| broken(path, &file, &e.to_string()))?;
+    let state = unseal(&text).map_err(|why| broken(path, &file, &why))?;
+    Ok(Checkpoint { path: path.to_owned(), state })
 }
 
 /// Removes all checkpoints of a stage.
@@ -242,7 +263,7 @@ mod tests {
             instruction_set: "scalar".into(),
             decisions: Decisions::default(),
             marks: Marks::default(),
-            reports_due: false,
+            reports: Reports::Done,
             summary: Summary::default(),
             tensors: String::new(),
         }

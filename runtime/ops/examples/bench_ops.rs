@@ -1,6 +1,7 @@
 //! Times of the ops of a training step, per op and per token: `cargo run --release -p ops --example bench_ops`.
 //!
-//! Arguments: threads (default: all), then words that names of ops must contain.
+//! Arguments: threads (default: all), tokens of a micro-step (default 4096; fewer where other programs run,
+//! so that a call fits between interruptions), then words that names of ops must contain.
 
 use ops::backend::{Backend, Call, Draw};
 use ops::cpu::Cpu;
@@ -9,8 +10,7 @@ use plan::op::{Activation, Attention, Dropout, HeadGrads, OpKind, Write, workspa
 use plan::value::Dtype;
 use std::time::Instant;
 
-/// Tokens of a micro-step, in rows of `ROW`.
-const TOKENS: usize = 4096;
+/// Tokens of a row.
 const ROW: usize = 256;
 
 /// An operand: shape and words, indices below a bound when there is one.
@@ -36,6 +36,7 @@ fn index(count: usize, of: impl Fn(usize) -> usize) -> Operand {
 
 struct Bench {
     cpu: Cpu,
+    tokens: usize,
     words: Vec<String>,
 }
 
@@ -60,7 +61,7 @@ impl Bench {
             })
             .collect();
         let write = if matches!(kind, OpKind::AdamW { .. }) { Write::Update } else { Write::Set };
-        let mut times: Vec<f64> = (0..15)
+        let mut times: Vec<f64> = (0..40)
             .map(|_| {
                 let mut written: Vec<ViewMut<'_>> = outputs
                     .iter_mut()
@@ -95,7 +96,7 @@ impl Bench {
     }
 
     fn layer(&self, h: usize, heads: usize) {
-        let (n, i, dim) = (TOKENS, h * 8 / 3 / 16 * 16, h / heads);
+        let (n, i, dim) = (self.tokens, h * 8 / 3 / 16 * 16, h / heads);
         let linear = || OpKind::Linear { quantized: None, adapter: None };
         for (inputs, outputs) in [(h, h), (h, i), (i, h)] {
             let flops = 2.0 * (n * inputs * outputs) as f64;
@@ -139,7 +140,7 @@ impl Bench {
     }
 
     fn attention(&self, h: usize, heads: usize, dim: usize, dropout: Option<Dropout>) {
-        let (n, rows) = (TOKENS, TOKENS / ROW);
+        let (n, rows) = (self.tokens, self.tokens / ROW);
         let attention = Attention {
             heads: heads as u32,
             kv_heads: heads as u32,
@@ -163,7 +164,7 @@ impl Bench {
     }
 
     fn rest(&self, h: usize, v: usize) {
-        let (n, t) = (TOKENS, TOKENS - TOKENS / ROW);
+        let (n, t) = (self.tokens, self.tokens - self.tokens / ROW);
         let name = format!("H {h} V {v}");
         let (x, w) = (|| floats(&[n, h]), || floats(&[v, h]));
         let tokens = || index(n, |token| token * 7919 % v);
@@ -181,8 +182,9 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(available);
-    let bench = Bench { cpu: Cpu::new(threads), words: arguments.collect() };
-    println!("{threads} threads, {TOKENS} tokens in rows of {ROW}");
+    let tokens: usize = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(4096);
+    let bench = Bench { cpu: Cpu::new(threads), tokens, words: arguments.collect() };
+    println!("{threads} threads, {tokens} tokens in rows of {ROW}");
     for (h, heads) in [(64, 8), (128, 4), (256, 4)] {
         bench.layer(h, heads);
         bench.rest(h, 512);
@@ -194,7 +196,7 @@ fn main() {
     bench.time("1M", adamw, inputs, vec![weights(), weights(), weights()], (12 << 20) as f64);
     bench.time("1M", OpKind::SumSquares, vec![weights()], vec![floats(&[1])], (2 << 20) as f64);
     let dropout = OpKind::Dropout(Dropout { p: 0.1, site: 1 });
-    let rows = TOKENS / ROW;
-    let inputs = vec![floats(&[TOKENS, 256]), index(rows + 1, |row| row * ROW), index(rows, |row| row)];
-    bench.time("H 256", dropout, inputs, vec![floats(&[TOKENS, 256])], (TOKENS * 256) as f64);
+    let rows = tokens / ROW;
+    let inputs = vec![floats(&[tokens, 256]), index(rows + 1, |row| row * ROW), index(rows, |row| row)];
+    bench.time("H 256", dropout, inputs, vec![floats(&[tokens, 256])], (tokens * 256) as f64);
 }

@@ -180,11 +180,13 @@ fn check_operands(
     }
     for (operand, (dims, dtype)) in text.split([',', '|']).map(str::trim).zip(operands) {
         let (name, shape) = operand.split_once(' ').unwrap_or((operand, "*"));
-        if let Some(name) = name.strip_prefix('#') {
-            expect_dtype(op, name, dtype, Dtype::I32)?;
-        } else if !name.starts_with('~') {
-            expect_dtype(op, name, dtype, float)?;
-        }
+        let expected = match name.chars().next() {
+            Some('#') => Dtype::I32,
+            Some('~') => dtype,
+            _ => float, // no mark
+        };
+        let name = name.trim_start_matches(['#', '~']);
+        expect_dtype(op, name, dtype, expected)?;
         if !sizes.fits(shape, dims) {
             let (given, expected) = (dims.sizes(), sizes.describe(shape));
             return Err(OpError(format!(

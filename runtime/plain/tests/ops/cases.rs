@@ -74,7 +74,7 @@ pub fn tolerance(kind: &OpKind) -> (f64, &'static str) {
         OpKind::GatedAct { .. }
         | OpKind::GatedActGrad { .. }
         | OpKind::Act { .. }
-        | OpKind::ActGrad { .. } => (5e-7, "exp within 2 units in the last place, erf within 2e-8"),
+        | OpKind::ActGrad { .. } => (1e-6, "exp within 2 units in the last place; 1 − tanh² loses two bits"),
         OpKind::RmsNorm { .. } | OpKind::RmsNormGrad | OpKind::LayerNorm { .. } | OpKind::LayerNormGrad => {
             (2e-6, "sums over hidden_size in f32, cancellation against the mean")
         }
@@ -187,7 +187,7 @@ impl Table {
     }
 
     fn norms(&mut self) {
-        for (n, h, scale) in [(1, 1, 1.0), (5, 123, 1.0), (200, 64, 1.0), (130, 257, 1e3), (66, 48, 1e-3)] {
+        for (n, h, scale) in [(1, 5, 1.0), (5, 123, 1.0), (200, 64, 1.0), (130, 257, 1e3), (66, 48, 1e-3)] {
             let name = format!("{n}×{h} at {scale}");
             let x = self.numbers.floats(&[n, h], scale);
             let residual = self.numbers.floats(&[n, h], scale);
