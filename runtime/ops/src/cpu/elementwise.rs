@@ -7,7 +7,7 @@ use super::pool::{Parts, Pool};
 use super::simd::{multiversion, put_all};
 use crate::backend::{Call, OpError};
 use crate::check::check_rows;
-use crate::random::{stream, unit};
+use crate::random::{philox_side_by_side, stream, unit};
 use crate::view::{View, ViewMut};
 use half::{bf16, f16};
 use plan::op::Dropout;
@@ -130,8 +130,7 @@ multiversion! {
         let columns = columns.max(1);
         for (position, (x, y)) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).enumerate() {
             for (block, (x, y)) in x.chunks(MASK).zip(y.chunks_mut(MASK)).enumerate() {
-                let mut mask = [0.0; MASK];
-                keep::<I>(key, [(block * MASK / 4) as u32, position as u32, number, 0], p, &mut mask);
+                let mask = factors(key, block * MASK, position as u32, number, p);
                 let x = &x[..y.len()];
                 put_all(add, y, |i| x[i] * mask[i]);
             }
@@ -139,20 +138,21 @@ multiversion! {
     }
 }
 
-/// Numbers that [`keep`] makes at once.
-pub const MASK: usize = 64;
+/// Channels whose factors are made at once.
+const MASK: usize = 64;
 
-/// Fills a mask with 0 or 1/(1−p): element i by word i % 4 of the counter whose first number is i/4 more.
-///
-/// The same function as [`crate::random::philox`], over sixteen counters side by side.
+/// Returns the factors, 0 or 1/(1−p), of channels `channel..channel + MASK` of one token.
 #[inline(always)]
-pub fn keep<I: super::simd::Isa>(key: [u32; 2], counter: [u32; 4], p: f64, mask: &mut [f32; MASK]) {
+fn factors(key: [u32; 2], channel: usize, position: u32, number: u32, p: f64) -> [f32; MASK] {
     const SIDE: usize = MASK / 4;
     let (threshold, scale) = (p as f32, (1.0 / (1.0 - p)) as f32);
-    let words = crate::random::philox_side_by_side::<SIDE>(key, counter);
+    let blocks = std::array::from_fn(|side| (channel / 4 + side) as u32);
+    let words = philox_side_by_side::<SIDE>(key, [blocks, [position; SIDE], [number; SIDE], [0; SIDE]]);
+    let mut factors = [0.0; MASK];
     for (word, words) in words.iter().enumerate() {
         for (side, &bits) in words.iter().enumerate() {
-            mask[4 * side + word] = if unit(bits) >= threshold { scale } else { 0.0 };
+            factors[4 * side + word] = if unit(bits) >= threshold { scale } else { 0.0 };
         }
     }
+    factors
 }

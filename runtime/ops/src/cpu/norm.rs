@@ -2,10 +2,9 @@
 //!
 //! Shapes: N tokens, H hidden_size. Rows are summed in f32 over fixed lanes; the gradient of the weight
 //! is summed over `REDUCE_ROWS` rows at a time into partial sums in the workspace, then over those.
-//! The sum h is written once and never read again: both passes over a row add x and residual anew.
 
 use super::linear::sum_rows;
-use super::pool::{Parts, Pool};
+use super::pool::{Parts, Pool, scratch};
 use super::simd::{Isa, LANES, fold, multiversion, put, put_all};
 use super::{adds, workspace};
 use crate::backend::{Call, OpError};
@@ -97,28 +96,30 @@ fn forward(pool: &Pool, call: &mut Call<'_, '_>, eps: f64, centred: bool) {
                 sums.as_ref().map(|sums| sums.rows(first, count)),
             )
         };
-        forward_rows(input, y, mean, rstd, sums);
+        scratch(h, |line| forward_rows(input, y, mean, rstd, sums, line));
     });
 }
 
 multiversion! {
-    fn forward_rows[I](input: Input<'_>, y: Rows<'_>, mean: Option<Rows<'_>>, rstd: Rows<'_>, sums: Option<Rows<'_>>) {
+    /// `line` is scratch for one row.
+    fn forward_rows[I](input: Input<'_>, y: Rows<'_>, mean: Option<Rows<'_>>, rstd: Rows<'_>, sums: Option<Rows<'_>>, line: &mut [f32]) {
         let (mut mean, mut sums) = (mean, sums);
-        let h = input.w.len();
+        let columns = input.w.len();
         for row in 0..rstd.data.len() {
-            let x = &input.x[row * h..][..h];
-            let residual = input.residual.map(|r| &r[row * h..][..h]);
-            let y_row = &mut y.data[row * h..][..h];
-            let sums_row = sums.as_mut().map(|sums| (&mut sums.data[row * h..][..h], sums.add));
-            let (mu, inverse) = match residual {
-                Some(r) => {
-                    if let Some((sums, add)) = sums_row {
-                        put_all(add, sums, |i| x[i] + r[i]);
-                    }
-                    normalise::<I>(&input, y_row, y.add, mean.is_some(), |i| x[i] + r[i])
+            let x = &input.x[row * columns..][..columns];
+            let h = match input.residual {
+                Some(residual) => {
+                    let residual = &residual[row * columns..][..columns];
+                    put_all(false, line, |i| x[i] + residual[i]);
+                    &*line
                 }
-                None => normalise::<I>(&input, y_row, y.add, mean.is_some(), |i| x[i]),
+                None => x,
             };
+            if let Some(sums) = &mut sums {
+                put_all(sums.add, &mut sums.data[row * columns..][..columns], |i| h[i]);
+            }
+            let y_row = &mut y.data[row * columns..][..columns];
+            let (mu, inverse) = normalise::<I>(&input, h, y_row, y.add, mean.is_some());
             put(rstd.add, &mut rstd.data[row], inverse);
             if let Some(mean) = &mut mean {
                 put(mean.add, &mut mean.data[row], mu);
@@ -129,43 +130,41 @@ multiversion! {
 
 /// Writes one row of y; returns its mean (0 unless `centred`) and rstd.
 #[inline(always)]
-fn normalise<I: Isa>(
-    input: &Input<'_>,
-    y: &mut [f32],
-    add: bool,
-    centred: bool,
-    h: impl Fn(usize) -> f32,
-) -> (f32, f32) {
+fn normalise<I: Isa>(input: &Input<'_>, h: &[f32], y: &mut [f32], add: bool, centred: bool) -> (f32, f32) {
     let columns = y.len();
     let count = columns as f32;
-    let mean = if centred { reduce::<I>(columns, |i, sum| sum + h(i)) / count } else { 0.0 };
-    let square = |i: usize, sum: f32| {
-        let d = h(i) - mean;
+    let mean = if centred { reduce([h], |[h], sum| sum + h) / count } else { 0.0 };
+    let squares = reduce([h], |[h], sum| {
+        let d = h - mean;
         I::fma(d, d, sum)
-    };
-    let rstd = 1.0 / (reduce::<I>(columns, square) / count + input.eps).sqrt();
-    let w = &input.w[..columns];
+    });
+    let rstd = 1.0 / (squares / count + input.eps).sqrt();
+    let (w, h) = (&input.w[..columns], &h[..columns]);
     match input.b {
         Some(b) => {
             let b = &b[..columns];
-            put_all(add, y, |i| I::fma(w[i], (h(i) - mean) * rstd, b[i]));
+            put_all(add, y, |i| I::fma(w[i], (h[i] - mean) * rstd, b[i]));
         }
-        None => put_all(add, y, |i| w[i] * ((h(i) - mean) * rstd)),
+        None => put_all(add, y, |i| w[i] * (h[i] * rstd)),
     }
     (mean, rstd)
 }
 
-/// Folds `step(i, sum)` over `0..count` in [`LANES`] lanes.
+/// Folds `step` over the elements of `K` slices of one length, in [`LANES`] lanes.
 #[inline(always)]
-fn reduce<I: Isa>(count: usize, step: impl Fn(usize, f32) -> f32) -> f32 {
+fn reduce<const K: usize>(x: [&[f32]; K], step: impl Fn([f32; K], f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
+    let count = x[0].len();
+    let x = x.map(|x| &x[..count]);
     let whole = count / LANES * LANES;
-    for block in (0..whole).step_by(LANES) {
-        for (i, lane) in lanes.iter_mut().enumerate() {
-            *lane = step(block + i, *lane);
+    for at in (0..count / LANES).map(|block| block * LANES) {
+        let blocks: [&[f32; LANES]; K] =
+            x.map(|x| x[at..at + LANES].try_into().expect("the slice has LANES elements"));
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum = step(blocks.map(|block| block[lane]), *sum);
         }
     }
-    (whole..count).fold(fold(&lanes), |sum, i| step(i, sum))
+    (whole..count).fold(fold(&lanes), |sum, i| step(x.map(|x| x[i]), sum))
 }
 
 /// `[dy, h, w, rstd, dh?] → [dx, dw?]`: with x̂ = h·rstd, dx = rstd·(w·dy − x̂·mean(w·dy·x̂)) + dh, dw = Σ dy·x̂.
@@ -243,9 +242,9 @@ multiversion! {
             let (dy, x) = (&g.dy[row * h..][..h], &g.h[row * h..][..h]);
             let mean = g.mean.map_or(0.0, |mean| mean[row]);
             let hat = |i: usize| (x[i] - mean) * rstd;
-            let along = reduce::<I>(h, |i, sum| I::fma(w[i] * dy[i], hat(i), sum)) / h as f32;
+            let along = reduce([dy, x, w], |[dy, x, w], sum| I::fma(w * dy, (x - mean) * rstd, sum)) / h as f32;
             let level = if g.mean.is_some() {
-                reduce::<I>(h, |i, sum| I::fma(w[i], dy[i], sum)) / h as f32
+                reduce([dy, w], |[dy, w], sum| I::fma(w, dy, sum)) / h as f32
             } else {
                 0.0
             };

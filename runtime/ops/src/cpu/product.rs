@@ -71,6 +71,7 @@ pub fn multiply<I: Isa>(
 
 /// Computes `N` columns of c, `M` rows at a time.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // one index into several arrays
 fn strip<I: Isa, const M: usize, const N: usize>(
     m: usize,
     k: usize,

@@ -196,20 +196,6 @@ pub fn dot<I: Isa>(a: &[f32], b: &[f32]) -> f32 {
     sum
 }
 
-/// Returns Σ aᵢ.
-#[inline(always)]
-pub fn sum(a: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let blocks = a.chunks_exact(LANES);
-    let rest = blocks.remainder();
-    for x in blocks {
-        for i in 0..LANES {
-            lanes[i] += x[i];
-        }
-    }
-    fold(&lanes) + rest.iter().sum::<f32>()
-}
-
 /// Returns the largest element; −∞ for none. NaN is passed over: callers' sums still meet it.
 #[inline(always)]
 pub fn max(a: &[f32]) -> f32 {
@@ -221,8 +207,14 @@ pub fn max(a: &[f32]) -> f32 {
             lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
         }
     }
-    let all = lanes.iter().chain(rest);
-    all.fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most })
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+        }
+        width /= 2;
+    }
+    rest.iter().fold(lanes[0], |most, &x| if x > most { x } else { most })
 }
 
 /// Writes or adds one number.
