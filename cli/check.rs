@@ -37,7 +37,8 @@ pub fn check(args: &CheckArgs) -> ExitCode {
 /// Says in a line what a correct recipe comes to, as far as it is known without preparing data.
 fn summary(compiled: &Compiled) -> String {
     let tasks = compiled.lowered.as_ref().map(|lowered| lowered.plan.tasks.as_slice()).unwrap_or_default();
-    let memory = tasks.iter().map(|task| task.figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>()).max();
+    let memory =
+        tasks.iter().map(|task| task.figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>()).max();
     let stages: Vec<String> = tasks
         .iter()
         .filter(|task| !task.name.contains(':'))
@@ -47,7 +48,9 @@ fn summary(compiled: &Compiled) -> String {
             None => task.name.clone(),
         })
         .collect();
-    let memory = memory.filter(|bytes| *bytes > 0).map_or(String::new(), |bytes| format!(", {}", crate::text::bytes(bytes)));
+    let memory = memory
+        .filter(|bytes| *bytes > 0)
+        .map_or(String::new(), |bytes| format!(", {}", crate::text::bytes(bytes)));
     format!("no errors; {}{memory}", stages.join(" → "))
 }
 

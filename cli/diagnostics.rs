@@ -69,8 +69,9 @@ fn summary(found: &[Found]) -> Option<String> {
     let count = |severity| found.iter().map(|found| found.count(severity)).sum::<usize>();
     let parts = [(count(Severity::Error), "error"), (count(Severity::Warning), "warning")];
     let written = parts.iter().filter(|(count, _)| *count > 0);
-    let words: Vec<String> =
-        written.map(|(count, word)| format!("{count} {word}{}", if *count == 1 { "" } else { "s" })).collect();
+    let words: Vec<String> = written
+        .map(|(count, word)| format!("{count} {word}{}", if *count == 1 { "" } else { "s" }))
+        .collect();
     (!words.is_empty()).then(|| words.join(", "))
 }
 
@@ -146,7 +147,11 @@ fn labelled(label: &Label) -> LabeledSpan {
     let (start, len) = (label.span.start as usize, (label.span.end - label.span.start) as usize);
     let text = Some(label.message.clone()).filter(|text| !text.is_empty());
     let span = (start, len);
-    if label.primary { LabeledSpan::new_primary_with_span(text, span) } else { LabeledSpan::new_with_span(text, span) }
+    if label.primary {
+        LabeledSpan::new_primary_with_span(text, span)
+    } else {
+        LabeledSpan::new_with_span(text, span)
+    }
 }
 
 impl fmt::Display for Drawn<'_> {
@@ -226,7 +231,9 @@ pub fn position(text: &str, offset: u32) -> (usize, usize) {
 
 /// Builds the JSON object of the contract.
 pub fn to_json(found: &[Found]) -> Value {
-    let each = found.iter().flat_map(|found| found.diagnostics.iter().map(|diagnostic| diagnostic_json(diagnostic, found.sources)));
+    let each = found.iter().flat_map(|found| {
+        found.diagnostics.iter().map(|diagnostic| diagnostic_json(diagnostic, found.sources))
+    });
     let count = |severity| found.iter().map(|found| found.count(severity)).sum::<usize>();
     json!({
         "diagnostics": each.collect::<Vec<_>>(),
@@ -281,7 +288,9 @@ fn fixes_json(diagnostic: &Diagnostic, sources: &[Source]) -> Vec<Value> {
         json!({ "file": file, "start": edit.span.start, "end": edit.span.end, "text": edit.text })
     };
     let fixes = diagnostic.fixes.iter().filter(|fix| !fix.edits.iter().any(|edit| is_set(edit.span)));
-    fixes.map(|fix| json!({ "title": fix.title, "edits": fix.edits.iter().map(edit).collect::<Vec<_>>() })).collect()
+    fixes
+        .map(|fix| json!({ "title": fix.title, "edits": fix.edits.iter().map(edit).collect::<Vec<_>>() }))
+        .collect()
 }
 
 /// Says in one line how many errors and warnings there are, for a log.
@@ -310,9 +319,7 @@ mod tests {
 
     #[test]
     fn columns_count_scalar_values_and_offsets_bytes() {
-        let checked = checked("adapt 1\nfoo\t\"𝄞é\" x\n", &[]);
-        let (line, column) = position(&checked.sources[0].text, 20);
-        assert_eq!((line, column), (2, 10));
+        assert_eq!(position("adapt 1\nfoo\t\"𝄞é\" x\n", 20), (2, 9));
         assert_eq!(position("é𝄞x", 6), (1, 3));
     }
 
@@ -330,7 +337,11 @@ mod tests {
         let text = "adapt 1\ncpt a { epochs 1 }\n";
         let checked = checked(text, &["a.seed=1", "a.optimizer=adam"]);
         let json = to_json(&[found(&checked)]);
-        let of_set = json["diagnostics"].as_array().expect("a list").iter().find(|found| found["labels"][0]["file"] == "--set");
+        let of_set = json["diagnostics"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|found| found["labels"][0]["file"] == "--set");
         let of_set = of_set.expect("the value of --set is no optimizer");
         assert_eq!(of_set["labels"][0]["set"], 1);
         assert_eq!(of_set["labels"][0]["start"], json!({ "line": 1, "column": 13, "offset": 12 }));
@@ -346,7 +357,10 @@ mod tests {
         let first = &json["diagnostics"][0];
         assert_eq!(first["code"], "unknown-node");
         assert_eq!(first["labels"][0]["end"], json!({ "line": 2, "column": 6, "offset": 13 }));
-        assert_eq!(first["fixes"][0]["edits"][0], json!({ "file": "a.kdl", "start": 8, "end": 13, "text": "model" }));
+        assert_eq!(
+            first["fixes"][0]["edits"][0],
+            json!({ "file": "a.kdl", "start": 8, "end": 13, "text": "model" })
+        );
     }
 
     #[test]
@@ -354,6 +368,54 @@ mod tests {
         let checked = checked("adapt 1\nmodel kl\u{e9}in \"new:llama\" dtype=f23\n", &[]);
         let mut out = Vec::new();
         print(&[found(&checked)], Format::Full, false, &mut out).expect("a vector takes all");
-        insta::assert_snapshot!(String::from_utf8(out).expect("UTF-8"));
+        insta::assert_snapshot!(String::from_utf8(out).expect("UTF-8"), @r###"
+missing-option
+
+  × a model from scratch lacks `config`
+   ╭─[a.kdl:2:1]
+ 1 │ adapt 1
+ 2 │ model kléin "new:llama" dtype=f23
+   · ──┬──       ─────┬─────
+   ·   │              ╰── from scratch
+   ·   ╰── needs `config`
+   ╰────
+  help: write `config` in its block
+
+missing-option
+
+  × a model from scratch lacks `tokenizer`
+   ╭─[a.kdl:2:1]
+ 1 │ adapt 1
+ 2 │ model kléin "new:llama" dtype=f23
+   · ──┬──       ─────┬─────
+   ·   │              ╰── from scratch
+   ·   ╰── needs `tokenizer`
+   ╰────
+  help: write `tokenizer` in its block
+
+unused-declaration
+
+  ⚠ nothing uses the model `kléin`
+   ╭─[a.kdl:2:7]
+ 1 │ adapt 1
+ 2 │ model kléin "new:llama" dtype=f23
+   ·       ──┬──
+   ·         ╰── never used
+   ╰────
+  help: remove it, or refer to it
+
+unknown-value
+
+  × `dtype` of `model` cannot be `f23`
+   ╭─[a.kdl:2:32]
+ 1 │ adapt 1
+ 2 │ model kléin "new:llama" dtype=f23
+   ·                               ─┬─
+   ·                                ╰── not one of its values
+   ╰────
+  help: did you mean `f32`?
+
+3 errors, 1 warning
+"###);
     }
 }

@@ -13,7 +13,10 @@ pub fn report(cache: &Path) -> String {
         ("cores", hardware.threads.to_string()),
         ("memory", format!("{} may be used by a run", text::bytes(hardware.memory))),
         ("vectors", vectors()),
-        ("backend", "cpu (fused kernels, f32), the default; plain (slow and obvious) with --backend plain".into()),
+        (
+            "backend",
+            "cpu (fused kernels, f32), the default; plain (slow and obvious) with --backend plain".into(),
+        ),
         ("graphics", graphics()),
         ("cache", cache_line(cache)),
     ];
@@ -59,7 +62,9 @@ fn cache_line(cache: &Path) -> String {
     let probe = existing(cache);
     match tempfile_in(&probe) {
         Ok(()) => cache.display().to_string(),
-        Err(error) => format!("{}: cannot be written ({error}); set ADAPT_CACHE to a folder that can", cache.display()),
+        Err(error) => {
+            format!("{}: cannot be written ({error}); set ADAPT_CACHE to a folder that can", cache.display())
+        }
     }
 }
 

@@ -38,7 +38,8 @@ fn list(out: &mut dyn Write) -> io::Result<()> {
 /// A code that does not exist is wrong use.
 fn unknown(code: &str) -> ExitCode {
     let near = lang::nearest(code, stdlib::pages::PAGES.iter().map(|(code, _)| *code));
-    let help = near.map_or("run `adapt explain` to list all codes".to_owned(), |near| format!("did you mean `{near}`?"));
+    let help = near
+        .map_or("run `adapt explain` to list all codes".to_owned(), |near| format!("did you mean `{near}`?"));
     eprintln!("error: there is no diagnostic `{code}`; {help}");
     ExitCode::from(2)
 }

@@ -2,7 +2,9 @@
 //!
 //! `check` reads small files only: it never hashes data and never parses a large tokenizer.json.
 
-use lang::facts::{Facts, Fingerprint, HardwareFact, ModelFact, PathFact, RowsFact, TensorFact, TokenizerFact, Want};
+use lang::facts::{
+    Facts, Fingerprint, HardwareFact, ModelFact, PathFact, RowsFact, TensorFact, TokenizerFact, Want,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -139,7 +141,9 @@ fn look_at_folder(path: &str) -> PathFact {
     };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut files: Vec<(String, Fingerprint)> = names
-        .filter(|name| !name.starts_with('.') && [".jsonl", ".json", ".txt"].iter().any(|end| name.ends_with(end)))
+        .filter(|name| {
+            !name.starts_with('.') && [".jsonl", ".json", ".txt"].iter().any(|end| name.ends_with(end))
+        })
         .map(|name| format!("{}/{name}", path.trim_end_matches('/')))
         .filter_map(|file| fingerprint(Path::new(&file)).ok().map(|print| (file, print)))
         .collect();
@@ -206,8 +210,11 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
         return Ok(vec![single]);
     }
     let index = json(&folder.join("model.safetensors.index.json"))?;
-    let Some(map) = index.as_ref().and_then(|index| index.get("weight_map")).and_then(Value::as_object) else {
-        return Err("there are no weights in it: neither model.safetensors nor model.safetensors.index.json".into());
+    let Some(map) = index.as_ref().and_then(|index| index.get("weight_map")).and_then(Value::as_object)
+    else {
+        return Err(
+            "there are no weights in it: neither model.safetensors nor model.safetensors.index.json".into()
+        );
     };
     let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
     names.sort_unstable();
@@ -238,11 +245,14 @@ fn header(file: &Path) -> Result<BTreeMap<String, TensorFact>, String> {
     reader.read_exact(&mut size).map_err(|_| "it is shorter than a safetensors header".to_owned())?;
     let size = u64::from_le_bytes(size);
     if size > length.saturating_sub(8) || size > 100 << 20 {
-        return Err(format!("its header says that it is {size} bytes long, but the file has {length}: it is cut off or not safetensors"));
+        return Err(format!(
+            "its header says that it is {size} bytes long, but the file has {length}: it is cut off or not safetensors"
+        ));
     }
     let mut text = vec![0; size as usize];
     reader.read_exact(&mut text).map_err(|error| error.to_string())?;
-    let header: Value = serde_json::from_slice(&text).map_err(|error| format!("its header is not JSON: {error}"))?;
+    let header: Value =
+        serde_json::from_slice(&text).map_err(|error| format!("its header is not JSON: {error}"))?;
     let entries = header.as_object().ok_or("its header is not an object")?;
     let mut tensors = BTreeMap::new();
     for (name, entry) in entries.iter().filter(|(name, _)| *name != "__metadata__") {
@@ -435,7 +445,11 @@ fn columns(file: &Path) -> Result<Vec<String>, String> {
 pub fn hardware() -> HardwareFact {
     let total = [machine_memory(), group_memory()].into_iter().flatten().min().unwrap_or(8 << 30);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    HardwareFact { name: "this machine".into(), memory: total.saturating_sub(RESERVE), threads: threads as u32 }
+    HardwareFact {
+        name: "this machine".into(),
+        memory: total.saturating_sub(RESERVE),
+        threads: threads as u32,
+    }
 }
 
 fn machine_memory() -> Option<u64> {
@@ -460,7 +474,8 @@ struct HashMemory {
 impl HashMemory {
     fn open(cache: &Path) -> Self {
         let file = cache.join("hashes.json");
-        let known = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let known =
+            fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         HashMemory { file: Some(file), known, changed: false }
     }
 

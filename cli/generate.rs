@@ -6,7 +6,7 @@ use crate::facts::Gatherer;
 use crate::rounds::{Request, compile};
 use engine::error::EngineError;
 use engine::executor::Executor;
-use engine::generate::{Prompting, answer};
+use engine::generate::{Decoding, Prompting, answer};
 use lang::facts::Facts;
 use plan::work::{Artifact, Generate, Work};
 use std::io::{Read, Write};
@@ -89,9 +89,11 @@ fn answer_all(args: &GenerateArgs, work: &Generate, prompts: &[String]) -> Resul
     let prompting = Prompting {
         tokenizer: &tokenizer,
         template: work.template.as_deref().filter(|_| args.template.as_deref() != Some("none")),
-        sampling: &work.sampling,
-        stop_ids: &work.stop_ids,
-        context: Some(work.context),
+        decoding: Decoding {
+            sampling: &work.sampling,
+            stop_ids: &work.stop_ids,
+            context: Some(work.context),
+        },
     };
     let mut out = std::io::stdout();
     for prompt in prompts {
@@ -99,7 +101,13 @@ fn answer_all(args: &GenerateArgs, work: &Generate, prompts: &[String]) -> Resul
             // A closed pipe is the reader's choice.
             let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
         };
-        answer(&mut executor, &prompting, std::slice::from_ref(prompt), &AtomicBool::new(false), &mut on_text)?;
+        answer(
+            &mut executor,
+            &prompting,
+            std::slice::from_ref(prompt),
+            &AtomicBool::new(false),
+            &mut on_text,
+        )?;
         println!();
     }
     Ok(())

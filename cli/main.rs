@@ -3,17 +3,17 @@
 //! Facts are gathered here, rounds of compiling and running are driven from here, results are shown
 //! here. What a recipe means is the compiler's business, what a plan does is the engine's.
 
-mod facts;
-mod rounds;
 mod check;
-mod plan;
-mod run;
-mod progress;
-mod generate;
-mod show;
-mod explain;
-mod doctor;
 mod diagnostics;
+mod doctor;
+mod explain;
+mod facts;
+mod generate;
+mod plan;
+mod progress;
+mod rounds;
+mod run;
+mod show;
 mod text;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -237,10 +237,19 @@ fn color_stderr() -> bool {
 
 /// Reads a size: `8GiB`, `512MiB`, `4GB`, or bytes.
 fn size(text: &str) -> Result<u64, String> {
-    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("B", 1), ("", 1)];
+    let units = [
+        ("GiB", 1u64 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("B", 1),
+        ("", 1),
+    ];
     for (unit, bytes) in units {
         if let Some(number) = text.strip_suffix(unit) {
-            let number: f64 = number.trim().parse().map_err(|_| format!("`{text}` is not a size such as 8GiB"))?;
+            let number: f64 =
+                number.trim().parse().map_err(|_| format!("`{text}` is not a size such as 8GiB"))?;
             return if number > 0.0 && number.is_finite() {
                 Ok((number * bytes as f64) as u64)
             } else {

@@ -1,9 +1,9 @@
 //! `adapt plan`: what a run would do, how much there is to do, and what it needs.
 
 use crate::text;
+use plan::program::Module;
 use plan::task::{Figure, Plan, Task};
 use plan::work::Work;
-use plan::program::Module;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -56,7 +56,8 @@ pub fn ops(plan: &Plan, path: &str) -> Result<String, String> {
         None => (path, None),
     };
     let task = plan.task(stage).ok_or_else(|| {
-        let names: Vec<&str> = plan.tasks.iter().filter(|task| module(task).is_some()).map(|task| task.name.as_str()).collect();
+        let names: Vec<&str> =
+            plan.tasks.iter().filter(|task| module(task).is_some()).map(|task| task.name.as_str()).collect();
         format!("no stage `{stage}`; stages with programs: {}", names.join(", "))
     })?;
     let module = module(task).ok_or_else(|| {
@@ -76,16 +77,21 @@ pub fn ops(plan: &Plan, path: &str) -> Result<String, String> {
         let _ = writeln!(out, "arena {} {}", arena.role.name(), text::bytes(arena.bytes));
     }
     out.push_str("marks: + adds, * overwrites in the first micro-step and adds in the others, ! updates in place; @ is the place in the arena\n");
-    for program in module.programs.iter().filter(|program| wanted.is_none_or(|wanted| program.name == wanted)) {
+    for program in module.programs.iter().filter(|program| wanted.is_none_or(|wanted| program.name == wanted))
+    {
         out.push_str(&plan::text::program(module, program));
     }
     Ok(out)
 }
 
 fn as_text(plan: &Plan, states: &BTreeMap<String, State>) -> String {
-    let mut rows = vec![["task", "does", "steps", "tokens", "memory", "key", "state"].map(str::to_owned).to_vec()];
-    rows.extend(plan.tasks.iter().map(|task| row(task, states.get(&task.name).copied().unwrap_or(State::Unknown))));
-    let mut out = format!("plan of `{}` (plan version {}, numerics {})\n\n", plan.recipe, plan.version, plan.numerics);
+    let mut rows =
+        vec![["task", "does", "steps", "tokens", "memory", "key", "state"].map(str::to_owned).to_vec()];
+    rows.extend(
+        plan.tasks.iter().map(|task| row(task, states.get(&task.name).copied().unwrap_or(State::Unknown))),
+    );
+    let mut out =
+        format!("plan of `{}` (plan version {}, numerics {})\n\n", plan.recipe, plan.version, plan.numerics);
     out.push_str(&text::table(&rows, &[2, 3, 4]));
     for task in plan.tasks.iter() {
         out.push_str(&details(task));
@@ -143,7 +149,9 @@ fn details(task: &Task) -> String {
         let _ = writeln!(out, "    {name:<11} {value}");
     };
     if let Some(parameters) = figures.parameters {
-        let trained = figures.trained_parameters.map_or(String::new(), |trained| format!(", {} trained", text::count(trained)));
+        let trained = figures
+            .trained_parameters
+            .map_or(String::new(), |trained| format!(", {} trained", text::count(trained)));
         line("parameters", format!("{}{trained}", text::count(parameters)));
     }
     if let Some(loss) = &figures.loss {
@@ -153,9 +161,9 @@ fn details(task: &Task) -> String {
         line("micro-step", format!("{micro} sequences at most"));
     }
     if let Some(flops) = figures.flops_per_token {
-        let total = figures.tokens.map_or(String::new(), |tokens| {
-            format!(", {}FLOP in all", text::short(flops * tokens.value))
-        });
+        let total = figures
+            .tokens
+            .map_or(String::new(), |tokens| format!(", {}FLOP in all", text::short(flops * tokens.value)));
         line("compute", format!("{}FLOP per token{total}", text::short(flops)));
     }
     if !figures.memory.is_empty() {
@@ -169,7 +177,8 @@ fn details(task: &Task) -> String {
 fn as_dot(plan: &Plan) -> String {
     let mut out = String::from("digraph plan {\n  rankdir=LR;\n  node [shape=box];\n");
     for task in &plan.tasks {
-        let _ = writeln!(out, "  {:?} [label={:?}];", task.name, format!("{}\n{}", task.name, does(&task.work)));
+        let _ =
+            writeln!(out, "  {:?} [label={:?}];", task.name, format!("{}\n{}", task.name, does(&task.work)));
         for input in &task.inputs {
             let _ = writeln!(out, "  {input:?} -> {:?};", task.name);
         }

@@ -67,7 +67,8 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
         if gatherer.fill(&checked.wants, facts) {
             continue;
         }
-        let lowered = checked.recipe.as_ref().map(|recipe| lower::lower(recipe, &checked.sources, facts, &options));
+        let lowered =
+            checked.recipe.as_ref().map(|recipe| lower::lower(recipe, &checked.sources, facts, &options));
         if lowered.as_ref().is_some_and(|lowered| gatherer.fill(&lowered.wants, facts)) {
             continue;
         }

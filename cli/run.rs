@@ -1,19 +1,19 @@
 //! `adapt run`: drives rounds of compiling and running until nothing is left to do.
 
+use crate::diagnostics::{self, Found};
 use crate::facts::{Gatherer, tokenizer_of};
 use crate::plan::State;
 use crate::progress::{Progress, figures};
 use crate::rounds::{Compiled, Request, compile};
-use crate::diagnostics::{self, Found};
 use crate::{RunArgs, show, text};
 use engine::error::EngineError;
 use engine::folder::{Done, RunFolder};
 use engine::observer::Observer;
 use engine::record::Record;
 use engine::run::{Options, Outcome, run_task};
+use lang::diagnostic::Diagnostic;
 use lang::facts::{Facts, PartFact, PreparedFact};
 use lang::source::{SourceId, Span};
-use lang::diagnostic::Diagnostic;
 use ops::backend::Backend;
 use plan::task::{Plan, Task};
 use plan::work::{Prepared, PreparedSide, Work};
@@ -61,7 +61,9 @@ pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
             ExitCode::from(code)
         }
         Err(Failure::Stopped(stage)) => {
-            anstream::eprintln!("stopped in `{stage}` with a checkpoint written; run the same command again to go on");
+            anstream::eprintln!(
+                "stopped in `{stage}` with a checkpoint written; run the same command again to go on"
+            );
             ExitCode::from(STOPPED)
         }
     }
@@ -88,7 +90,8 @@ pub fn compile_with_results(
         let compiled = compile(request, facts, gatherer);
         let mut states = BTreeMap::new();
         let mut news = false;
-        let tasks = compiled.lowered.as_ref().map(|lowered| lowered.plan.tasks.as_slice()).unwrap_or_default();
+        let tasks =
+            compiled.lowered.as_ref().map(|lowered| lowered.plan.tasks.as_slice()).unwrap_or_default();
         for task in tasks {
             let state = match run_folder.is_done(task) {
                 Done::Yes(record) => {
@@ -140,7 +143,10 @@ fn prepared_fact(prepared: &Prepared) -> PreparedFact {
 
 fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result<(), Failure> {
     if args.devices > 1 {
-        return Err(Failure::Use("more than one device is not built in this version; leave `--devices` out".into(), 2));
+        return Err(Failure::Use(
+            "more than one device is not built in this version; leave `--devices` out".into(),
+            2,
+        ));
     }
     let backend = backend(&args.backend, args.threads).map_err(|message| Failure::Use(message, 2))?;
     let mut facts = Facts::default();
@@ -158,7 +164,8 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
     }
     check_owner(&path, request)?;
     let command = std::env::args().collect::<Vec<_>>().join(" ");
-    let run_folder = RunFolder::open(&path, cache, &command).map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?;
+    let run_folder = RunFolder::open(&path, cache, &command)
+        .map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?;
     let stop = stop_flag();
     let mut progress = Progress::new(quiet);
     let mut ran: BTreeSet<String> = BTreeSet::new();
@@ -181,7 +188,13 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
             let open: Vec<&str> =
                 wanted.iter().filter(|name| states[*name] != State::Done).map(String::as_str).collect();
             if !open.is_empty() {
-                return Err(Failure::Use(format!("{} cannot be planned: the results before it are there, but facts are still missing", open.join(", ")), 1));
+                return Err(Failure::Use(
+                    format!(
+                        "{} cannot be planned: the results before it are there, but facts are still missing",
+                        open.join(", ")
+                    ),
+                    1,
+                ));
             }
             finish(&plan, &run_folder, &ran, quiet);
             return Ok(());
@@ -203,7 +216,8 @@ fn plan_of(compiled: &Compiled) -> Plan {
 
 /// Makes the backend of that name.
 pub fn backend(name: &str, threads: Option<usize>) -> Result<Box<dyn Backend>, String> {
-    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let threads =
+        threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     match name {
         "cpu" => Ok(Box::new(ops::cpu::Cpu::new(threads))),
         "plain" => Ok(Box::new(plain::Plain::new())),
@@ -220,7 +234,10 @@ fn check_owner(path: &Path, request: &Request) -> Result<(), Failure> {
     let file = path.join(OWNER);
     match std::fs::read_to_string(&file) {
         Ok(owner) if owner != own => Err(Failure::Use(
-            format!("{} holds the run of {owner}; choose another place with `--out` or `--name`", path.display()),
+            format!(
+                "{} holds the run of {owner}; choose another place with `--out` or `--name`",
+                path.display()
+            ),
             1,
         )),
         Ok(_) => Ok(()),
@@ -232,7 +249,11 @@ fn check_owner(path: &Path, request: &Request) -> Result<(), Failure> {
 }
 
 /// Returns the tasks that are wanted: all, or those that `--only` and `--from` name with what they need.
-fn selection(plan: &Plan, states: &BTreeMap<String, State>, args: &RunArgs) -> Result<BTreeSet<String>, Failure> {
+fn selection(
+    plan: &Plan,
+    states: &BTreeMap<String, State>,
+    args: &RunArgs,
+) -> Result<BTreeSet<String>, Failure> {
     let known = |name: &String| match plan.task(name) {
         Some(_) => Ok(()),
         None => {
@@ -253,7 +274,10 @@ fn selection(plan: &Plan, states: &BTreeMap<String, State>, args: &RunArgs) -> R
             stage && *name != from && states.get(*name) != Some(&State::Done)
         });
         if let Some(missing) = missing {
-            return Err(Failure::Use(format!("`{from}` starts from `{missing}`, which has not run; leave `--from` out"), 1));
+            return Err(Failure::Use(
+                format!("`{from}` starts from `{missing}`, which has not run; leave `--from` out"),
+                1,
+            ));
         }
         let mut reached: BTreeSet<String> = before;
         for task in &plan.tasks {
@@ -277,7 +301,8 @@ fn ancestors(plan: &Plan, name: &str) -> BTreeSet<String> {
 fn write_records(path: &Path, request: &Request, compiled: &Compiled, plan: &Plan) -> Result<(), String> {
     let write = |name: &str, text: String| {
         let temporary = path.join(format!(".{name}.tmp"));
-        let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path.join(name)));
+        let written =
+            std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path.join(name)));
         written.map_err(|error| format!("{}: {error}", path.join(name).display()))
     };
     write("recipe.kdl", request.text.clone())?;
@@ -296,7 +321,9 @@ fn stop_flag() -> Arc<AtomicBool> {
         let shutdown = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone());
         let set = signal_hook::flag::register(signal, flag.clone());
         if shutdown.is_err() || set.is_err() {
-            anstream::eprintln!("warning: signal {signal} cannot be caught; a kill goes on from the last checkpoint");
+            anstream::eprintln!(
+                "warning: signal {signal} cannot be caught; a kill goes on from the last checkpoint"
+            );
         }
     }
     flag
@@ -341,7 +368,11 @@ fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>, quiet: bool) 
     } else if !quiet {
         answers(&stages, ran);
     }
-    let mut rows = vec![["stage", "steps", "tokens", "held-out", "before", "after", "tokens/s", "time"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["stage", "steps", "tokens", "held-out", "before", "after", "tokens/s", "time"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     for (task, record) in &stages {
         match &task.work {
             Work::Train(_) => rows.push(train_row(&task.name, record)),

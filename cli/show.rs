@@ -38,7 +38,8 @@ fn write_node(node: &ResolvedNode, depth: usize, sources: &[Source], comments: b
     }
     let comment = if comments { origins(node, sources) } else { String::new() };
     // Writing to a string cannot fail.
-    let _ = if comment.is_empty() { writeln!(out, "{line}") } else { writeln!(out, "{line:<56} // {comment}") };
+    let _ =
+        if comment.is_empty() { writeln!(out, "{line}") } else { writeln!(out, "{line:<56} // {comment}") };
     for child in &node.children {
         write_node(child, depth + 1, sources, comments, out);
     }
@@ -68,7 +69,8 @@ fn origins(node: &ResolvedNode, sources: &[Source]) -> String {
     if let [(origin, _)] = groups.as_slice() {
         return origin.clone();
     }
-    let parts: Vec<String> = groups.iter().map(|(origin, names)| format!("{}: {origin}", names.join(", "))).collect();
+    let parts: Vec<String> =
+        groups.iter().map(|(origin, names)| format!("{}: {origin}", names.join(", "))).collect();
     parts.join("; ")
 }
 
@@ -81,7 +83,9 @@ fn origin(value: &ResolvedValue, sources: &[Source]) -> String {
     let place = format!("{}:{line}", source.path);
     match value.origin {
         Origin::Default => "default".into(),
-        Origin::Written if value.text.starts_with("\"std:") || value.text.starts_with("std:") => format!("std, {place}"),
+        Origin::Written if value.text.starts_with("\"std:") || value.text.starts_with("std:") => {
+            format!("std, {place}")
+        }
         Origin::Written | Origin::Set => place,
         Origin::Defaults => format!("defaults, {place}"),
         Origin::Derived => "derived".into(),
@@ -116,7 +120,33 @@ sft chat {
 
     #[test]
     fn every_value_names_its_origin() {
-        insta::assert_snapshot!(text(&checked(RECIPE, &["chat.seed=7"]), true));
+        insta::assert_snapshot!(text(&checked(RECIPE, &["chat.seed=7"]), true), @r###"
+adapt 1
+
+model base "base"                                        // a.kdl:3
+
+dataset talks "talks.jsonl" {                            // a.kdl:4
+    rows chat system="system" messages="messages"        // chat: a.kdl:4; system, messages: default
+    holdout "5%"                                         // a.kdl:4
+    on-bad-row error                                     // default
+}
+
+sft chat {
+    model base                                           // a.kdl:7
+    data talks                                           // a.kdl:8
+    template std:zephyr                                  // std, a.kdl:9
+    batch 8                                              // a.kdl:10
+    optimizer adamw lr=3e-4 weight-decay=0 beta1=0.9 beta2=0.999 eps=1e-8 state=f32 clip=1 // adamw: a.kdl:11; lr: a.kdl:2; weight-decay, beta1, beta2, eps, state, clip: default
+    sequence 128 pack=#false overflow=drop               // 128: a.kdl:12; pack, overflow: default
+    epochs 2                                             // defaults, a.kdl:5
+    precision f32                                        // defaults, a.kdl:5
+    seed 7                                               // --set chat.seed=7
+    schedule cosine warmup="3%" floor="0%"               // default
+    recompute auto                                       // default
+    loss-on assistant                                    // default
+    evaluate every="1 epoch"                             // default
+}
+"###);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! All integration tests, in one binary.
 
 mod golden;
+mod invariance;
 mod replay;
+mod runs;
 mod support;
+mod workshop;

@@ -120,8 +120,7 @@ fn compare(name: &str, ours: &[Step], golden: &Value) {
             "{name}, step {step}: norm {} for {norm}",
             ours.grad_norm
         );
-        let off = (ours.lr - number("learning_rate")).abs();
-        assert!(off <= 1e-12, "{name}, step {step}: lr {} for {}", ours.lr, number("learning_rate"));
+        assert_eq!(ours.lr, number("learning_rate"), "{name}, step {step}");
     }
 }
 

@@ -69,8 +69,16 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
     let folders: Vec<String> = files.files.iter().map(|file| file.folder.clone()).collect();
     let names = Names::collect(&items, &mut diagnostics);
     relate(&names, &files, &params, &mut diagnostics);
-    Context { names: &names, facts, folders: &folders, diagnostics: &mut diagnostics, wants: &mut wants }
-        .check();
+    let lost = files.damage() == Damage::Everywhere;
+    Context {
+        names: &names,
+        facts,
+        folders: &folders,
+        lost,
+        diagnostics: &mut diagnostics,
+        wants: &mut wants,
+    }
+    .check();
     sort(&mut diagnostics);
     let has_errors = diagnostics.iter().any(|found| found.severity == Severity::Error);
     let complete = !has_errors && !files.incomplete;
@@ -80,7 +88,11 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
     });
     wants.sort();
     wants.dedup();
-    let resolved = Resolved::of(&names, &folders);
+    let has_secret = diagnostics.iter().any(|found| found.code == "secret-in-recipe");
+    if has_secret {
+        diagnostics.iter_mut().for_each(mask);
+    }
+    let resolved = if has_secret { Resolved::default() } else { Resolved::of(&names) };
     Checked { recipe, diagnostics, sources, wants, resolved }
 }
 
@@ -90,8 +102,9 @@ fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
     let mut param_uses = uses::Uses::default();
     for &file in &files.order {
         let document = &files.files[file].document;
-        let misplaced = document.damage == Damage::Everywhere;
-        let mut typing = Typing { file, diagnostics, misplaced, uses: &mut param_uses };
+        let misplaced = document.braces_in_doubt;
+        let lost = files.damage() == Damage::Everywhere;
+        let mut typing = Typing { file, diagnostics, misplaced, lost, uses: &mut param_uses };
         items.extend(document.nodes.iter().filter_map(|node| typing.top(node)));
     }
     param_uses.check(diagnostics);
@@ -111,12 +124,23 @@ fn relate(names: &Names, files: &Files, params: &BTreeSet<String>, diagnostics: 
 
 /// Sorts by place and removes what was found twice, as in a default that reaches two stages.
 fn sort(diagnostics: &mut Vec<Diagnostic>) {
-    let mut seen: HashSet<(String, Span)> = HashSet::new();
-    diagnostics.retain(|found| seen.insert((found.code.clone(), found.primary())));
+    let mut seen: HashSet<(String, Span, String)> = HashSet::new();
+    diagnostics.retain(|found| seen.insert((found.code.clone(), found.primary(), found.message.clone())));
     diagnostics.sort_by_key(|found| {
         let at = found.primary();
         (at, found.severity == Severity::Warning)
     });
+}
+
+/// Removes what looks like a secret from everything that a diagnostic says.
+fn mask(found: &mut Diagnostic) {
+    let texts = [&mut found.message].into_iter().chain(&mut found.help).chain(&mut found.notes);
+    let labels = found.labels.iter_mut().map(|label| &mut label.message);
+    let fixes = found
+        .fixes
+        .iter_mut()
+        .flat_map(|fix| fix.edits.iter_mut().map(|edit| &mut edit.text).chain([&mut fix.title]));
+    texts.chain(labels).chain(fixes).for_each(|text| *text = syntax::mask(text));
 }
 
 /// Reports a recipe that is not text; the caller has no text to check.

@@ -129,15 +129,21 @@ impl<'a> Names<'a> {
 
     /// Warns of declarations in the first file that nothing uses.
     pub fn check_unused(&self, params: &BTreeSet<String>, diagnostics: &mut Vec<Diagnostic>) {
-        let used: BTreeSet<&str> =
-            self.items.iter().flat_map(references).map(|reference| reference.name).collect();
+        let references: Vec<Reference> = self.items.iter().flat_map(references).collect();
+        let used: BTreeSet<&str> = references.iter().map(|reference| reference.name).collect();
+        // What a dangling reference meant may well be what seems unused.
+        let dangling: BTreeSet<&str> = references
+            .iter()
+            .filter(|reference| !reference.name.starts_with("std:") && self.find(reference.name).is_none())
+            .map(|reference| reference.to)
+            .collect();
         for item in self.items.iter().filter(|item| item.file == 0 && !item.refused) {
             let Some(name) = &item.name else { continue };
             let is_ingredient =
                 matches!(item.kind(), "model" | "tokenizer" | "template" | "dataset" | "mix" | "param");
             let is_used =
                 used.contains(name.text.as_str()) || item.kind() == "param" && params.contains(&name.text);
-            if is_ingredient && !is_used {
+            if is_ingredient && !is_used && !dangling.contains(item.schema.gives) {
                 let message = format!("nothing uses the {} `{}`", item.kind(), name.text);
                 diagnostics.push(
                     Diagnostic::warning("unused-declaration", message, name.span, "never used")
@@ -226,26 +232,38 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, node: usize) {
-        if self.state[node] != State::New {
+    /// Walks from one node; the path is a list of its own, since a recipe may be a very long chain.
+    fn visit(&mut self, start: usize) {
+        if self.state[start] != State::New {
             return;
         }
-        self.state[node] = State::Open;
-        for &(target, at) in &self.edges[node] {
-            self.path.push((node, at));
+        let mut open = vec![(start, 0)];
+        self.state[start] = State::Open;
+        while let Some((node, next)) = open.last_mut() {
+            let Some(&(target, at)) = self.edges[*node].get(*next) else {
+                self.state[*node] = State::Done;
+                open.pop();
+                self.path.pop();
+                continue;
+            };
+            *next += 1;
             match self.state[target] {
-                State::New => self.visit(target),
-                State::Open => self.close(target),
+                State::New => {
+                    self.path.push((*node, at));
+                    self.state[target] = State::Open;
+                    open.push((target, 0));
+                }
+                State::Open => self.close(*node, target, at),
                 State::Done => {}
             }
-            self.path.pop();
         }
-        self.state[node] = State::Done;
     }
 
-    /// Records the circle that leads back to `target`.
-    fn close(&mut self, target: usize) {
-        let start = self.path.iter().position(|(node, _)| *node == target).unwrap_or(0);
-        self.circles.push(self.path[start..].iter().map(|(_, at)| *at).collect());
+    /// Records the circle that leads from `node` back to `target`, which is on the path.
+    fn close(&mut self, node: usize, target: usize, at: Span) {
+        let start = self.path.iter().position(|(from, _)| *from == target).unwrap_or(self.path.len());
+        let inner = self.path[start..].iter().map(|(_, at)| *at);
+        debug_assert!(start < self.path.len() || node == target);
+        self.circles.push(inner.chain([at]).collect());
     }
 }

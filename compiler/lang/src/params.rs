@@ -27,8 +27,12 @@ fn collect(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<String,
     let mut params = BTreeMap::new();
     let nodes = files.files.iter().flat_map(|file| &file.document.nodes);
     for node in nodes.filter(|node| node.name.text == "param") {
-        let (Some(name), Some(value)) = (node.arguments.first().and_then(Value::text), node.arguments.get(1))
-        else {
+        let Some((name, values)) = node.arguments.split_first() else { continue };
+        let Some(name) = name.text() else { continue };
+        let Some(value) = values.first() else {
+            // That it has no value is reported where it is declared.
+            let value = Value { data: Data::Broken, ..node.arguments[0].clone() };
+            params.insert(name.to_owned(), Param { value });
             continue;
         };
         let value = if in_bounds(node, value, diagnostics) {

@@ -1,6 +1,7 @@
 //! The recipe with every value filled in, and where each came from: what `adapt show` prints.
 
 use crate::names::Names;
+use crate::rules::data::has_held_out;
 use crate::source::Origin;
 use crate::source::Span;
 use crate::tree::{Item, Slot};
@@ -36,11 +37,35 @@ pub struct ResolvedValue {
 
 impl Resolved {
     /// Collects what the typed tree holds.
-    pub fn of(names: &Names, _folders: &[String]) -> Self {
-        let shown =
-            names.items.iter().filter(|item| !matches!(item.kind(), "adapt" | "use" | "param" | "defaults"));
-        Self { nodes: shown.map(node).collect() }
+    pub fn of(names: &Names) -> Self {
+        let is_shown = |item: &&Item| !matches!(item.kind(), "adapt" | "use" | "param" | "defaults");
+        let shown = names.items.iter().filter(is_shown);
+        let nodes = shown.map(|item| if item.schema.training { stage(names, item) } else { node(item) });
+        Self { nodes: nodes.collect() }
     }
+}
+
+/// A training stage, with the defaults that depend on what it trains.
+fn stage(names: &Names, item: &Item) -> ResolvedNode {
+    let mut shown = node(item);
+    let default = |key, text: &str| ResolvedValue {
+        key: Some(key),
+        text: text.into(),
+        origin: Origin::Default,
+        span: item.at,
+    };
+    let lacks_overflow = |child: &&mut ResolvedNode| {
+        child.head == "sequence" && child.values.iter().all(|value| value.key != Some("overflow"))
+    };
+    if let Some(sequence) = shown.children.iter_mut().find(lacks_overflow) {
+        sequence.values.push(default("overflow", if item.kind() == "cpt" { "split" } else { "drop" }));
+    }
+    let evaluates = names.follow(item, "data").is_some_and(|data| has_held_out(names, data));
+    if item.child("evaluate").is_none() && evaluates {
+        let values = vec![default("every", "\"1 epoch\"")];
+        shown.children.push(ResolvedNode { head: "evaluate".into(), values, children: Vec::new() });
+    }
+    shown
 }
 
 fn node(item: &Item) -> ResolvedNode {
@@ -82,6 +107,7 @@ fn quantity(number: f64, unit: Unit, ty: &Type) -> String {
         Unit::Share => quote(&format!("{}%", show_number(number * 100.0))),
         Unit::Time => quote(&format!("{}s", show_number(number))),
         _ if is_bare => show_number(number),
+        unit if number == 1.0 => quote(&format!("1 {}", unit.noun().trim_end_matches('s'))),
         unit => quote(&format!("{} {}", show_number(number), unit.noun())),
     }
 }

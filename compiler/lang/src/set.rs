@@ -9,7 +9,7 @@ use crate::source::Origin;
 use crate::source::{Source, SourceId, SourceKind, Span};
 use crate::suggest;
 use crate::syntax::{self, Damage, Data, Document, Node, Property, Value, Word};
-use stdlib::schema::{self, Type};
+use stdlib::schema::{self, Status, Type};
 
 /// One argument of `--set`.
 pub struct Set {
@@ -31,6 +31,8 @@ struct Place {
     slot: PlaceSlot,
     /// Where the value stands, when it does.
     span: Option<Span>,
+    /// Whether it is of a part of the language that is not built yet.
+    later: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -162,15 +164,28 @@ fn find(set: &Set, files: &Files) -> Result<Vec<Place>, Box<Diagnostic>> {
     }
     if candidates.is_empty() {
         candidates = matching(&unwritten);
+        if candidates.iter().any(|place| !place.later) {
+            candidates.retain(|place| !place.later);
+        }
     }
     if candidates.is_empty() {
         candidates = config_places(&parts, files);
     }
+    prefer_property(&mut candidates);
     match candidates.len() {
         0 => Err(Box::new(unknown_path(set, path, &legal))),
         1 => Ok(candidates),
         _ if all => Ok(candidates),
         _ => Err(Box::new(ambiguous_path(set, &candidates))),
+    }
+}
+
+/// Where a property and a child have one name, as `prompt` of `sample`, an unwritten path means the property.
+fn prefer_property(candidates: &mut Vec<Place>) {
+    let alike = candidates.windows(2).all(|pair| pair[0].parts == pair[1].parts && pair[0].span.is_none());
+    let is_property = |place: &Place| matches!(place.slot, PlaceSlot::Property(_));
+    if alike && candidates.iter().any(is_property) {
+        candidates.retain(is_property);
     }
 }
 
@@ -206,6 +221,7 @@ fn written_places(files: &Files) -> Vec<Place> {
             children: Vec::new(),
             slot: PlaceSlot::Argument,
             span: None,
+            later: false,
         };
         let skip = if top.name.text == "defaults" { top.arguments.len() } else { 1 };
         if let Some(source) = top.arguments.get(skip) {
@@ -266,6 +282,7 @@ fn legal_places(files: &Files) -> Vec<Place> {
             children: Vec::new(),
             slot: PlaceSlot::Argument,
             span: None,
+            later: false,
         };
         if schema.name != "defaults" && !schema.arguments.is_empty() {
             places.push(extend(&place, "source", None, PlaceSlot::Argument));
@@ -274,8 +291,15 @@ fn legal_places(files: &Files) -> Vec<Place> {
     }
     if let Some(schema) = schema::top("defaults").filter(|_| !plain_defaults) {
         let parts = vec!["defaults".to_owned()];
-        let place =
-            Place { parts, file: 0, node: None, children: Vec::new(), slot: PlaceSlot::Argument, span: None };
+        let place = Place {
+            parts,
+            file: 0,
+            node: None,
+            children: Vec::new(),
+            slot: PlaceSlot::Argument,
+            span: None,
+            later: false,
+        };
         legal_inside(schema, &place, &mut places);
     }
     places
@@ -287,6 +311,7 @@ fn legal_inside(schema: &'static schema::Node, place: &Place, places: &mut Vec<P
     }
     for child in schema.children {
         let mut inner = extend(place, child.name, None, PlaceSlot::Argument);
+        inner.later |= child.status == Status::Later;
         inner.children.push((child.name.to_owned(), 0));
         places.push(inner.clone());
         legal_inside(child, &inner, places);
@@ -301,7 +326,15 @@ fn config_places(parts: &[&str], files: &Files) -> Vec<Place> {
         let head = head(top)?;
         let children = vec![("config".to_owned(), 0), ((*field).to_owned(), 0)];
         let full = vec![head[0].clone(), "config".into(), (*field).to_owned()];
-        Some(Place { parts: full, file, node: Some(node), children, slot: PlaceSlot::Argument, span: None })
+        Some(Place {
+            parts: full,
+            file,
+            node: Some(node),
+            children,
+            slot: PlaceSlot::Argument,
+            span: None,
+            later: false,
+        })
     });
     places.filter(|place| means(parts, &place.parts)).collect()
 }

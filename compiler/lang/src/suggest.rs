@@ -42,7 +42,8 @@ pub fn nearest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Op
         return Some(ours);
     }
     let lower = word.to_lowercase().replace('_', "-");
-    let limit = (word.chars().count() / 3).clamp(1, 3);
+    let letters = word.chars().count();
+    let limit = (letters / 3).clamp(1, 3).min(letters.saturating_sub(1));
     allowed
         .into_iter()
         .map(|allowed| (distance(&lower, allowed), allowed))

@@ -17,6 +17,8 @@ pub struct Typing<'a> {
     pub diagnostics: &'a mut Vec<Diagnostic>,
     /// Whether braces are in doubt, so that nodes may stand in the wrong block.
     pub misplaced: bool,
+    /// Whether declarations and `defaults` may be lost, so that nothing is reported as missing.
+    pub lost: bool,
     pub uses: &'a mut Uses,
 }
 
@@ -157,7 +159,7 @@ impl Typing<'_> {
         if let Some(default) = argument.default {
             let value = values::from_literal(default, &argument.ty);
             item.arguments.push(default_slot(argument.name, &argument.ty, value, node.name.span));
-        } else if argument.required && !node.damaged {
+        } else if argument.required && !node.damaged && !self.misplaced {
             let message = format!("`{}` has no value", node.name.text);
             let wanted = values::describe_type(&argument.ty);
             self.diagnostics.push(
@@ -263,7 +265,7 @@ impl Typing<'_> {
             if !schema.absent.is_empty() {
                 let child = self.default_child(schema, node.name.span);
                 item.children.push(child);
-            } else if schema.required && !node.damaged && !item.damaged && !self.misplaced {
+            } else if schema.required && !node.damaged && !item.damaged && !self.lost {
                 self.diagnostics.push(missing_child(node, schema));
             }
         }
@@ -278,8 +280,14 @@ impl Typing<'_> {
         node.set_origin(Origin::Default);
         // What is not built yet among the defaults is a matter of the rules.
         let mut silent = Vec::new();
-        Typing { file: self.file, diagnostics: &mut silent, misplaced: false, uses: &mut Uses::default() }
-            .node(&node, schema, true)
+        Typing {
+            file: self.file,
+            diagnostics: &mut silent,
+            misplaced: false,
+            lost: false,
+            uses: &mut Uses::default(),
+        }
+        .node(&node, schema, true)
     }
 }
 
@@ -382,16 +390,24 @@ fn all_options() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// Where an option stands, in words.
+/// Where an option stands, in words; what is not built yet is named only when nothing else is.
 fn places(name: &str) -> Vec<String> {
+    let built = places_of(name, |node| node.status == Status::Built);
+    if built.is_empty() { places_of(name, |_| true) } else { built }
+}
+
+fn places_of(name: &str, counts: impl Fn(&schema::Node) -> bool) -> Vec<String> {
     let mut places = Vec::new();
     if schema::top(name).is_some() {
         places.push("the top level".to_owned());
     }
-    for top in schema::TOP.iter().filter(|top| top.name != "defaults") {
+    for top in schema::TOP.iter().filter(|top| top.name != "defaults" && counts(top)) {
         let holds = top.child(name).is_some() || top.property(name).is_some();
-        let inner =
-            top.children.iter().filter(|child| child.child(name).is_some() || child.property(name).is_some());
+        let inner = top
+            .children
+            .iter()
+            .filter(|child| counts(child))
+            .filter(|child| child.child(name).is_some() || child.property(name).is_some());
         let found = inner.map(|child| child.name).chain(holds.then_some(top.name));
         for place in found.map(|place| format!("`{place}`")) {
             if !places.contains(&place) {

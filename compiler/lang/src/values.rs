@@ -1,5 +1,10 @@
 //! Values with their types: what was written, read as what the schema wants.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "an error ends the reading of its value; none is passed on in a loop"
+)]
+
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::syntax::{Data, Value};
@@ -316,6 +321,9 @@ fn is_counted(unit: Unit) -> bool {
 /// Reads `"10%"`, `"2B tokens"`, `"512Ki"`, `"30min"`: the number in its base unit, and the unit.
 fn parse_quantity(text: &str) -> Option<(f64, Option<Unit>)> {
     let text = text.trim();
+    if let Some(positive) = text.strip_prefix('-') {
+        return parse_quantity(positive).map(|(number, unit)| (-number, unit));
+    }
     let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(text.len());
     let number: f64 = text[..digits].replace('_', "").parse().ok()?;
     let rest = text[digits..].trim_start();

@@ -124,3 +124,52 @@ fn every_kdl_block_parses() {
         }
     }
 }
+
+/// Options that are read without their name: columns as a whole, and `state`, of which one value is built.
+const READ_AS_A_WHOLE: [&str; 2] = ["rows", "optimizer"];
+
+/// Every built child and property of the schema, as `place.option`.
+fn built_options(node: &stdlib::schema::Node, place: &str, found: &mut Vec<(String, &'static str)>) {
+    use stdlib::schema::Status;
+    for property in node.properties.iter().filter(|property| property.status == Status::Built) {
+        if !READ_AS_A_WHOLE.contains(&node.name) {
+            found.push((format!("{place}.{}", property.name), property.name));
+        }
+    }
+    for child in node.children.iter().filter(|child| child.status == Status::Built) {
+        found.push((format!("{place}.{}", child.name), child.name));
+        built_options(child, &format!("{place}.{}", child.name), found);
+    }
+}
+
+#[test]
+fn every_option_of_the_schema_has_a_reader() {
+    let sources = files(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "rs");
+    let sources: String = sources.iter().map(|path| read(path)).collect();
+    let mut options = Vec::new();
+    for top in stdlib::schema::TOP.iter().filter(|top| top.status == stdlib::schema::Status::Built) {
+        built_options(top, top.name, &mut options);
+    }
+    let unread =
+        options.iter().filter(|(_, name)| !sources.contains(&format!("\"{name}\"")) && *name != "doc");
+    let unread: Vec<&str> = unread.map(|(place, _)| place.as_str()).collect();
+    assert!(unread.is_empty(), "in the schema, but never read: {unread:?}");
+}
+
+#[test]
+fn every_default_of_the_schema_can_be_read() {
+    fn visit(node: &stdlib::schema::Node) {
+        for argument in node.arguments.iter().filter(|argument| argument.default.is_some()) {
+            lang::values::from_literal(argument.default.expect("filtered"), &argument.ty);
+        }
+        for property in node.properties.iter().filter(|property| property.default.is_some()) {
+            lang::values::from_literal(property.default.expect("filtered"), &property.ty);
+        }
+        if !node.absent.is_empty() {
+            let (document, found) = syntax::parse(lang::source::SourceId(0), node.absent);
+            assert!(found.is_empty() && document.nodes[0].name.text == node.name, "{}", node.absent);
+        }
+        node.children.iter().for_each(|child| visit(child));
+    }
+    stdlib::schema::TOP.iter().for_each(|top| visit(top));
+}

@@ -378,17 +378,24 @@ impl Schedule {
     /// Warmup rises linearly from 0 at the first step; then cosine or linear decay to floor · lr,
     /// as in the schedulers of Hugging Face transformers.
     pub fn lr(&self, lr: f64, step: u64, steps: u64) -> f64 {
+        lr * self.share(step, steps)
+    }
+
+    /// The order of operations is that of the reference schedulers, so that rates agree to the last bit.
+    fn share(&self, step: u64, steps: u64) -> f64 {
         let warmup = self.warmup_steps(steps);
         if step < warmup {
-            return lr * step as f64 / warmup.max(1) as f64;
+            return step as f64 / warmup.max(1) as f64;
         }
-        let progress = (step - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64;
+        let decay = steps.saturating_sub(warmup).max(1) as f64;
         let share = match self.shape {
-            ScheduleShape::Constant => return lr,
-            ScheduleShape::Linear => 1.0 - progress,
-            ScheduleShape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+            ScheduleShape::Constant => return 1.0,
+            ScheduleShape::Linear => steps.saturating_sub(step) as f64 / decay,
+            ScheduleShape::Cosine => {
+                0.5 * (1.0 + (std::f64::consts::PI * ((step - warmup) as f64 / decay)).cos())
+            }
         };
-        lr * (self.floor + (1.0 - self.floor) * share.max(0.0))
+        share.max(0.0) * (1.0 - self.floor) + self.floor
     }
 
     /// Returns the number of warmup steps of `steps`; a share is rounded up.

@@ -69,7 +69,11 @@ impl Batches {
         let lengths: Vec<u32> = match spec.unit {
             Unit::Tokens => rows.to_vec(),
             Unit::Pairs => {
-                assert!(rows.len() % 2 == 0, "pairs come two by two, but there are {} rows", rows.len());
+                assert!(
+                    rows.len().is_multiple_of(2),
+                    "pairs come two by two, but there are {} rows",
+                    rows.len()
+                );
                 rows.chunks(2).map(|pair| pair.iter().sum()).collect()
             }
         };
@@ -184,7 +188,7 @@ impl Batches {
         match self.spec.unit {
             Unit::Tokens => u64::from(self.lengths[row]),
             // A pair's tokens count once, with its first row.
-            Unit::Pairs if row % 2 == 0 => u64::from(self.lengths[row / 2]),
+            Unit::Pairs if row.is_multiple_of(2) => u64::from(self.lengths[row / 2]),
             Unit::Pairs => 0,
         }
     }

@@ -27,3 +27,6 @@ pub use pack::packed_sequences;
 pub use prepare::{Phase, Progress, prepare, texts};
 pub use report::{BadRow, Lengths, PartReport, PrepareReport};
 pub use store::{Row, Side, Store, StoreWriter};
+
+#[cfg(test)]
+mod tests;

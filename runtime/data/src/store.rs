@@ -127,7 +127,7 @@ impl Store {
         let record = &self.records()[index];
         let range = record.offset as usize..record.offset as usize + record.length as usize;
         Row {
-            ids: &bytemuck::cast_slice(self.tokens.slice())[range.clone()],
+            ids: &self.tokens.values()[range.clone()],
             mask: &self.mask.slice()[range],
             part: record.part,
             bytes: record.bytes,
@@ -137,7 +137,7 @@ impl Store {
 
     /// Returns the index.
     pub fn records(&self) -> &[Record] {
-        bytemuck::cast_slice(self.index.slice())
+        self.index.values()
     }
 
     /// Returns the names of the datasets that rows come from.
@@ -186,9 +186,13 @@ impl Bytes {
     }
 
     fn slice(&self) -> &[u8] {
-        // Aligned also when empty: it is looked at as numbers and records.
-        const EMPTY: &[u64] = &[];
-        self.0.as_deref().unwrap_or(bytemuck::cast_slice(EMPTY))
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the file as values. A mapping begins at a page, so they are aligned; an empty slice need not
+    /// be, so it is not cast.
+    fn values<T: Pod>(&self) -> &[T] {
+        self.0.as_deref().map(bytemuck::cast_slice).unwrap_or_default()
     }
 
     fn len(&self) -> usize {

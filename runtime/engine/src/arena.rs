@@ -101,7 +101,11 @@ impl<'a> Bases<'a> {
 
 fn allocate(bytes: u64) -> std::io::Result<MmapMut> {
     let length = usize::try_from(bytes.max(1)).map_err(std::io::Error::other)?;
-    MmapMut::map_anon(length)
+    let block = MmapMut::map_anon(length)?;
+    // Large pages spare address translation; a system that has none goes on without.
+    #[cfg(target_os = "linux")]
+    let _ = block.advise(memmap2::Advice::HugePage);
+    Ok(block)
 }
 
 #[cfg(test)]

@@ -32,11 +32,23 @@ pub struct State {
     pub instruction_set: String,
     pub decisions: Decisions,
     pub marks: Marks,
-    /// Whether the evaluation and the samples of this step are still to be made.
-    pub reports_due: bool,
+    /// How far the evaluation and the samples of this step have come.
+    pub reports: Reports,
     pub summary: Summary,
     /// BLAKE3 of `state.safetensors`; set on writing.
     pub tensors: String,
+}
+
+/// What is reported after a step, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reports {
+    /// Nothing yet.
+    Due,
+    /// The evaluation, but not all samples.
+    Evaluated,
+    /// All that is due after this step.
+    Done,
 }
 
 /// `state.json` as it lies on disk.
@@ -66,9 +78,8 @@ pub fn folder(stage: &Path) -> PathBuf {
 /// Fails when there is not enough space or a number is not finite; earlier checkpoints are then untouched.
 pub fn write(stage: &Path, executor: &Executor, state: &State, keep: u64) -> Result<()> {
     let path = folder(stage).join(format!("step-{:06}", state.step));
-    // One of the same step is the one that training continued from: nothing was done since.
     if path.exists() {
-        return Ok(());
+        return renew(&path, state);
     }
     let headers = headers(executor.module());
     for (id, _) in &headers {
@@ -94,16 +105,26 @@ pub fn write(stage: &Path, executor: &Executor, state: &State, keep: u64) -> Res
     complete[..old].iter().try_for_each(|path| disk::remove_folder(path))
 }
 
+/// Replaces the state of a checkpoint that training continued from: no step was taken since.
+fn renew(path: &Path, state: &State) -> Result<()> {
+    let tensors = read(path)?.state.tensors;
+    let state = State { tensors, ..state.clone() };
+    disk::write_file(&path.join("state.json"), seal(&state)?.as_bytes())
+}
+
 /// Returns the newest checkpoint of a stage.
 ///
 /// # Errors
 /// Fails when its `state.json` is damaged.
 pub fn newest(stage: &Path) -> Result<Option<Checkpoint>> {
-    let Some(path) = all(stage)?.pop() else { return Ok(None) };
+    all(stage)?.pop().map(|path| read(&path)).transpose()
+}
+
+fn read(path: &Path) -> Result<Checkpoint> {
     let file = path.join("state.json");
-    let text = std::fs::read_to_string(&file).map_err(|e| broken(&path, &file, &e.to_string()))?;
-    let state = unseal(&text).map_err(|why| broken(&path, &file, &why))?;
-    Ok(Some(Checkpoint { path, state }))
+    let text = std::fs::read_to_string(&file).map_err(|e| broken(path, &file, &e.to_string()))?;
+    let state = unseal(&text).map_err(|why| broken(path, &file, &why))?;
+    Ok(Checkpoint { path: path.to_owned(), state })
 }
 
 /// Removes all checkpoints of a stage.
@@ -124,7 +145,7 @@ pub fn holds_all_weights(module: &Module) -> bool {
 }
 
 impl Checkpoint {
-    /// Puts the tensors in their places, after checking all of them.
+    /// Puts the tensors in their places and checks them.
     ///
     /// # Errors
     /// Fails when the file is not the one that was written, or holds a number that is not finite.
@@ -145,12 +166,11 @@ impl Checkpoint {
                     header.name
                 )));
             }
-            let mut bytes = vec![0; header.bytes() as usize];
-            file.read(info, 0, &mut bytes)?;
-            if !tensors::all_finite(header.dtype, &bytes) {
+            let bytes = executor.bytes_mut(id)?;
+            file.read(info, 0, bytes)?;
+            if !tensors::all_finite(header.dtype, bytes) {
                 return Err(broken(&format!("`{}` holds a number that is not finite", header.name)));
             }
-            executor.bytes_mut(id)?.copy_from_slice(&bytes);
         }
         Ok(())
     }
@@ -201,8 +221,8 @@ fn unseal(text: &str) -> Result<State, String> {
 
 fn hash(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let mut file = std::fs::File::open(path).map_err(|e| EngineError::io("open", path, &e))?;
-    std::io::copy(&mut file, &mut hasher).map_err(|e| EngineError::io("read", path, &e))?;
+    let file = std::fs::File::open(path).map_err(|e| EngineError::io("open", path, &e))?;
+    hasher.update_reader(file).map_err(|e| EngineError::io("read", path, &e))?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 
@@ -243,7 +263,7 @@ mod tests {
             instruction_set: "scalar".into(),
             decisions: Decisions::default(),
             marks: Marks::default(),
-            reports_due: false,
+            reports: Reports::Done,
             summary: Summary::default(),
             tensors: String::new(),
         }
@@ -347,5 +367,37 @@ mod tests {
         assert_eq!(newest(place.path()).expect("sound").expect("there").state.step, 1);
         disk::remove_leftovers(&folder(place.path())).expect("removed");
         assert!(!unfinished.exists());
+    }
+
+    /// Names the folder that the limited child process of the next test writes to.
+    const LIMITED: &str = "ADAPT_TEST_LIMITED";
+
+    /// The child may not make any file longer than nothing: its disk is full.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_leaves_the_last_checkpoint() {
+        let module = training_module();
+        let mut executor = Executor::new(&module, &Loops).expect("sound");
+        fill(&mut executor, 1.0);
+        if let Some(stage) = std::env::var_os(LIMITED) {
+            let stage = PathBuf::from(stage);
+            let error = write(&stage, &executor, &state(2), 1).expect_err("full");
+            assert_eq!(error.code, "disk-full");
+            assert!(error.message.contains("bytes are needed"), "{}", error.message);
+            return;
+        }
+        let place = tempfile::tempdir().expect("a temporary folder");
+        write(place.path(), &executor, &state(1), 1).expect("written");
+        let child = std::process::Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""])
+            .arg(std::env::current_exe().expect("this test"))
+            .args(["checkpoint::tests::a_full_disk_leaves_the_last_checkpoint", "--exact"])
+            .env(LIMITED, place.path())
+            .output()
+            .expect("a shell");
+        let output = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && output.contains("1 passed"), "{output}");
+        newest(place.path()).expect("sound").expect("there").restore(&mut executor).expect("whole");
+        assert_eq!(disk::list(&folder(place.path())).expect("listed").len(), 1);
     }
 }

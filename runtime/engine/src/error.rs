@@ -80,14 +80,21 @@ impl std::error::Error for EngineError {}
 
 impl From<data::DataError> for EngineError {
     fn from(error: data::DataError) -> Self {
-        EngineError::new(error.code, error.to_string()).help_if(&error.help)
+        of_text(error.code, error.to_string(), &error.help)
     }
 }
 
 impl From<tokenizer::TokenizerError> for EngineError {
     fn from(error: tokenizer::TokenizerError) -> Self {
-        EngineError::new(error.code, error.to_string()).help_if(&error.help)
+        of_text(error.code, error.to_string(), &error.help)
     }
+}
+
+/// Makes the error of a crate that knows its files as text; system errors end with their number there.
+fn of_text(code: &'static str, message: String, help: &str) -> EngineError {
+    let numbers = [libc::ENOSPC, libc::EDQUOT, libc::EFBIG];
+    let full = numbers.iter().any(|number| message.contains(&format!("(os error {number})")));
+    EngineError::new(if full { "disk-full" } else { code }, message).help_if(help)
 }
 
 #[cfg(test)]

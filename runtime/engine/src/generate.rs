@@ -26,6 +26,12 @@ pub struct Prompting<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Chat template; absent: the text goes on.
     pub template: Option<&'a str>,
+    pub decoding: Decoding<'a>,
+}
+
+/// How the tokens of answers are chosen and when they end.
+#[derive(Debug, Clone, Copy)]
+pub struct Decoding<'a> {
     pub sampling: &'a Sampling,
     /// Tokens that end an answer.
     pub stop_ids: &'a [u32],
@@ -63,7 +69,8 @@ pub fn answer(
             texts[prompt].push_str(&piece);
         }
     };
-    let Some(generated) = generate(executor, prompting, &ids, stop, &mut on_token)? else { return Ok(None) };
+    let generated = generate(executor, &prompting.decoding, &ids, stop, &mut on_token)?;
+    let Some(generated) = generated else { return Ok(None) };
     for (index, stream) in streams.into_iter().enumerate() {
         let rest = stream.finish();
         if !rest.is_empty() {
@@ -111,23 +118,23 @@ fn encode(prompting: &Prompting, prompts: &[String]) -> Result<Vec<Vec<u32>>> {
 /// Fails on a prompt without tokens, and on one that leaves no room for an answer.
 pub fn generate(
     executor: &mut Executor,
-    prompting: &Prompting,
+    decoding: &Decoding,
     prompts: &[Vec<u32>],
     stop: &AtomicBool,
     on_token: &mut dyn FnMut(usize, u32),
 ) -> Result<Option<Vec<Generated>>> {
-    let room = executor.capacity(extent::CACHED).unwrap_or(0).min(prompting.context.unwrap_or(u64::MAX));
+    let room = executor.capacity(extent::CACHED).unwrap_or(0).min(decoding.context.unwrap_or(u64::MAX));
     check_prompts(executor, prompts, room)?;
     let mut generated = Vec::new();
     for group in groups(executor, prompts) {
         let mut slots: Vec<Slot> =
-            group.map(|index| Slot::new(index, &prompts[index], prompting.sampling, room)).collect();
+            group.map(|index| Slot::new(index, &prompts[index], decoding.sampling, room)).collect();
         prefill(executor, &slots)?;
         loop {
             let logits = executor.read_f32(result::LOGITS)?;
             let vocab = logits.len() / slots.len();
             for (slot, logits) in slots.iter_mut().zip(logits.chunks(vocab)) {
-                slot.take(logits, prompting.stop_ids, on_token)?;
+                slot.take(logits, decoding.stop_ids, on_token)?;
             }
             if slots.iter().all(|slot| slot.done) {
                 break;
@@ -282,9 +289,11 @@ pub fn run(context: &mut Context, work: &Generate) -> Result<Ended> {
     let prompting = Prompting {
         tokenizer: &tokenizer,
         template: work.template.as_deref(),
-        sampling: &work.sampling,
-        stop_ids: &work.stop_ids,
-        context: Some(work.context),
+        decoding: Decoding {
+            sampling: &work.sampling,
+            stop_ids: &work.stop_ids,
+            context: Some(work.context),
+        },
     };
     let mut on_text = |prompt: usize, piece: &str| observer.text(task, prompt, piece);
     let answers = answer(&mut executor, &prompting, &work.prompts, context.stop, &mut on_text)?;

@@ -9,7 +9,6 @@ use crate::weights::file_dtype;
 use crate::{disk, initialize, model};
 use plan::work::{Initialize, Prepare, TrainTokenizer};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tokenizer::Tokenizer;
 
@@ -104,9 +103,4 @@ fn put_in_cache(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<(
         Err(_) if path.is_dir() => Ok(()),
         result => result,
     }
-}
-
-/// Returns whether a stop was asked for.
-pub fn stopped(context: &Context) -> bool {
-    context.stop.load(Ordering::Relaxed)
 }

@@ -11,7 +11,7 @@ use plan::program::Module;
 use plan::task::Task;
 use plan::work::Work;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a run is carried out, beyond what the plan says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,7 +92,7 @@ fn run(context: &mut Context) -> Result<Outcome> {
     {
         context.observer.note(&task.name, &format!("the earlier result is now in {}", aside.display()));
     }
-    if prepare::stopped(context) {
+    if context.stop.load(Ordering::Relaxed) {
         return Ok(Outcome::Stopped { step: 0 });
     }
     let ended = match &task.work {
@@ -113,7 +113,7 @@ fn run(context: &mut Context) -> Result<Outcome> {
     Ok(Outcome::Done(Box::new(record)))
 }
 
-impl<'a> Context<'a> {
+impl Context<'_> {
     /// Returns the task's folder, created where it is missing and cleared of what a killed run left.
     pub fn stage(&self) -> Result<PathBuf> {
         let stage = self.folder.task_folder(&self.task.name);

@@ -326,4 +326,33 @@ mod tests {
             }
         }
     }
+
+    /// Returns the folder of test data that lies beside the workspace, or says that the test skips.
+    fn shared(name: &str) -> Option<PathBuf> {
+        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+        let folder = std::env::var_os("ADAPT_SHARED").map_or(beside, PathBuf::from).join(name);
+        if folder.exists() {
+            return Some(folder);
+        }
+        assert!(std::env::var_os("ADAPT_REQUIRE_SHARED").is_none(), "{} is required", folder.display());
+        eprintln!("skipped: {} is not there", folder.display());
+        None
+    }
+
+    #[test]
+    fn odd_files_are_taken_and_refused_as_the_library_does() {
+        let Some(folder) = shared("data/safetensors-odd") else { return };
+        let table = std::fs::read_to_string(folder.join("EXPECTED.tsv")).expect("a table");
+        for line in table.lines() {
+            let (name, expected) = line.split_once('\t').expect("two columns");
+            let found = match TensorFile::open(&folder.join(name)) {
+                Ok(file) => format!("accepted, {} tensors", file.names().len()),
+                Err(error) => {
+                    assert_eq!(error.code, "broken-safetensors", "{name}");
+                    "refused".to_owned()
+                }
+            };
+            assert!(expected.starts_with(&found), "{name}: {found}, but {expected}");
+        }
+    }
 }

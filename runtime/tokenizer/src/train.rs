@@ -107,3 +107,77 @@ fn starts_with_bos(bos: u32) -> Result<TemplateProcessing, tokenizers::Error> {
 fn failed(error: &tokenizers::Error) -> TokenizerError {
     TokenizerError::new("cannot-train", format!("training the tokenizer failed: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(vocab: u64) -> TrainTokenizer {
+        TrainTokenizer {
+            vocab,
+            min_frequency: 2,
+            special: vec!["<|im_start|>".into(), "<|im_end|>".into(), "<pad>".into()],
+            byte_level: true,
+            data: Vec::new(),
+        }
+    }
+
+    fn texts() -> impl Iterator<Item = String> + Send {
+        (0..200).map(|at| format!("De kat {} zit op de mat en kijkt naar de {} vogels.", at % 7, at % 11))
+    }
+
+    fn json(tokenizer: &Tokenizer) -> String {
+        tokenizer.json.clone()
+    }
+
+    #[test]
+    fn training_is_deterministic_and_special_tokens_come_first() {
+        let tokenizer = train(&spec(300), texts(), |_| {}).expect("trained");
+        let again = train(&spec(300), texts(), |_| {}).expect("trained");
+        assert_eq!(json(&tokenizer), json(&again));
+        let special: Vec<(String, u32)> = tokenizer.special();
+        let names: Vec<&str> = special.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>"]);
+        assert!(special.iter().enumerate().all(|(at, (_, id))| at as u32 == *id));
+        assert_eq!(tokenizer.vocab_size(), 300);
+        assert!(tokenizer.adds_bos() && !tokenizer.adds_eos());
+    }
+
+    #[test]
+    fn a_saved_tokenizer_is_the_same_when_loaded() {
+        let tokenizer = train(&spec(300), texts(), |_| {}).expect("trained");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        tokenizer.save(folder.path(), Some("{{ messages }}")).expect("saved");
+        let loaded = Tokenizer::load(folder.path()).expect("loaded");
+        let text = "Onbekend ☃ <|im_end|> én\0 de kat";
+        let ids = tokenizer.encode(text).expect("encoded").ids;
+        assert_eq!(loaded.encode(text).expect("encoded").ids, ids);
+        assert_eq!(loaded.decode(&ids, false), text);
+        assert_eq!(
+            (loaded.bos(), loaded.eos(), loaded.pad()),
+            (tokenizer.bos(), tokenizer.eos(), tokenizer.pad())
+        );
+        assert_eq!((loaded.adds_bos(), loaded.chat_template()), (true, Some("{{ messages }}")));
+    }
+
+    #[test]
+    fn special_tokens_in_data_are_text_unless_asked_for() {
+        let tokenizer = train(&spec(300), texts(), |_| {}).expect("trained");
+        let end = tokenizer.token_id("<|im_end|>").expect("a special token");
+        let text = "a<|im_end|>b<|im_end|>";
+        let count = |ids: &[u32]| ids.iter().filter(|&&id| id == end).count();
+        assert_eq!(count(&tokenizer.encode(text).expect("encoded").ids), 2);
+        assert_eq!(count(&tokenizer.encode_plain(text).expect("encoded").ids), 0);
+        let guarded = tokenizer.encode_guarded(text, &[2]).expect("encoded");
+        assert_eq!((count(&guarded.ids), guarded.offsets.last()), (1, Some(&(12, 22))));
+        assert_eq!(tokenizer.decode(&guarded.ids, false), text);
+    }
+
+    #[test]
+    fn what_cannot_be_trained_is_refused() {
+        assert_eq!(train(&spec(200), texts(), |_| {}).expect_err("too small").code, "vocabulary-too-small");
+        assert_eq!(train(&spec(300), std::iter::empty(), |_| {}).expect_err("no text").code, "no-rows");
+        let characters = TrainTokenizer { byte_level: false, ..spec(300) };
+        assert_eq!(train(&characters, texts(), |_| {}).expect_err("no bytes").code, "unsupported");
+    }
+}

@@ -20,6 +20,8 @@ pub struct Context<'a> {
     pub facts: &'a Facts,
     /// The folder of every file.
     pub folders: &'a [String],
+    /// Whether declarations and `defaults` may be lost to a syntax error or a missing file.
+    pub lost: bool,
     pub diagnostics: &'a mut Vec<Diagnostic>,
     pub wants: &'a mut Vec<Want>,
 }
@@ -47,8 +49,13 @@ impl Context<'_> {
         paths::resolve(&self.folders[item.file], path)
     }
 
+    /// Reports what a rule found, but nothing as missing that damaged text could have supplied.
     pub fn report(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
+        let is_absence =
+            matches!(diagnostic.code.as_str(), "missing-option" | "missing-template" | "no-held-out-rows");
+        if !(self.lost && is_absence) {
+            self.diagnostics.push(diagnostic);
+        }
     }
 
     /// Whether something usable is at a path, as far as is known; reports when not.

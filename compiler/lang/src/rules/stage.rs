@@ -84,7 +84,7 @@ fn check_budget(context: &mut Context, item: &Item) {
 /// The language's default, bf16, is not built; saying nothing would not be what it means.
 fn check_precision(context: &mut Context, item: &Item) {
     let is_default = item.child("precision").is_some_and(|precision| precision.origin == Origin::Default);
-    if !is_default || item.damaged {
+    if !is_default || item.damaged || context.lost {
         return;
     }
     let diagnostic = values::not_yet_there("the default `precision bf16`", item.at)

@@ -29,6 +29,8 @@ pub struct Document {
     pub nodes: Vec<Node>,
     /// What syntax errors leave in doubt.
     pub damage: Damage,
+    /// Whether nodes may stand in the wrong block.
+    pub braces_in_doubt: bool,
 }
 
 /// How far a syntax error reaches; what damaged text could have supplied is not reported as missing.

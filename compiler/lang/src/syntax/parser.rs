@@ -28,7 +28,7 @@ fn too_large(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
     let at = Span { source, start: 0, end: 0 };
     let diagnostic = Diagnostic::error("too-large", message, at, "")
         .with_help("keep data in files of their own, and share parts between recipes with `use`");
-    (Document { nodes: Vec::new(), damage: Damage::Everywhere }, vec![diagnostic])
+    (Document { nodes: Vec::new(), damage: Damage::Everywhere, braces_in_doubt: true }, vec![diagnostic])
 }
 
 struct Parser<'a> {
@@ -45,6 +45,8 @@ struct Parser<'a> {
     /// Whether the node that is being read lost something.
     damaged: bool,
     too_deep: bool,
+    /// Whether nodes may stand in the wrong block.
+    braces_in_doubt: bool,
 }
 
 /// What a word between delimiters is.
@@ -67,15 +69,18 @@ impl<'a> Parser<'a> {
             by_indent,
             damaged: false,
             too_deep: false,
+            braces_in_doubt: false,
         }
     }
 
     fn finish(self, nodes: Vec<Node>) -> (Document, Vec<Diagnostic>) {
         if self.too_deep {
             let deep = self.diagnostics.into_iter().filter(|found| found.code == "too-deep").collect();
-            return (Document { nodes: Vec::new(), damage: Damage::Everywhere }, deep);
+            return (Document { nodes: Vec::new(), damage: Damage::Everywhere, braces_in_doubt: true }, deep);
         }
-        (Document { nodes, damage: self.damage }, self.diagnostics)
+        let doubt = self.diagnostics.iter().any(|found| found.code == "unexpected-brace");
+        let braces_in_doubt = self.braces_in_doubt || doubt;
+        (Document { nodes, damage: self.damage, braces_in_doubt }, self.diagnostics)
     }
 
     fn file(&mut self) -> Vec<Node> {
@@ -742,8 +747,12 @@ impl<'a> Parser<'a> {
             return text.to_owned();
         }
         if let Some(text) = word.strip_suffix(':').filter(|text| !text.is_empty()) {
+            // At the end of a line it opens a block by indentation, which a recipe does not have.
+            let behind = self.rest().trim_start_matches(is_blank);
+            let opens_block = behind.starts_with(is_newline) || behind.starts_with("//");
+            self.braces_in_doubt |= opens_block;
             self.error(
-                Damage::None,
+                if opens_block { Damage::Everywhere } else { Damage::None },
                 Diagnostic::error(
                     "stray-colon",
                     format!("`{word}` ends in a colon"),

@@ -20,6 +20,8 @@ pub fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(pycompat::unknown_method_callback);
     environment.add_filter("__generation", |text: String| format!("{OPEN}{text}{CLOSE}"));
     environment.add_filter("tojson", to_json);
+    // In Python None is not iterable.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment

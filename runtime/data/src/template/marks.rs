@@ -68,9 +68,11 @@ pub fn wrap_trimmed(content: &str) -> String {
 /// Turns generation blocks into blocks of the filter that writes the private characters.
 ///
 /// Returns the template and whether there were any. Whitespace control (`-`) stays as it is.
+/// Line breaks become `\n`, as Jinja reads them.
 pub fn rewrite(jinja: &str) -> (String, bool) {
+    let jinja = &jinja.replace("\r\n", "\n").replace('\r', "\n");
     let mut result = String::with_capacity(jinja.len());
-    let mut rest = jinja;
+    let mut rest = jinja.as_str();
     let mut marked = false;
     while let Some((before, tag)) = rest.split_once("{%") {
         result.push_str(before);

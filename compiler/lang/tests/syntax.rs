@@ -1,0 +1,262 @@
+//! The parser against the `kdl` crate, which is the reference of KDL 2, and against broken text.
+
+use lang::facts::Facts;
+use lang::source::{SourceId, Span};
+use lang::syntax::{self, Data, Document, Node, Value};
+use lang::{Checked, Input, check};
+use std::path::{Path, PathBuf};
+
+/// What the language refuses although it is KDL; of `bare-keyword` words such as `None`.
+const STRICTER: [&str; 7] = [
+    "spaced-equals",
+    "type-annotation",
+    "stray-comma",
+    "stray-colon",
+    "curly-quotes",
+    "single-quotes",
+    "bare-keyword",
+];
+
+fn files(folder: PathBuf, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}")) {
+            let path = entry.expect("an entry is readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Recipes of the tests, and texts that try the corners of KDL.
+fn texts() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut texts: Vec<String> = Vec::new();
+    for folder in ["tests/ui", "stdlib/schema"] {
+        let read = |path: PathBuf| std::fs::read_to_string(path).expect("readable");
+        texts.extend(files(root.join(folder), "kdl").into_iter().map(read));
+    }
+    let corners = [
+        "a 1 2.5 -3 +4 0x1F 0b101 0o17 1_000 1e3 1.5e-3 #true #false #null #inf #-inf #nan",
+        "a b=1 \"c d\"=2 e=\"f\" g=#\"raw \" x\"#",
+        "a; b; c { d; e 1 }; f",
+        "a {\n b {\n c\n }\n}\n",
+        "/- a 1\nb /- 2 3 /- c=4 d=5 /- { e } { f }",
+        "a /* x /* y */ z */ 1 // end\nb",
+        "a \\\n  1 \\ // more\n  2\n",
+        "a \"\"\"\n   x\n     y\n\n   \"\"\"",
+        "a #\"\"\"\n  \\n\n  \"\"\"#",
+        "a \"\\u{1F600}\\n\\t\\s\\\\\\\"\"",
+        "\u{feff}a 1\r\nb 2\r\n",
+        "a $x <pad> q4_k_m std:zephyr a.b é𝄞 -x +y .z",
+        "\"quoted name\" 1",
+        "a {}",
+        "a\u{2003}1\u{a0}2",
+    ];
+    texts.extend(corners.map(str::to_owned));
+    texts
+}
+
+#[test]
+fn what_both_read_they_read_alike() {
+    for text in texts() {
+        let (document, found) = syntax::parse(SourceId(0), &text);
+        let reference = kdl::KdlDocument::parse(&text);
+        let own_faults = found.iter().filter(|found| !STRICTER.contains(&found.code.as_str())).count();
+        match reference {
+            Ok(reference) if found.is_empty() => compare(&document.nodes, reference.nodes(), &text),
+            Ok(_) => {
+                assert!(own_faults == 0 || is_value_fault(&found), "refused, but KDL: {found:?}\n{text}")
+            }
+            Err(_) => assert!(!found.is_empty(), "accepted, but not KDL:\n{text}"),
+        }
+    }
+}
+
+/// Numbers that do not fit are KDL all the same.
+fn is_value_fault(found: &[lang::diagnostic::Diagnostic]) -> bool {
+    found.iter().all(|found| {
+        STRICTER.contains(&found.code.as_str())
+            || found.code == "out-of-range"
+            || found.code == "too-deep"
+            || found.code == "unquoted-value" && found.message.contains("//")
+    })
+}
+
+fn compare(own: &[Node], reference: &[kdl::KdlNode], text: &str) {
+    assert_eq!(own.len(), reference.len(), "{text}");
+    for (own, reference) in own.iter().zip(reference) {
+        assert_eq!(own.name.text, reference.name().value(), "{text}");
+        let (named, plain): (Vec<_>, Vec<_>) =
+            reference.entries().iter().partition(|entry| entry.name().is_some());
+        assert_eq!(own.arguments.len(), plain.len(), "{text}");
+        assert_eq!(own.properties.len(), named.len(), "{text}");
+        for (own, entry) in own.arguments.iter().zip(plain) {
+            compare_value(own, entry, text);
+        }
+        for (own, entry) in own.properties.iter().zip(named) {
+            assert_eq!(Some(own.key.text.as_str()), entry.name().map(|name| name.value()), "{text}");
+            compare_value(&own.value, entry, text);
+        }
+        let children = reference.children().map(|children| children.nodes()).unwrap_or_default();
+        compare(&own.children, children, text);
+    }
+}
+
+fn compare_value(own: &Value, entry: &kdl::KdlEntry, text: &str) {
+    let same = match (&own.data, entry.value()) {
+        (Data::Integer(own), kdl::KdlValue::Integer(value)) => own == value,
+        (Data::Number(own), kdl::KdlValue::Float(value)) => own == value || own.is_nan() && value.is_nan(),
+        (Data::Text(own), kdl::KdlValue::String(value)) => own == value,
+        (Data::Bool(own), kdl::KdlValue::Bool(value)) => own == value,
+        (Data::Null, kdl::KdlValue::Null) => true,
+        _ => false,
+    };
+    assert!(same, "{own:?} is {entry:?} in\n{text}");
+    let repr = entry.format().map(|format| format.value_repr.as_str()).unwrap_or_default();
+    assert_eq!(&text[own.span.start as usize..own.span.end as usize], repr, "{text}");
+}
+
+/// A generator of numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit.max(1)
+    }
+}
+
+/// Cuts, doubles or replaces a piece of a text.
+fn mutate(text: &str, random: &mut Random) -> String {
+    let pieces =
+        ["{", "}", "\"", "=", "/*", "/-", "\\", "\n", "#", "é", "1e999", "$", ";", "(", "'", "-", "*", " "];
+    let mut chars: Vec<char> = text.chars().collect();
+    for _ in 0..=random.below(3) {
+        let at = random.below(chars.len() + 1);
+        let end = (at + random.below(12)).min(chars.len());
+        match random.below(3) {
+            0 => drop(chars.drain(at..end)),
+            1 => drop(chars.splice(at..at, pieces[random.below(pieces.len())].chars()).collect::<Vec<_>>()),
+            _ => {
+                let copy = chars[at..end].to_vec();
+                drop(chars.splice(at..at, copy).collect::<Vec<_>>());
+            }
+        }
+    }
+    chars.into_iter().collect()
+}
+
+fn run(text: &str) -> Checked {
+    let sets = ["lr=1".to_owned(), "*.seed=2".to_owned(), "a.b.c=x".to_owned()];
+    check(&Input { path: "recipe.kdl", text, sets: &sets }, &Facts::default())
+}
+
+#[test]
+fn broken_text_is_reported_and_never_panics() {
+    let mut random = Random(7);
+    for text in texts() {
+        for _ in 0..6 {
+            let mutated = mutate(&text, &mut random);
+            for found in &run(&mutated).diagnostics {
+                assert_eq!(found.labels.iter().filter(|label| label.primary).count(), 1, "{found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_place_lies_in_its_text() {
+    for text in texts() {
+        let checked = run(&text);
+        for label in checked.diagnostics.iter().flat_map(|found| &found.labels) {
+            let source = &checked.sources[label.span.source.0 as usize].text;
+            let range = label.span.start as usize..label.span.end as usize;
+            assert!(source.get(range).is_some(), "{label:?} in\n{source}");
+        }
+    }
+}
+
+#[test]
+fn a_fix_removes_what_it_fixes() {
+    for text in texts() {
+        let checked = check(&Input { path: "recipe.kdl", text: &text, sets: &[] }, &Facts::default());
+        for found in &checked.diagnostics {
+            for fix in &found.fixes {
+                let fixed = apply(&text, &fix.edits);
+                let again = check(&Input { path: "recipe.kdl", text: &fixed, sets: &[] }, &Facts::default());
+                let count = |found: &lang::diagnostic::Diagnostic, checked: &Checked| {
+                    checked.diagnostics.iter().filter(|other| other.code == found.code).count()
+                };
+                assert!(
+                    count(found, &again) < count(found, &checked),
+                    "{}: {}\n{fixed}",
+                    found.code,
+                    fix.title
+                );
+            }
+        }
+    }
+}
+
+fn apply(text: &str, edits: &[lang::diagnostic::Edit]) -> String {
+    let mut text = text.to_owned();
+    for edit in edits.iter().rev() {
+        text.replace_range(edit.span.start as usize..edit.span.end as usize, &edit.text);
+    }
+    text
+}
+
+#[test]
+fn places_are_exact_behind_text_of_several_bytes() {
+    let (document, _) = syntax::parse(SourceId(0), "naïve \"𝄞é\" x=\"ß\" 2e-5");
+    let Document { nodes, .. } = document;
+    let of = |span: Span| (span.start, span.end);
+    assert_eq!(of(nodes[0].name.span), (0, 6));
+    assert_eq!(of(nodes[0].arguments[0].span), (7, 15));
+    assert_eq!(of(nodes[0].properties[0].value.span), (18, 22));
+    assert_eq!(of(nodes[0].arguments[1].span), (23, 27));
+}
+
+#[test]
+fn a_recipe_that_is_too_large_is_not_read() {
+    let text = format!("adapt 1\n// {}", "x".repeat(syntax::MAX_BYTES));
+    let checked = check(&Input { path: "recipe.kdl", text: &text, sets: &[] }, &Facts::default());
+    let codes: Vec<&str> = checked.diagnostics.iter().map(|found| found.code.as_str()).collect();
+    assert_eq!(codes, ["too-large"]);
+}
+
+#[test]
+fn a_recipe_that_is_not_text_names_its_first_broken_byte() {
+    let checked = lang::not_utf8("recipe.kdl", b"adapt 1\nmodel \xff");
+    assert_eq!(checked.diagnostics[0].code, "not-utf8");
+    assert_eq!(checked.diagnostics[0].primary().start, 14);
+    assert!(checked.recipe.is_none());
+}
+
+#[test]
+fn a_secret_is_printed_nowhere() {
+    let secret = "hf_abcdefghijklmnopqrstuvwxyz";
+    let text = format!("adapt 1\nmodel a \"{secret}\" // {secret}\nmodel {secret} \"x\"\n");
+    let sets = [format!("a.source={secret}")];
+    let checked = check(&Input { path: "recipe.kdl", text: &text, sets: &sets }, &Facts::default());
+    let sources = format!("{:?}", checked.sources);
+    assert!(!sources.contains(secret));
+    let shown = format!("{:?}", checked.diagnostics);
+    assert!(!shown.contains(secret), "{shown}");
+}
+
+#[test]
+fn a_long_chain_of_stages_does_not_overflow() {
+    let mut text = String::from("adapt 1\nmodel m0 \"base\"\n");
+    for n in (1..5_000).rev() {
+        text += &format!("cpt m{n} {{ model m{} }}\n", n - 1);
+    }
+    assert!(run(&text).recipe.is_none());
+}

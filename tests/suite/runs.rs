@@ -1,0 +1,298 @@
+//! Whole runs through the command: what is written, what runs again, what survives.
+
+use crate::workshop::Workshop;
+use std::time::Duration;
+
+const STAGES: [&str; 3] = ["dutch", "chat", "aligned"];
+
+#[test]
+fn a_run_writes_what_the_contract_lists_and_a_second_one_does_nothing() {
+    let shop = Workshop::new();
+    let first = shop.ok(&["run", "tiny.kdl"]);
+    assert!(first.stdout.contains("bits per byte") && first.stdout.contains("accuracy"), "{}", first.stdout);
+    for file in ["recipe.kdl", "resolved.kdl", "adapt.lock", "plan.json"] {
+        assert!(shop.path(&format!("runs/tiny/{file}")).is_file(), "{file}");
+    }
+    for stage in STAGES {
+        for file in [
+            "metrics.jsonl",
+            "model/config.json",
+            "model/model.safetensors",
+            "model/tokenizer.json",
+            "model/tokenizer_config.json",
+            "model/generation_config.json",
+        ] {
+            assert!(shop.path(&format!("runs/tiny/{stage}/{file}")).is_file(), "{stage}/{file}");
+        }
+        let step =
+            &shop.metrics("runs/tiny", stage).into_iter().find(|line| line.get("loss").is_some()).unwrap();
+        for key in [
+            "step",
+            "epoch",
+            "loss",
+            "lr",
+            "grad_norm",
+            "tokens",
+            "trained_tokens",
+            "seconds",
+            "tokens_per_second",
+        ] {
+            assert!(step[key].is_number(), "{stage}: no {key} in {step}");
+        }
+    }
+    let aligned = shop.metrics("runs/tiny", "aligned");
+    assert!(aligned.iter().any(|line| line.get("margin").is_some() && line.get("accuracy").is_some()));
+    let again = shop.ok(&["run", "tiny.kdl"]);
+    assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
+}
+
+#[test]
+fn only_what_depends_on_a_change_runs_again() {
+    let shop = Workshop::new();
+    shop.ok(&["run", "tiny.kdl"]);
+    let keys = || STAGES.map(|stage| shop.read(&format!("runs/tiny/{stage}/result.json")));
+    let first = keys();
+
+    // How a stage is reported is not part of its result.
+    shop.edit("prompt=\"Op een dag\"", "prompt=\"Er was eens\"");
+    shop.edit("checkpoint every=\"1 steps\"", "checkpoint every=\"3 steps\"");
+    assert!(shop.ok(&["run", "tiny.kdl"]).stdout.contains("nothing to do"));
+    assert_eq!(keys(), first);
+
+    // Only the last stage.
+    shop.edit("lr=1e-4", "lr=2e-4");
+    shop.ok(&["run", "tiny.kdl"]);
+    let second = keys();
+    assert_eq!(second[..2], first[..2]);
+    assert_ne!(second[2], first[2]);
+
+    // One row of the chats: from there on.
+    let rows = shop.read("chat/train.jsonl").replacen("tegenovergestelde", "omgekeerde", 1);
+    shop.write("chat/train.jsonl", &rows);
+    shop.ok(&["run", "tiny.kdl"]);
+    let third = keys();
+    assert_eq!(third[0], first[0]);
+    assert_ne!(third[1], second[1]);
+    assert_ne!(third[2], second[2]);
+}
+
+/// Kills a run at ten moments spread over its length, saving included: a checkpoint is written each step.
+#[test]
+fn a_killed_run_ends_with_the_same_bits() {
+    let whole = Workshop::new();
+    let start = std::time::Instant::now();
+    whole.ok(&["run", "tiny.kdl", "--threads", "2"]);
+    let length = start.elapsed();
+
+    let shop = Workshop::new();
+    // Moments that look random but are the same in each run of this test.
+    let mut seed: u64 = 42;
+    for attempt in 0..10 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let share = (seed >> 40) as f64 / f64::from(1 << 24);
+        let mut child = shop.start(&["run", "tiny.kdl", "--threads", ["1", "2", "3"][attempt % 3]]);
+        std::thread::sleep(Duration::from_secs_f64(0.05 + share * length.as_secs_f64() / 3.0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    shop.ok(&["run", "tiny.kdl", "--threads", "1"]);
+    for stage in STAGES {
+        assert_eq!(shop.weights("runs/tiny", stage), whole.weights("runs/tiny", stage), "{stage}");
+        let timeless = |shop: &Workshop| {
+            let mut lines = shop.metrics("runs/tiny", stage);
+            for line in &mut lines {
+                let fields = line.as_object_mut().unwrap();
+                fields.retain(|key, _| !key.contains("second"));
+            }
+            lines
+        };
+        assert_eq!(timeless(&shop), timeless(&whole), "{stage}");
+    }
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on() {
+    let whole = Workshop::new();
+    whole.ok(&["run", "tiny.kdl"]);
+    let shop = Workshop::new();
+    shop.edit("steps 8", "steps 400");
+    let mut child = shop.start(&["run", "tiny.kdl"]);
+    let checkpoints = shop.path("runs/tiny/dutch/checkpoints");
+    wait_for(|| std::fs::read_dir(&checkpoints).is_ok_and(|mut entries| entries.next().is_some()));
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    // SAFETY: sends a signal to a child of this process that has not been waited for.
+    #[allow(unsafe_code, reason = "std has no way to send SIGTERM")]
+    unsafe {
+        libc::kill(pid, libc::SIGTERM);
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+    let steps = || {
+        let names = std::fs::read_dir(&checkpoints)
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name().into_string().unwrap());
+        names.max().unwrap()
+    };
+    let stopped_at: u64 = steps().trim_start_matches("step-").parse().unwrap();
+    let child = shop.run(&["run", "tiny.kdl", "--only", "dutch"]);
+    assert_eq!(child.code, Some(0), "{}", child.stderr);
+    assert!(child.stderr.contains(&format!("continues after step {stopped_at}")), "{}", child.stderr);
+}
+
+fn wait_for(mut there: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if there() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("waited for 30 seconds");
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_fails_at_once_and_names_the_first() {
+    let shop = Workshop::new();
+    shop.edit("steps 8", "steps 2000");
+    let mut child = shop.start(&["run", "tiny.kdl"]);
+    let folder = shop.path("runs/tiny/dutch");
+    wait_for(|| folder.is_dir());
+    let second = shop.run(&["run", "tiny.kdl"]);
+    child.kill().unwrap();
+    let id = child.id().to_string();
+    child.wait().unwrap();
+    second.failed_with(&["run-in-progress", &id]);
+}
+
+#[test]
+fn the_folder_of_another_recipe_is_left_alone() {
+    let shop = Workshop::new();
+    shop.ok(&["run", "tiny.kdl", "--only", "dutch", "--out", "here"]);
+    shop.write("other.kdl", crate::workshop::RECIPE);
+    let other = shop.run(&["run", "other.kdl", "--out", "here"]);
+    other.failed_with(&["holds the run of", "--out"]);
+}
+
+#[test]
+fn a_changed_recipe_does_not_silently_go_on_from_an_old_checkpoint() {
+    let shop = Workshop::new();
+    shop.edit("steps 8", "steps 400");
+    let mut child = shop.start(&["run", "tiny.kdl", "--only", "dutch"]);
+    let checkpoints = shop.path("runs/tiny/dutch/checkpoints");
+    wait_for(|| std::fs::read_dir(&checkpoints).is_ok_and(|mut entries| entries.next().is_some()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    shop.edit("lr=3e-3", "lr=1e-3");
+    shop.run(&["run", "tiny.kdl", "--only", "dutch"]).failed_with(&["recipe-changed", "--fork"]);
+    shop.edit("steps 400", "steps 420");
+    shop.ok(&["run", "tiny.kdl", "--only", "dutch", "--fork"]);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
+    let shop = Workshop::new();
+    shop.edit("lr=3e-3", "lr=1e30 clip=0");
+    let ran = shop.run(&["run", "tiny.kdl", "--set", "dutch.warmup=0"]);
+    ran.failed_with(&["non-finite", "step"]);
+    assert!(!shop.path("runs/tiny/dutch/model").exists());
+    assert!(
+        shop.metrics("runs/tiny", "dutch")
+            .iter()
+            .all(|line| line.get("loss").is_none_or(|loss| loss.is_number()))
+    );
+}
+
+#[test]
+fn a_checkpoint_with_numbers_that_are_none_is_refused_by_name() {
+    let shop = Workshop::new();
+    shop.edit("steps 8", "steps 400");
+    let mut child = shop.start(&["run", "tiny.kdl", "--only", "dutch"]);
+    let checkpoints = shop.path("runs/tiny/dutch/checkpoints");
+    wait_for(|| std::fs::read_dir(&checkpoints).is_ok_and(|mut entries| entries.next().is_some()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let newest = std::fs::read_dir(&checkpoints)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| !path.to_string_lossy().contains(".tmp"))
+        .max()
+        .unwrap();
+    let file = std::fs::read_dir(&newest)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|end| end == "safetensors"))
+        .unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let end = bytes.len() - 4;
+    bytes[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&file, bytes).unwrap();
+    let name = newest.file_name().unwrap().to_str().unwrap().to_owned();
+    shop.run(&["run", "tiny.kdl", "--only", "dutch"]).failed_with(&["checkpoint", &name, "remove"]);
+}
+
+#[test]
+fn broken_data_is_named_by_file_and_row() {
+    let shop = Workshop::new();
+    let mut rows: Vec<String> = shop.read("reader/train.jsonl").lines().map(str::to_owned).collect();
+    rows[36] = "{\"text\": \"open".into();
+    shop.write("reader/train.jsonl", &rows.join("\n"));
+    shop.run(&["run", "tiny.kdl"]).failed_with(&["reader/train.jsonl", "37", "on-bad-row"]);
+
+    let shop = Workshop::new();
+    shop.write("chat/train.jsonl", "{\"dialog\": []}\n");
+    let ran = shop.run(&["run", "tiny.kdl"]);
+    ran.failed_with(&["missing-column", "messages", "dialog"]);
+    assert!(!shop.path("runs/tiny/dutch").exists(), "the check finds it before anything runs");
+}
+
+#[test]
+fn weights_that_are_cut_off_are_refused_before_anything_runs() {
+    let shop = Workshop::new();
+    shop.ok(&["run", "tiny.kdl", "--only", "dutch"]);
+    let weights = shop.weights("runs/tiny", "dutch");
+    let copy = shop.path("model");
+    std::fs::create_dir_all(&copy).unwrap();
+    for entry in std::fs::read_dir(shop.path("runs/tiny/dutch/model")).unwrap().flatten() {
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    std::fs::write(copy.join("model.safetensors"), &weights[..weights.len() - 100]).unwrap();
+    shop.write("use.kdl", "adapt 1\nmodel m \"model\"\ndataset text \"reader/train.jsonl\" { rows text; holdout \"10%\"; }\ncpt more {\n    model m\n    data text\n    precision f32\n    sequence 128\n    batch 4\n    steps 2\n    optimizer adamw lr=1e-3\n}\n");
+    let ran = shop.run(&["run", "use.kdl"]);
+    ran.failed_with(&["model.safetensors", "cut off"]);
+    assert!(!shop.path("runs/use/more").exists());
+}
+
+/// A full disk: the run folder lies on a file system of a few megabytes.
+#[test]
+fn a_full_disk_leaves_the_last_checkpoint_and_says_what_is_needed() {
+    let shop = Workshop::new();
+    let mount = shop.path("small");
+    std::fs::create_dir_all(&mount).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1200k", "tmpfs"])
+        .arg(&mount)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("ADAPT_REQUIRE_MOUNT").is_none(), "cannot mount a small file system");
+        eprintln!("skipped: this machine does not let the test mount a small file system");
+        return;
+    }
+    let ran = shop.run(&["run", "tiny.kdl", "--only", "dutch", "--out", "small/run"]);
+    let leftovers: Vec<String> =
+        walk(&mount).into_iter().filter(|path| path.contains(".tmp") || path.contains("partial")).collect();
+    std::process::Command::new("umount").arg("-l").arg(&mount).status().unwrap();
+    ran.failed_with(&["disk-full"]);
+    assert!(leftovers.is_empty(), "{leftovers:?}");
+}
+
+fn walk(folder: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        found.push(entry.path().display().to_string());
+        if entry.path().is_dir() {
+            found.extend(walk(&entry.path()));
+        }
+    }
+    found
+}
