@@ -10,7 +10,7 @@
 
 use super::pool::{Parts, Pool, scratch};
 use super::product::{GRAIN, Panel, multiply};
-use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_all, tanh};
+use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_scaled, tanh};
 use super::{adds, workspace};
 use crate::backend::{Call, Draw, OpError};
 use crate::check::check_rows;
@@ -186,8 +186,7 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -
                 #[allow(unsafe_code)] // tasks write columns of some tokens
                 // SAFETY: each task has its own queries and head.
                 let (o, lse) = unsafe { (o.get(at * dim, dim), lse.get(at, 1)) };
-                let sums = &sums[i * wide..][..dim];
-                put_all(add_o, o, |d| sums[d]);
+                put_scaled(&sums[i * wide..], 1.0, o, add_o);
                 put(add_lse, &mut lse[0], rest[i]);
             }
         });
@@ -220,12 +219,12 @@ multiversion! {
             let (k_lines, k_stride) = k.lines(keys, present, k_panel);
             let (v_lines, v_stride) = v.lines(keys, present, v_panel);
             scores[..m * TILE].fill(0.0);
-            multiply::<I>((m, lanes, dim), Panel::rows(k_lines, k_stride), q_across, TILE, scores, TILE);
+            multiply((m, lanes, dim), Panel::rows(k_lines, k_stride), q_across, TILE, scores, TILE);
             for lane in (0..lanes).step_by(LANES) {
                 let tile = Tile { job, row, head, query: start + lane, keys, present };
                 tile.probabilities::<I>(&mut scores[lane..], vector(most, lane), vector(total, lane), &mut o[lane * wide..], wide);
             }
-            multiply::<I>((rows, wide, present), Panel::columns(scores, TILE), v_lines, v_stride, o, wide);
+            multiply((rows, wide, present), Panel::columns(scores, TILE), v_lines, v_stride, o, wide);
         }
         for i in 0..count {
             let inverse = 1.0 / total[i];
@@ -256,10 +255,15 @@ impl Tile<'_> {
         let attributes = self.job.attention;
         if let Some(cap) = attributes.softcap {
             let cap = cap as f32;
-            let t: [f32; LANES] = std::array::from_fn(|lane| tanh::<I>(scores[lane] / cap));
-            *scores = t.map(|t| cap * t);
+            let mut t = [0.0; LANES];
+            for lane in 0..LANES {
+                t[lane] = tanh::<I>(scores[lane] / cap);
+                scores[lane] = cap * t[lane];
+            }
             if let Some(slope) = cap_slope {
-                *slope = t.map(|t| 1.0 - t * t);
+                for lane in 0..LANES {
+                    slope[lane] = 1.0 - t[lane] * t[lane];
+                }
             }
         }
         // The first lane that sees the key, and the first that sees it no more.
@@ -292,12 +296,21 @@ impl Tile<'_> {
     #[inline(always)]
     fn factors(&self, key: usize) -> [[f32; LANES]; 4] {
         let Some(dropout) = self.job.attention.dropout else { return [[1.0; LANES]; 4] };
-        let (block, row, head) = ((self.keys + key) as u32 / 4, self.row.number, self.head as u32);
-        let queries = std::array::from_fn(|lane| (self.query + lane) as u32);
-        let counters = [[block; LANES], queries, [row; LANES], [head; LANES]];
+        let mut queries = [0; LANES];
+        for (lane, query) in queries.iter_mut().enumerate() {
+            *query = (self.query + lane) as u32;
+        }
+        let block = (self.keys + key) as u32 / 4;
+        let counters = [[block; LANES], queries, [self.row.number; LANES], [self.head as u32; LANES]];
+        let words = philox_side_by_side(self.job.key, counters);
         let (threshold, scale) = (dropout.p as f32, (1.0 / (1.0 - dropout.p)) as f32);
-        let factor = |word| if unit(word) >= threshold { scale } else { 0.0 };
-        philox_side_by_side(self.job.key, counters).map(|words| words.map(factor))
+        let mut factors = [[0.0; LANES]; 4];
+        for (factors, words) in factors.iter_mut().zip(&words) {
+            for lane in 0..LANES {
+                factors[lane] = if unit(words[lane]) >= threshold { scale } else { 0.0 };
+            }
+        }
+        factors
     }
 
     /// Turns scores into probabilities relative to the largest score so far, which `most`, `total` and o follow.
@@ -320,7 +333,10 @@ impl Tile<'_> {
             }
         }
         // A query that has seen nothing yet has no largest score.
-        let shift = new.map(|new| if new == f32::NEG_INFINITY { 0.0 } else { new });
+        let mut shift = new;
+        for shift in &mut shift {
+            *shift = if *shift == f32::NEG_INFINITY { 0.0 } else { *shift };
+        }
         let mut sums = [0.0; LANES];
         for key in 0..seen {
             let scores = vector(scores, key * TILE);
@@ -332,9 +348,12 @@ impl Tile<'_> {
         for key in seen..self.present {
             vector(scores, key * TILE).fill(0.0);
         }
-        let shrink: [f32; LANES] = std::array::from_fn(|lane| exp::<I>(most[lane] - shift[lane]));
+        let mut shrink = [0.0; LANES];
         for lane in 0..LANES {
+            shrink[lane] = exp::<I>(most[lane] - shift[lane]);
             total[lane] = I::fma(total[lane], shrink[lane], sums[lane]);
+        }
+        for lane in 0..LANES {
             if shrink[lane] != 1.0 {
                 for o in o[lane * wide..][..wide].iter_mut() {
                     *o *= shrink[lane];
@@ -449,7 +468,7 @@ struct Out<'a> {
 fn put_head(parts: &Parts<'_, f32>, at: usize, x: &[f32], scale: f32, add: bool) {
     // SAFETY: callers write heads of their own row; the slice is dropped before the next one is taken.
     let y = unsafe { parts.get(at * x.len(), x.len()) };
-    put_all(add, y, |d| x[d] * scale);
+    put_scaled(x, scale, y, add);
 }
 
 multiversion! {
@@ -505,8 +524,8 @@ multiversion! {
                     let (v_lines, v_stride) = v.lines(keys, present, v_panel);
                     scores[..m * TILE].fill(0.0);
                     slopes[..m * TILE].fill(0.0);
-                    multiply::<I>((m, lanes, dim), Panel::rows(k_lines, k_stride), q_across, TILE, scores, TILE);
-                    multiply::<I>((m, lanes, dim), Panel::rows(v_lines, v_stride), do_across, TILE, slopes, TILE);
+                    multiply((m, lanes, dim), Panel::rows(k_lines, k_stride), q_across, TILE, scores, TILE);
+                    multiply((m, lanes, dim), Panel::rows(v_lines, v_stride), do_across, TILE, slopes, TILE);
                     for lane in (0..lanes).step_by(LANES) {
                         let tile = Tile { job, row, head, query: start + lane, keys, present };
                         let (scores, slopes) = (&mut scores[lane..], &mut slopes[lane..]);
@@ -514,9 +533,9 @@ multiversion! {
                     }
                     dk[..m * wide].fill(0.0);
                     dv[..m * wide].fill(0.0);
-                    multiply::<I>((m, wide, count), Panel::rows(scores, TILE), do_lines, do_stride, dv, wide);
-                    multiply::<I>((m, wide, count), Panel::rows(slopes, TILE), q_lines, q_stride, dk, wide);
-                    multiply::<I>((rows, wide, present), Panel::columns(slopes, TILE), k_lines, k_stride, dq, wide);
+                    multiply((m, wide, count), Panel::rows(scores, TILE), do_lines, do_stride, dv, wide);
+                    multiply((m, wide, count), Panel::rows(slopes, TILE), q_lines, q_stride, dk, wide);
+                    multiply((rows, wide, present), Panel::columns(slopes, TILE), k_lines, k_stride, dq, wide);
                     for j in 0..present {
                         put_head(out.dk, token_kv(keys + j), &dk[j * wide..][..dim], scale, true);
                         put_head(out.dv, token_kv(keys + j), &dv[j * wide..][..dim], 1.0, true);

@@ -4,7 +4,7 @@
 
 use super::adds;
 use super::pool::{Parts, Pool};
-use super::simd::{multiversion, put_all};
+use super::simd::{multiversion, put_all, put_scaled, put_sum};
 use crate::backend::{Call, OpError};
 use crate::check::check_rows;
 use crate::random::{philox_side_by_side, stream, unit};
@@ -22,16 +22,9 @@ pub fn add(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     let output = &mut call.outputs[0];
     let add = adds(output);
     pool.blocks(output.f32(), BLOCK, 2 * a.len(), |block, y| {
-        sum(&a[block * BLOCK..], &b[block * BLOCK..], y, add);
+        put_sum(&a[block * BLOCK..], &b[block * BLOCK..], y, add);
     });
     Ok(())
-}
-
-multiversion! {
-    fn sum[I](a: &[f32], b: &[f32], y: &mut [f32], add: bool) {
-        let (a, b) = (&a[..y.len()], &b[..y.len()]);
-        put_all(add, y, |i| a[i] + b[i]);
-    }
 }
 
 /// `[x] → [y]`.
@@ -39,15 +32,8 @@ pub fn copy(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     let x = call.inputs[0].f32();
     let output = &mut call.outputs[0];
     let add = adds(output);
-    pool.blocks(output.f32(), BLOCK, x.len(), |block, y| scaled(&x[block * BLOCK..], 1.0, y, add));
+    pool.blocks(output.f32(), BLOCK, x.len(), |block, y| put_scaled(&x[block * BLOCK..], 1.0, y, add));
     Ok(())
-}
-
-multiversion! {
-    fn scaled[I](x: &[f32], scale: f32, y: &mut [f32], add: bool) {
-        let x = &x[..y.len()];
-        put_all(add, y, |i| x[i] * scale);
-    }
 }
 
 /// `[x] → [y]` of another dtype.

@@ -5,7 +5,7 @@
 
 use super::linear::sum_rows;
 use super::pool::{Parts, Pool, scratch};
-use super::simd::{Isa, LANES, fold, multiversion, put, put_all};
+use super::simd::{LANES, fold, multiversion, put, put_all, put_scaled, put_sum};
 use super::{adds, workspace};
 use crate::backend::{Call, OpError};
 use crate::view::ViewMut;
@@ -100,54 +100,57 @@ fn forward(pool: &Pool, call: &mut Call<'_, '_>, eps: f64, centred: bool) {
     });
 }
 
-multiversion! {
-    /// `line` is scratch for one row.
-    fn forward_rows[I](input: Input<'_>, y: Rows<'_>, mean: Option<Rows<'_>>, rstd: Rows<'_>, sums: Option<Rows<'_>>, line: &mut [f32]) {
-        let (mut mean, mut sums) = (mean, sums);
-        let columns = input.w.len();
-        for row in 0..rstd.data.len() {
-            let x = &input.x[row * columns..][..columns];
-            let h = match input.residual {
-                Some(residual) => {
-                    let residual = &residual[row * columns..][..columns];
-                    put_all(false, line, |i| x[i] + residual[i]);
-                    &*line
-                }
-                None => x,
-            };
-            if let Some(sums) = &mut sums {
-                put_all(sums.add, &mut sums.data[row * columns..][..columns], |i| h[i]);
+/// `line` is scratch for one row.
+fn forward_rows(
+    input: Input<'_>,
+    y: Rows<'_>,
+    mut mean: Option<Rows<'_>>,
+    rstd: Rows<'_>,
+    mut sums: Option<Rows<'_>>,
+    line: &mut [f32],
+) {
+    let columns = input.w.len();
+    for row in 0..rstd.data.len() {
+        let cut = row * columns..(row + 1) * columns;
+        let x = &input.x[cut.clone()];
+        let h = match input.residual {
+            Some(residual) => {
+                put_sum(x, &residual[cut.clone()], line, false);
+                &*line
             }
-            let y_row = &mut y.data[row * columns..][..columns];
-            let (mu, inverse) = normalise::<I>(&input, h, y_row, y.add, mean.is_some());
-            put(rstd.add, &mut rstd.data[row], inverse);
-            if let Some(mean) = &mut mean {
-                put(mean.add, &mut mean.data[row], mu);
-            }
+            None => x,
+        };
+        if let Some(sums) = &mut sums {
+            put_scaled(h, 1.0, &mut sums.data[cut.clone()], sums.add);
+        }
+        let (mu, inverse) = normalise(h, input.w, input.b, input.eps, &mut y.data[cut], y.add);
+        put(rstd.add, &mut rstd.data[row], inverse);
+        if let Some(mean) = &mut mean {
+            put(mean.add, &mut mean.data[row], mu);
         }
     }
 }
 
-/// Writes one row of y; returns its mean (0 unless `centred`) and rstd.
-#[inline(always)]
-fn normalise<I: Isa>(input: &Input<'_>, h: &[f32], y: &mut [f32], add: bool, centred: bool) -> (f32, f32) {
-    let columns = y.len();
-    let count = columns as f32;
-    let mean = if centred { reduce([h], |[h], sum| sum + h) / count } else { 0.0 };
-    let squares = reduce([h], |[h], sum| {
-        let d = h - mean;
-        I::fma(d, d, sum)
-    });
-    let rstd = 1.0 / (squares / count + input.eps).sqrt();
-    let (w, h) = (&input.w[..columns], &h[..columns]);
-    match input.b {
-        Some(b) => {
-            let b = &b[..columns];
-            put_all(add, y, |i| I::fma(w[i], (h[i] - mean) * rstd, b[i]));
+multiversion! {
+    /// Writes one row of y; returns its mean (0 without `b`) and rstd.
+    fn normalise[I](h: &[f32], w: &[f32], b: Option<&[f32]>, eps: f32, y: &mut [f32], add: bool) -> (f32, f32) {
+        let columns = y.len();
+        let (h, w, count) = (&h[..columns], &w[..columns], columns as f32);
+        let mean = if b.is_some() { reduce([h], |[h], sum| sum + h) / count } else { 0.0 };
+        let squares = reduce([h], |[h], sum| {
+            let d = h - mean;
+            I::fma(d, d, sum)
+        });
+        let rstd = 1.0 / (squares / count + eps).sqrt();
+        match b {
+            Some(b) => {
+                let b = &b[..columns];
+                put_all(add, y, |i| I::fma(w[i], (h[i] - mean) * rstd, b[i]));
+            }
+            None => put_all(add, y, |i| w[i] * (h[i] * rstd)),
         }
-        None => put_all(add, y, |i| w[i] * (h[i] * rstd)),
+        (mean, rstd)
     }
-    (mean, rstd)
 }
 
 /// Folds `step` over the elements of `K` slices of one length, in [`LANES`] lanes.
@@ -231,40 +234,50 @@ fn backward(pool: &Pool, call: &mut Call<'_, '_>, centred: bool) -> Result<(), O
     Ok(())
 }
 
+/// `partial` takes the sums over these rows of dy·x̂ and, with a mean, of dy.
+fn backward_rows(g: Gradient<'_>, dx: Rows<'_>, partial: &mut [f32]) {
+    let columns = g.w.len();
+    partial.fill(0.0);
+    let (dw, db) = partial.split_at_mut(columns);
+    for (row, &rstd) in g.rstd.iter().enumerate() {
+        let cut = row * columns..(row + 1) * columns;
+        let mean = g.mean.map(|mean| mean[row]);
+        let line = Line { dy: &g.dy[cut.clone()], h: &g.h[cut.clone()], w: g.w, mean, rstd };
+        backward_row(line, &mut dx.data[cut.clone()], dx.add, dw);
+        if let Some(dh) = g.dh {
+            put_scaled(&dh[cut.clone()], 1.0, &mut dx.data[cut.clone()], true);
+        }
+        if mean.is_some() {
+            put_scaled(&g.dy[cut], 1.0, db, true);
+        }
+    }
+}
+
+/// What the gradient of one row reads.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    dy: &'a [f32],
+    h: &'a [f32],
+    w: &'a [f32],
+    mean: Option<f32>,
+    rstd: f32,
+}
+
 multiversion! {
-    /// `partial` takes the sums over these rows of dy·x̂ and, with a mean, of dy.
-    fn backward_rows[I](g: Gradient<'_>, dx: Rows<'_>, partial: &mut [f32]) {
-        let h = g.w.len();
-        partial.fill(0.0);
-        let (dw, db) = partial.split_at_mut(h);
-        let w = &g.w[..h];
-        for (row, &rstd) in g.rstd.iter().enumerate() {
-            let (dy, x) = (&g.dy[row * h..][..h], &g.h[row * h..][..h]);
-            let mean = g.mean.map_or(0.0, |mean| mean[row]);
-            let hat = |i: usize| (x[i] - mean) * rstd;
-            let along = reduce([dy, x, w], |[dy, x, w], sum| I::fma(w * dy, (x - mean) * rstd, sum)) / h as f32;
-            let level = if g.mean.is_some() {
-                reduce([dy, w], |[dy, w], sum| I::fma(w, dy, sum)) / h as f32
-            } else {
-                0.0
-            };
-            let slope = |i: usize| rstd * (I::fma(w[i], dy[i], -level) - hat(i) * along);
-            let dx_row = &mut dx.data[row * h..][..h];
-            match g.dh {
-                Some(dh) => {
-                    let dh = &dh[row * h..][..h];
-                    put_all(dx.add, dx_row, |i| slope(i) + dh[i]);
-                }
-                None => put_all(dx.add, dx_row, slope),
-            }
-            for i in 0..h {
-                dw[i] = I::fma(dy[i], hat(i), dw[i]);
-            }
-            if g.mean.is_some() {
-                for i in 0..h {
-                    db[i] += dy[i];
-                }
-            }
+    /// Writes dx of one row and adds dy·x̂ to dw.
+    fn backward_row[I](line: Line<'_>, dx: &mut [f32], add: bool, dw: &mut [f32]) {
+        let columns = dx.len();
+        let (dy, h, w, dw) = (&line.dy[..columns], &line.h[..columns], &line.w[..columns], &mut dw[..columns]);
+        let (rstd, mean, count) = (line.rstd, line.mean.unwrap_or(0.0), columns as f32);
+        let along = reduce([dy, h, w], |[dy, h, w], sum| I::fma(w * dy, (h - mean) * rstd, sum)) / count;
+        let level = match line.mean {
+            Some(_) => reduce([dy, w], |[dy, w], sum| I::fma(w, dy, sum)) / count,
+            None => 0.0,
+        };
+        let hat = |i: usize| (h[i] - mean) * rstd;
+        put_all(add, dx, |i| rstd * (I::fma(w[i], dy[i], -level) - hat(i) * along));
+        for i in 0..columns {
+            dw[i] = I::fma(dy[i], hat(i), dw[i]);
         }
     }
 }

@@ -239,6 +239,24 @@ pub fn put_all(add: bool, y: &mut [f32], f: impl Fn(usize) -> f32) {
     }
 }
 
+multiversion! {
+    /// Writes or adds x·scale.
+    ///
+    /// A function of its own: only as its arguments does the compiler know that x and y are apart.
+    pub fn put_scaled[I](x: &[f32], scale: f32, y: &mut [f32], add: bool) {
+        let x = &x[..y.len()];
+        put_all(add, y, |i| x[i] * scale);
+    }
+}
+
+multiversion! {
+    /// Writes or adds a + b.
+    pub fn put_sum[I](a: &[f32], b: &[f32], y: &mut [f32], add: bool) {
+        let (a, b) = (&a[..y.len()], &b[..y.len()]);
+        put_all(add, y, |i| a[i] + b[i]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
