@@ -117,8 +117,7 @@ multiversion! {
         for (position, (x, y)) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).enumerate() {
             for (block, (x, y)) in x.chunks(MASK).zip(y.chunks_mut(MASK)).enumerate() {
                 let mask = factors(key, block * MASK, position as u32, number, p);
-                let x = &x[..y.len()];
-                put_all(add, y, |i| x[i] * mask[i]);
+                put_all(add, y, x.iter().zip(&mask).map(|(x, factor)| x * factor));
             }
         }
     }

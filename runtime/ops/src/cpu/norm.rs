@@ -136,38 +136,35 @@ multiversion! {
     fn normalise[I](h: &[f32], w: &[f32], b: Option<&[f32]>, eps: f32, y: &mut [f32], add: bool) -> (f32, f32) {
         let columns = y.len();
         let (h, w, count) = (&h[..columns], &w[..columns], columns as f32);
-        let mean = if b.is_some() { reduce([h], |[h], sum| sum + h) / count } else { 0.0 };
-        let squares = reduce([h], |[h], sum| {
+        let mean = if b.is_some() { reduce(h, h, h, |h, _, _, sum| sum + h) / count } else { 0.0 };
+        let squares = reduce(h, h, h, |h, _, _, sum| {
             let d = h - mean;
             I::fma(d, d, sum)
         });
         let rstd = 1.0 / (squares / count + eps).sqrt();
         match b {
             Some(b) => {
-                let b = &b[..columns];
-                put_all(add, y, |i| I::fma(w[i], (h[i] - mean) * rstd, b[i]));
+                let all = w.iter().zip(h).zip(b);
+                put_all(add, y, all.map(|((w, h), b)| I::fma(*w, (h - mean) * rstd, *b)));
             }
-            None => put_all(add, y, |i| w[i] * (h[i] * rstd)),
+            None => put_all(add, y, w.iter().zip(h).map(|(w, h)| w * (h * rstd))),
         }
         (mean, rstd)
     }
 }
 
-/// Folds `step` over the elements of `K` slices of one length, in [`LANES`] lanes.
+/// Folds `step(a, b, c, sum)` over the elements of three slices of one length, in [`LANES`] lanes.
 #[inline(always)]
-fn reduce<const K: usize>(x: [&[f32]; K], step: impl Fn([f32; K], f32) -> f32) -> f32 {
+fn reduce(a: &[f32], b: &[f32], c: &[f32], step: impl Fn(f32, f32, f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
-    let count = x[0].len();
-    let x = x.map(|x| &x[..count]);
-    let whole = count / LANES * LANES;
-    for at in (0..count / LANES).map(|block| block * LANES) {
-        let blocks: [&[f32; LANES]; K] =
-            x.map(|x| x[at..at + LANES].try_into().expect("the slice has LANES elements"));
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum = step(blocks.map(|block| block[lane]), *sum);
+    let (a, b, c) = (a.chunks_exact(LANES), b.chunks_exact(LANES), c.chunks_exact(LANES));
+    let rest = a.remainder().iter().zip(b.remainder()).zip(c.remainder());
+    for ((a, b), c) in a.zip(b).zip(c) {
+        for i in 0..LANES {
+            lanes[i] = step(a[i], b[i], c[i], lanes[i]);
         }
     }
-    (whole..count).fold(fold(&lanes), |sum, i| step(x.map(|x| x[i]), sum))
+    rest.fold(fold(&lanes), |sum, ((a, b), c)| step(*a, *b, *c, sum))
 }
 
 /// `[dy, h, w, rstd, dh?] → [dx, dw?]`: with x̂ = h·rstd, dx = rstd·(w·dy − x̂·mean(w·dy·x̂)) + dh, dw = Σ dy·x̂.
@@ -269,15 +266,16 @@ multiversion! {
         let columns = dx.len();
         let (dy, h, w, dw) = (&line.dy[..columns], &line.h[..columns], &line.w[..columns], &mut dw[..columns]);
         let (rstd, mean, count) = (line.rstd, line.mean.unwrap_or(0.0), columns as f32);
-        let along = reduce([dy, h, w], |[dy, h, w], sum| I::fma(w * dy, (h - mean) * rstd, sum)) / count;
+        let along = reduce(dy, h, w, |dy, h, w, sum| I::fma(w * dy, (h - mean) * rstd, sum)) / count;
         let level = match line.mean {
-            Some(_) => reduce([dy, w], |[dy, w], sum| I::fma(w, dy, sum)) / count,
+            Some(_) => reduce(dy, w, w, |dy, w, _, sum| I::fma(w, dy, sum)) / count,
             None => 0.0,
         };
-        let hat = |i: usize| (h[i] - mean) * rstd;
-        put_all(add, dx, |i| rstd * (I::fma(w[i], dy[i], -level) - hat(i) * along));
-        for i in 0..columns {
-            dw[i] = I::fma(dy[i], hat(i), dw[i]);
+        let hat = |h: f32| (h - mean) * rstd;
+        let slope = |w: f32, dy: f32, h: f32| rstd * (I::fma(w, dy, -level) - hat(h) * along);
+        put_all(add, dx, w.iter().zip(dy).zip(h).map(|((w, dy), h)| slope(*w, *dy, *h)));
+        for ((dw, dy), h) in dw.iter_mut().zip(dy).zip(h) {
+            *dw = I::fma(*dy, hat(*h), *dw);
         }
     }
 }

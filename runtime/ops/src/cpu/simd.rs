@@ -167,15 +167,14 @@ pub fn tanh<I: Isa>(x: f32) -> f32 {
 /// Returns the sum of the lanes, in a fixed tree.
 #[inline(always)]
 pub fn fold(lanes: &[f32; LANES]) -> f32 {
-    let mut half = *lanes;
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            half[i] += half[i + width];
-        }
-        width /= 2;
+    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
+    for i in 0..8 {
+        eight[i] = lanes[i] + lanes[i + 8];
     }
-    half[0]
+    for i in 0..4 {
+        four[i] = eight[i] + eight[i + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// Returns Σ aᵢ·bᵢ over the shorter length.
@@ -223,18 +222,19 @@ pub fn put(add: bool, y: &mut f32, value: f32) {
     *y = if add { *y + value } else { value };
 }
 
-/// Writes or adds `f(i)` to every element of `y`.
+/// Writes or adds values to the elements of `y`.
 ///
-/// The two loops are apart so that each is vectorised without reading what `Set` must not read.
+/// The two loops are apart so that each is vectorised without reading what `Set` must not read. Values come
+/// from zipped slices and not by index: a check of bounds in the loop would keep it from being vectorised.
 #[inline(always)]
-pub fn put_all(add: bool, y: &mut [f32], f: impl Fn(usize) -> f32) {
+pub fn put_all(add: bool, y: &mut [f32], values: impl Iterator<Item = f32>) {
     if add {
-        for (i, y) in y.iter_mut().enumerate() {
-            *y += f(i);
+        for (y, value) in y.iter_mut().zip(values) {
+            *y += value;
         }
     } else {
-        for (i, y) in y.iter_mut().enumerate() {
-            *y = f(i);
+        for (y, value) in y.iter_mut().zip(values) {
+            *y = value;
         }
     }
 }
@@ -244,16 +244,14 @@ multiversion! {
     ///
     /// A function of its own: only as its arguments does the compiler know that x and y are apart.
     pub fn put_scaled[I](x: &[f32], scale: f32, y: &mut [f32], add: bool) {
-        let x = &x[..y.len()];
-        put_all(add, y, |i| x[i] * scale);
+        put_all(add, y, x.iter().map(|x| x * scale));
     }
 }
 
 multiversion! {
     /// Writes or adds a + b.
     pub fn put_sum[I](a: &[f32], b: &[f32], y: &mut [f32], add: bool) {
-        let (a, b) = (&a[..y.len()], &b[..y.len()]);
-        put_all(add, y, |i| a[i] + b[i]);
+        put_all(add, y, a.iter().zip(b).map(|(a, b)| a + b));
     }
 }
 
