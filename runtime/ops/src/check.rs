@@ -241,7 +241,7 @@ fn check_pairs(call: &Call<'_, '_>, sizes: &Sizes) -> Result<(), OpError> {
         }
         OpKind::PreferenceLoss { .. } => {
             let rows = sizes.get('R').unwrap_or(0);
-            if rows % 2 != 0 {
+            if !rows.is_multiple_of(2) {
                 return Err(OpError(format!("{op}: {rows} rows are not pairs")));
             }
         }

@@ -20,16 +20,15 @@ pub fn philox(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
     c
 }
 
-/// Returns the words of `SIDE` counters under a key; their first numbers count on from `counter[0]`.
+/// Returns the words of `SIDE` counters under a key, as [`philox`] gives them one by one.
 ///
-/// The result is by word, then by counter. Loops over counters are what the compiler vectorises.
+/// Counters are by number, then side by side; so is the result. Loops over counters are what the
+/// compiler vectorises.
 #[inline(always)]
-pub fn philox_side_by_side<const SIDE: usize>(key: [u32; 2], counter: [u32; 4]) -> [[u32; SIDE]; 4] {
+#[allow(clippy::needless_range_loop)] // one index into four arrays
+pub fn philox_side_by_side<const SIDE: usize>(key: [u32; 2], counters: [[u32; SIDE]; 4]) -> [[u32; SIDE]; 4] {
     let mut key = key;
-    let mut c = counter.map(|number| [number; SIDE]);
-    for (side, first) in c[0].iter_mut().enumerate() {
-        *first = first.wrapping_add(side as u32);
-    }
+    let mut c = counters;
     for _ in 0..10 {
         for i in 0..SIDE {
             let p0 = u64::from(MULTIPLIERS[0]) * u64::from(c[0][i]);
@@ -70,11 +69,11 @@ mod tests {
     #[test]
     fn side_by_side_gives_the_words_of_each_counter() {
         let (key, counter) = ([7, 9], [u32::MAX - 2, 5, 6, 3]);
-        let words = philox_side_by_side::<16>(key, counter);
+        let first = std::array::from_fn(|side| counter[0].wrapping_add(side as u32));
+        let words =
+            philox_side_by_side::<16>(key, [first, [counter[1]; 16], [counter[2]; 16], [counter[3]; 16]]);
         for side in 0..16 {
-            let [first, rest @ ..] = counter;
-            let [a, b, c] = rest;
-            let one = philox(key, [first.wrapping_add(side as u32), a, b, c]);
+            let one = philox(key, [first[side], counter[1], counter[2], counter[3]]);
             assert_eq!(one, [words[0][side], words[1][side], words[2][side], words[3][side]]);
         }
     }

@@ -107,8 +107,8 @@ fn normal<I: Isa>(x: f32) -> (f32, f32) {
         0.312_471_7,
         -0.537_253,
         0.328_849_85,
-        -0.080_788_818,
-        0.004_526_065_4,
+        -0.080_788_82,
+        0.004_526_065,
     ];
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let bell = exp::<I>(-0.5 * x * x);
@@ -152,9 +152,9 @@ multiversion! {
         with_function!(f, F => match up {
             Some(up) => {
                 let up = &up[..y.len()];
-                put_all(add, y, |i| both::<I, F>(x[i]).0 * up[i]);
+                put_all(add, y, x.iter().zip(up).map(|(x, up)| both::<I, F>(*x).0 * up));
             }
-            None => put_all(add, y, |i| both::<I, F>(x[i]).0),
+            None => put_all(add, y, x.iter().map(|x| both::<I, F>(*x).0)),
         });
     }
 }
@@ -162,7 +162,7 @@ multiversion! {
 multiversion! {
     fn slopes[I](f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32], add: bool) {
         let (dy, x) = (&dy[..dx.len()], &x[..dx.len()]);
-        with_function!(f, F => put_all(add, dx, |i| dy[i] * both::<I, F>(x[i]).1));
+        with_function!(f, F => put_all(add, dx, dy.iter().zip(x).map(|(dy, x)| dy * both::<I, F>(*x).1)));
     }
 }
 
@@ -171,8 +171,9 @@ multiversion! {
         let len = dgate.len();
         let (dy, gate, up, dup) = (&dy[..len], &gate[..len], &up[..len], &mut dup[..len]);
         with_function!(f, F => if add_gate || add_up {
-            put_all(add_gate, dgate, |i| dy[i] * up[i] * both::<I, F>(gate[i]).1);
-            put_all(add_up, dup, |i| dy[i] * both::<I, F>(gate[i]).0);
+            let all = dy.iter().zip(gate).zip(up);
+            put_all(add_gate, dgate, all.map(|((dy, gate), up)| dy * up * both::<I, F>(*gate).1));
+            put_all(add_up, dup, dy.iter().zip(gate).map(|(dy, gate)| dy * both::<I, F>(*gate).0));
         } else {
             // The usual case computes both from one exponential.
             for i in 0..len {

@@ -1,26 +1,24 @@
 //! Causal softmax attention inside each row, and its gradient, in tiles. Dao et al. 2022,
 //! <https://arxiv.org/abs/2205.14135>; the gradient from log-sum-exp as in section B.
 //!
-//! Shapes: N tokens, R rows, A num_heads, K num_kv_heads, D head_dim. A tile is TILE queries by TILE keys;
-//! scores exist for one tile at a time. Panels in scratch have D rounded up to a multiple of 8, rows
-//! beyond the end of a row are zero.
+//! Shapes: N tokens, R rows, A num_heads, K num_kv_heads, D head_dim. A tile is TILE keys by TILE queries,
+//! in this order: queries lie side by side in vectors, so that nothing is summed across a vector. Scores
+//! exist for one tile at a time; keys and values are read where they lie.
 //!
 //! A score is cap·tanh(scale·q·k / cap) + slope·(key − query); positions count within the row. A dropped
 //! probability counts as zero in the product with v, not in the sum that normalises.
 
-use super::adds;
-use super::elementwise::{MASK, keep};
 use super::pool::{Parts, Pool, scratch};
 use super::product::{GRAIN, Panel, multiply};
-use super::simd::{Isa, dot, exp, max, multiversion, put, put_all, sum, tanh};
-use super::workspace;
+use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_scaled, tanh};
+use super::{adds, workspace};
 use crate::backend::{Call, Draw, OpError};
 use crate::check::check_rows;
-use crate::random::stream;
+use crate::random::{philox_side_by_side, stream, unit};
 use plan::op::Attention;
 
-/// Queries, and keys, of a tile; also what one call of [`keep`] covers.
-const TILE: usize = MASK;
+/// Queries, and keys, of a tile.
+const TILE: usize = 64;
 
 /// A row of the batch, and where its tokens lie.
 #[derive(Clone, Copy)]
@@ -94,13 +92,6 @@ impl<'a> Job<'a> {
         self.attention.window.map_or(0, |window| (query + 1).saturating_sub(window as usize))
     }
 
-    /// Returns the range of the tile of keys at `start` that a query sees.
-    #[inline(always)]
-    fn seen(&self, query: usize, start: usize) -> (usize, usize) {
-        let end = (query + 1).saturating_sub(start).min(TILE);
-        (self.oldest(query).saturating_sub(start).min(end), end)
-    }
-
     /// Returns whether the window hides a whole tile of keys from `query` and all later ones.
     #[inline(always)]
     fn hides(&self, query: usize, start: usize) -> bool {
@@ -108,51 +99,63 @@ impl<'a> Job<'a> {
     }
 }
 
-/// One head's columns of a `[N, columns]` operand.
+/// One head's columns of the tokens of a row, in a `[N, columns]` operand.
 #[derive(Clone, Copy)]
-struct Columns<'a> {
+struct Head<'a> {
+    /// From the head's first column of the row's first token.
     data: &'a [f32],
     columns: usize,
-    first: usize,
+    dim: usize,
 }
 
-impl<'a> Columns<'a> {
-    fn new(data: &'a [f32], columns: usize, first: usize) -> Self {
-        Columns { data, columns, first }
+impl<'a> Head<'a> {
+    fn new(data: &'a [f32], row: Row, heads: usize, head: usize, dim: usize) -> Self {
+        Head { data: &data[row.first * heads * dim + head * dim..], columns: heads * dim, dim }
     }
 
     #[inline(always)]
-    fn token(&self, token: usize, dim: usize) -> &'a [f32] {
-        &self.data[token * self.columns + self.first..][..dim]
+    fn token(&self, position: usize) -> &'a [f32] {
+        &self.data[position * self.columns..][..self.dim]
     }
 
-    /// Copies `count` tokens times `scale` into a panel of `wide` columns; the rest of the tile becomes 0.
+    /// Returns `count` tokens as lines of whole vectors: where they lie, or packed with zeros around them.
     #[inline(always)]
-    fn pack(&self, token: usize, count: usize, dim: usize, scale: f32, panel: &mut [f32], wide: usize) {
+    fn lines<'b>(&self, start: usize, count: usize, panel: &'b mut [f32]) -> (&'b [f32], usize)
+    where
+        'a: 'b,
+    {
+        if count.is_multiple_of(8) && self.dim.is_multiple_of(GRAIN) {
+            return (&self.data[start * self.columns..], self.columns);
+        }
+        let wide = self.dim.next_multiple_of(GRAIN);
         let (filled, rest) = panel[..TILE * wide].split_at_mut(count * wide);
         for (i, line) in filled.chunks_exact_mut(wide).enumerate() {
-            let x = self.token(token + i, dim);
-            for (y, x) in line.iter_mut().zip(x) {
-                *y = x * scale;
-            }
-            line[dim..].fill(0.0);
+            let (x, beyond) = line.split_at_mut(self.dim);
+            x.copy_from_slice(self.token(start + i));
+            beyond.fill(0.0);
         }
         rest.fill(0.0);
+        (panel, wide)
     }
 
-    /// Copies `count` tokens into the columns of a panel `[D, TILE]`; the rest becomes 0.
+    /// Copies `count` tokens times `scale` into the columns of a panel `[D, TILE]`; the rest becomes 0.
     #[inline(always)]
-    fn pack_transposed(&self, token: usize, count: usize, dim: usize, panel: &mut [f32]) {
+    fn across(&self, start: usize, count: usize, scale: f32, panel: &mut [f32]) {
         if count < TILE {
-            panel[..dim * TILE].fill(0.0);
+            panel.fill(0.0);
         }
         for i in 0..count {
-            let x = self.token(token + i, dim);
-            for (d, x) in x.iter().enumerate() {
-                panel[d * TILE + i] = *x;
+            for (x, line) in self.token(start + i).iter().zip(panel.chunks_exact_mut(TILE)) {
+                line[i] = x * scale;
             }
         }
     }
+}
+
+/// Returns one vector of a tile.
+#[inline(always)]
+fn vector(tile: &mut [f32], at: usize) -> &mut [f32; LANES] {
+    (&mut tile[at..at + LANES]).try_into().expect("the slice has LANES elements")
 }
 
 /// `[q, k, v, cu_seqlens, row_numbers] → [o, lse]`.
@@ -165,32 +168,26 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -
     let [o, lse] = &mut call.outputs[..] else { unreachable!("operands are checked") };
     let (add_o, add_lse) = (adds(o), adds(lse));
     let (o, lse) = (Parts::new(o.f32()), Parts::new(lse.f32()));
-    let (tiles, dim, heads) = (job.tiles(), job.dim, job.heads);
+    let (tiles, dim, heads, wide) = (job.tiles(), job.dim, job.heads, job.wide);
     pool.run(job.numbers.len() * heads * tiles, job.work(), |task| {
         let (row, head, tile) = (task / tiles / heads, task / tiles % heads, task % tiles);
-        let row = job.row(row);
-        let start = tile * TILE;
+        let (row, start) = (job.row(row), tile * TILE);
         if start >= row.len {
             return;
         }
-        let count = TILE.min(row.len - start);
-        let q = Columns::new(q, heads * dim, head * dim);
-        let kv = head / job.group() * dim;
-        let (k, v) = (Columns::new(k, job.kv_heads * dim, kv), Columns::new(v, job.kv_heads * dim, kv));
-        let size = TILE * (4 * job.wide + TILE + 2);
-        scratch(size, |scratch| {
-            forward_tile(&job, row, head, start, count, q, k, v, scratch);
-            let (sums, rest) = scratch.split_at(TILE * job.wide);
-            let logs = &rest[..TILE];
-            for i in 0..count {
-                let token = row.first + start + i;
+        let q = Head::new(q, row, heads, head, dim);
+        let kv = head / job.group();
+        let (k, v) = (Head::new(k, row, job.kv_heads, kv, dim), Head::new(v, row, job.kv_heads, kv, dim));
+        scratch(TILE * (3 * wide + dim + TILE + 2), |scratch| {
+            forward_tile(&job, row, head, start, q, k, v, scratch);
+            let (sums, rest) = scratch.split_at(TILE * wide);
+            for i in 0..TILE.min(row.len - start) {
+                let at = (row.first + start + i) * heads + head;
                 #[allow(unsafe_code)] // tasks write columns of some tokens
                 // SAFETY: each task has its own queries and head.
-                let (o, lse) =
-                    unsafe { (o.get((token * heads + head) * dim, dim), lse.get(token * heads + head, 1)) };
-                let sums = &sums[i * job.wide..][..dim];
-                put_all(add_o, o, |d| sums[d]);
-                put(add_lse, &mut lse[0], logs[i]);
+                let (o, lse) = unsafe { (o.get(at * dim, dim), lse.get(at, 1)) };
+                put_scaled(&sums[i * wide..], 1.0, o, add_o);
+                put(add_lse, &mut lse[0], rest[i]);
             }
         });
     });
@@ -199,61 +196,35 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -
 
 multiversion! {
     /// Leaves o `[TILE, wide]` and lse `[TILE]` at the start of the scratch.
-    fn forward_tile[I](job: &Job<'_>, row: Row, head: usize, start: usize, count: usize, q: Columns<'_>, k: Columns<'_>, v: Columns<'_>, scratch: &mut [f32]) {
+    fn forward_tile[I](job: &Job<'_>, row: Row, head: usize, start: usize, q: Head<'_>, k: Head<'_>, v: Head<'_>, scratch: &mut [f32]) {
         let (dim, wide) = (job.dim, job.wide);
         let (o, rest) = scratch.split_at_mut(TILE * wide);
         let (most, rest) = rest.split_at_mut(TILE);
         let (total, rest) = rest.split_at_mut(TILE);
-        let (q_panel, rest) = rest.split_at_mut(TILE * wide);
+        let (q_across, rest) = rest.split_at_mut(dim * TILE);
         let (k_panel, rest) = rest.split_at_mut(TILE * wide);
         let (v_panel, scores) = rest.split_at_mut(TILE * wide);
-        let m = count.next_multiple_of(8);
+        let count = TILE.min(row.len - start);
+        let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(8));
         o.fill(0.0);
         most.fill(f32::NEG_INFINITY);
         total.fill(0.0);
-        q.pack(row.first + start, count, dim, job.attention.scale as f32, q_panel, wide);
+        q.across(start, count, job.attention.scale as f32, q_across);
         for keys in (0..start + count).step_by(TILE) {
             if job.hides(start, keys) {
                 continue;
             }
             let present = TILE.min(start + count - keys);
-            let n = present.next_multiple_of(GRAIN);
-            k.pack_transposed(row.first + keys, present, dim, k_panel);
-            v.pack(row.first + keys, present, dim, 1.0, v_panel, wide);
+            let m = present.next_multiple_of(8);
+            let (k_lines, k_stride) = k.lines(keys, present, k_panel);
+            let (v_lines, v_stride) = v.lines(keys, present, v_panel);
             scores[..m * TILE].fill(0.0);
-            multiply::<I>((m, n, dim), Panel::rows(q_panel, wide), k_panel, TILE, scores, TILE);
-            for i in 0..count {
-                let query = start + i;
-                let (from, to) = job.seen(query, keys);
-                let line = &mut scores[i * TILE..][..TILE];
-                if from >= to {
-                    line.fill(0.0);
-                    continue;
-                }
-                bias::<I>(job, head, query, keys + from, &mut line[from..to], None);
-                let new = max(&line[from..to]);
-                let new = if new > most[i] { new } else { most[i] };
-                let shrink = exp::<I>(most[i] - new);
-                for s in line[from..to].iter_mut() {
-                    *s = exp::<I>(*s - new);
-                }
-                line[..from].fill(0.0);
-                line[to..].fill(0.0);
-                total[i] = I::fma(total[i], shrink, sum(line));
-                most[i] = new;
-                if shrink != 1.0 {
-                    for o in o[i * wide..][..wide].iter_mut() {
-                        *o *= shrink;
-                    }
-                }
-                if job.attention.dropout.is_some() {
-                    let mask = drop_mask::<I>(job, row, head, query, keys);
-                    for (p, mask) in line.iter_mut().zip(&mask) {
-                        *p *= mask;
-                    }
-                }
+            multiply((m, lanes, dim), Panel::rows(k_lines, k_stride), q_across, TILE, scores, TILE);
+            for lane in (0..lanes).step_by(LANES) {
+                let tile = Tile { job, row, head, query: start + lane, keys, present };
+                tile.probabilities::<I>(&mut scores[lane..], vector(most, lane), vector(total, lane), &mut o[lane * wide..], wide);
             }
-            multiply::<I>((m, wide, n), Panel::rows(scores, TILE), v_panel, wide, o, wide);
+            multiply((rows, wide, present), Panel::columns(scores, TILE), v_lines, v_stride, o, wide);
         }
         for i in 0..count {
             let inverse = 1.0 / total[i];
@@ -265,53 +236,178 @@ multiversion! {
     }
 }
 
-/// Applies softcap and slope to the scores of keys from `first`; `caps` takes the derivative of the cap.
-#[inline(always)]
-fn bias<I: Isa>(
-    job: &Job<'_>,
+/// The keys of a tile against one vector of queries, from `query` on.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
+    job: &'a Job<'a>,
+    row: Row,
     head: usize,
     query: usize,
-    first: usize,
-    scores: &mut [f32],
-    caps: Option<&mut [f32]>,
-) {
-    if let Some(cap) = job.attention.softcap {
-        let cap = cap as f32;
-        for s in scores.iter_mut() {
-            *s = tanh::<I>(*s / cap);
-        }
-        if let Some(caps) = caps {
-            for (c, s) in caps.iter_mut().zip(scores.iter()) {
-                *c = 1.0 - s * s;
-            }
-        }
-        for s in scores.iter_mut() {
-            *s *= cap;
-        }
-    }
-    if let Some(slopes) = &job.attention.alibi {
-        let slope = slopes[head];
-        let offset = first as f32 - query as f32;
-        for (j, s) in scores.iter_mut().enumerate() {
-            *s = I::fma(slope, offset + j as f32, *s);
-        }
-    }
+    keys: usize,
+    present: usize,
 }
 
-/// Returns the factors of TILE probabilities from `keys`: 1 without dropout.
-#[inline(always)]
-fn drop_mask<I: Isa>(job: &Job<'_>, row: Row, head: usize, query: usize, keys: usize) -> [f32; TILE] {
-    let mut mask = [1.0; TILE];
-    if let Some(dropout) = job.attention.dropout {
-        keep::<I>(job.key, [(keys / 4) as u32, query as u32, row.number, head as u32], dropout.p, &mut mask);
+impl Tile<'_> {
+    /// Applies softcap and slope to the scores of one key and hides it from queries that do not see it;
+    /// `cap_slope` takes the derivative of the cap.
+    #[inline(always)]
+    fn mask<I: Isa>(&self, key: usize, scores: &mut [f32; LANES], cap_slope: Option<&mut [f32; LANES]>) {
+        let attributes = self.job.attention;
+        if let Some(cap) = attributes.softcap {
+            let cap = cap as f32;
+            let mut t = [0.0; LANES];
+            for lane in 0..LANES {
+                t[lane] = tanh::<I>(scores[lane] / cap);
+                scores[lane] = cap * t[lane];
+            }
+            if let Some(slope) = cap_slope {
+                for lane in 0..LANES {
+                    slope[lane] = 1.0 - t[lane] * t[lane];
+                }
+            }
+        }
+        // The first lane that sees the key, and the first that sees it no more.
+        let since = (self.keys + key) as i32 - self.query as i32;
+        if let Some(slopes) = &attributes.alibi {
+            for (lane, score) in scores.iter_mut().enumerate() {
+                *score = I::fma(slopes[self.head], (since - lane as i32) as f32, *score);
+            }
+        }
+        if since > 0 {
+            for (lane, score) in scores.iter_mut().enumerate() {
+                *score = if lane as i32 >= since { *score } else { f32::NEG_INFINITY };
+            }
+        }
+        if let Some(window) = attributes.window {
+            let until = since.saturating_add_unsigned(window);
+            for (lane, score) in scores.iter_mut().enumerate() {
+                *score = if (lane as i32) < until { *score } else { f32::NEG_INFINITY };
+            }
+        }
     }
-    mask
+
+    /// Returns the keys that at least one query of the vector sees.
+    #[inline(always)]
+    fn seen(&self) -> usize {
+        self.present.min((self.query + LANES).saturating_sub(self.keys))
+    }
+
+    /// Returns the factors of dropout for four keys from `key`, a multiple of four.
+    #[inline(always)]
+    fn factors(&self, key: usize) -> [[f32; LANES]; 4] {
+        let Some(dropout) = self.job.attention.dropout else { return [[1.0; LANES]; 4] };
+        let mut queries = [0; LANES];
+        for (lane, query) in queries.iter_mut().enumerate() {
+            *query = (self.query + lane) as u32;
+        }
+        let block = (self.keys + key) as u32 / 4;
+        let counters = [[block; LANES], queries, [self.row.number; LANES], [self.head as u32; LANES]];
+        let words = philox_side_by_side(self.job.key, counters);
+        let (threshold, scale) = (dropout.p as f32, (1.0 / (1.0 - dropout.p)) as f32);
+        let mut factors = [[0.0; LANES]; 4];
+        for (factors, words) in factors.iter_mut().zip(&words) {
+            for lane in 0..LANES {
+                factors[lane] = if unit(words[lane]) >= threshold { scale } else { 0.0 };
+            }
+        }
+        factors
+    }
+
+    /// Turns scores into probabilities relative to the largest score so far, which `most`, `total` and o follow.
+    #[inline(always)]
+    fn probabilities<I: Isa>(
+        &self,
+        scores: &mut [f32],
+        most: &mut [f32; LANES],
+        total: &mut [f32; LANES],
+        o: &mut [f32],
+        wide: usize,
+    ) {
+        let seen = self.seen();
+        let mut new = *most;
+        for key in 0..seen {
+            let scores = vector(scores, key * TILE);
+            self.mask::<I>(key, scores, None);
+            for lane in 0..LANES {
+                new[lane] = if scores[lane] > new[lane] { scores[lane] } else { new[lane] };
+            }
+        }
+        // A query that has seen nothing yet has no largest score.
+        let mut shift = new;
+        for shift in &mut shift {
+            *shift = if *shift == f32::NEG_INFINITY { 0.0 } else { *shift };
+        }
+        let mut sums = [0.0; LANES];
+        for key in 0..seen {
+            let scores = vector(scores, key * TILE);
+            for lane in 0..LANES {
+                scores[lane] = exp::<I>(scores[lane] - shift[lane]);
+                sums[lane] += scores[lane];
+            }
+        }
+        for key in seen..self.present {
+            vector(scores, key * TILE).fill(0.0);
+        }
+        let mut shrink = [0.0; LANES];
+        for lane in 0..LANES {
+            shrink[lane] = exp::<I>(most[lane] - shift[lane]);
+            total[lane] = I::fma(total[lane], shrink[lane], sums[lane]);
+        }
+        for lane in 0..LANES {
+            if shrink[lane] != 1.0 {
+                for o in o[lane * wide..][..wide].iter_mut() {
+                    *o *= shrink[lane];
+                }
+            }
+        }
+        *most = new;
+        if self.job.attention.dropout.is_some() {
+            for first in (0..seen).step_by(4) {
+                for (key, factors) in (first..seen).zip(self.factors(first)) {
+                    let scores = vector(scores, key * TILE);
+                    for lane in 0..LANES {
+                        scores[lane] *= factors[lane];
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns scores into probabilities (dropped ones zero, others scaled), and do·v into the gradients of
+    /// the scores: p·(factor·do·v − Δ), times the derivative of the cap.
+    #[inline(always)]
+    fn gradients<I: Isa>(
+        &self,
+        scores: &mut [f32],
+        slopes: &mut [f32],
+        lse: &mut [f32; LANES],
+        delta: &mut [f32; LANES],
+    ) {
+        let seen = self.seen();
+        for first in (0..seen).step_by(4) {
+            for (key, factors) in (first..seen).zip(self.factors(first)) {
+                let (p, slope) = (vector(scores, key * TILE), vector(slopes, key * TILE));
+                let mut cap_slope = [1.0; LANES];
+                self.mask::<I>(key, p, Some(&mut cap_slope));
+                for lane in 0..LANES {
+                    p[lane] = exp::<I>(p[lane] - lse[lane]);
+                    slope[lane] =
+                        p[lane] * I::fma(slope[lane], factors[lane], -delta[lane]) * cap_slope[lane];
+                    p[lane] *= factors[lane];
+                }
+            }
+        }
+        for key in seen..self.present {
+            vector(scores, key * TILE).fill(0.0);
+            vector(slopes, key * TILE).fill(0.0);
+        }
+    }
 }
 
 /// `[do, q, k, v, o, lse, cu_seqlens, row_numbers] → [dq, dk, dv]`.
 ///
-/// A task is one key-value head of one row: for each tile of keys it goes through the heads of the group
-/// and their tiles of queries in order. Δ = Σ do·o of each token and head lies in the workspace.
+/// A task is one key-value head of one row: for each head of the group and each tile of queries it goes
+/// through the tiles of keys in order. Δ = Σ do·o of each token and head lies in the workspace.
 pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -> Result<(), OpError> {
     let [d_o, q, k, v, o, lse, cu, numbers] = call.inputs else { unreachable!("operands are checked") };
     let tokens = q.dims.rows();
@@ -320,22 +416,19 @@ pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attenti
     let (d_o, q, k, v, o, lse) = (d_o.f32(), q.f32(), k.f32(), v.f32(), o.f32(), lse.f32());
     let deltas = workspace(call.kind, call.workspace, tokens * heads)?;
     pool.blocks(deltas, TILE * heads, 2 * q.len(), |block, deltas| {
-        let at = block * TILE * heads * dim;
-        let len = deltas.len() * dim;
+        let (at, len) = (block * TILE * heads * dim, deltas.len() * dim);
         dots(&d_o[at..][..len], &o[at..][..len], dim, deltas);
     });
     let deltas = &*deltas;
     let [dq, dk, dv] = &mut call.outputs[..] else { unreachable!("operands are checked") };
-    let adds = (adds(dq), adds(dk), adds(dv));
+    let adds = [adds(dq), adds(dk), adds(dv)];
     let (dq, dk, dv) = (Parts::new(dq.f32()), Parts::new(dk.f32()), Parts::new(dv.f32()));
+    let out = Out { dq: &dq, dk: &dk, dv: &dv, adds };
     pool.run(job.numbers.len() * kv_heads, 3 * job.work(), |task| {
         let (row, kv_head) = (job.row(task / kv_heads), task % kv_heads);
-        let (k, v) =
-            (Columns::new(k, kv_heads * dim, kv_head * dim), Columns::new(v, kv_heads * dim, kv_head * dim));
-        let grads = Slopes { dq: &dq, dk: &dk, dv: &dv, adds };
-        let of_row = Backward { d_o, q, k, v, lse, deltas, kv_head };
-        scratch(8 * TILE * job.wide + 2 * TILE * TILE + TILE, |scratch| {
-            backward_row(&job, row, of_row, grads, scratch);
+        let of = Saved { d_o, q, k, v, lse, deltas };
+        scratch(TILE * (7 * job.wide + 2 * job.dim + 2 * TILE + 2), |scratch| {
+            backward_row(&job, row, kv_head, of, out, scratch);
         });
     });
     Ok(())
@@ -349,144 +442,110 @@ multiversion! {
     }
 }
 
-/// What the gradient of one key-value head reads.
+/// What the gradient reads.
 #[derive(Clone, Copy)]
-struct Backward<'a> {
+struct Saved<'a> {
     d_o: &'a [f32],
     q: &'a [f32],
-    k: Columns<'a>,
-    v: Columns<'a>,
+    k: &'a [f32],
+    v: &'a [f32],
     lse: &'a [f32],
     deltas: &'a [f32],
-    kv_head: usize,
 }
 
 /// What it writes, and whether it adds.
 #[derive(Clone, Copy)]
-struct Slopes<'a> {
+struct Out<'a> {
     dq: &'a Parts<'a, f32>,
     dk: &'a Parts<'a, f32>,
     dv: &'a Parts<'a, f32>,
-    adds: (bool, bool, bool),
+    adds: [bool; 3],
 }
 
-impl Slopes<'_> {
-    /// Returns dq of one token and head.
-    #[allow(unsafe_code)] // tasks write columns of some tokens
-    fn dq(&self, job: &Job<'_>, token: usize, head: usize) -> &mut [f32] {
-        // SAFETY: a task has its own row and group of heads; it holds one of these at a time.
-        unsafe { self.dq.get((token * job.heads + head) * job.dim, job.dim) }
-    }
-
-    /// Writes dk and dv of one token.
-    #[inline(always)]
-    fn put_kv(&self, job: &Job<'_>, token: usize, kv_head: usize, dk: &[f32], dv: &[f32]) {
-        let at = (token * job.kv_heads + kv_head) * job.dim;
-        #[allow(unsafe_code)] // tasks write columns of some tokens
-        // SAFETY: a task has its own row and key-value head.
-        let (to_k, to_v) = unsafe { (self.dk.get(at, job.dim), self.dv.get(at, job.dim)) };
-        put_all(self.adds.1, to_k, |d| dk[d]);
-        put_all(self.adds.2, to_v, |d| dv[d]);
-    }
+/// Writes one head of one token, or adds to it.
+#[allow(unsafe_code)] // tasks write columns of some tokens
+#[inline(always)]
+fn put_head(parts: &Parts<'_, f32>, at: usize, x: &[f32], scale: f32, add: bool) {
+    // SAFETY: callers write heads of their own row; the slice is dropped before the next one is taken.
+    let y = unsafe { parts.get(at * x.len(), x.len()) };
+    put_scaled(x, scale, y, add);
 }
 
 multiversion! {
-    fn backward_row[I](job: &Job<'_>, row: Row, of: Backward<'_>, to: Slopes<'_>, scratch: &mut [f32]) {
-        let (dim, wide) = (job.dim, job.wide);
-        let (k_across, rest) = scratch.split_at_mut(TILE * wide);
-        let (v_across, rest) = rest.split_at_mut(TILE * wide);
-        let (k_panel, rest) = rest.split_at_mut(TILE * wide);
+    fn backward_row[I](job: &Job<'_>, row: Row, kv_head: usize, of: Saved<'_>, out: Out<'_>, scratch: &mut [f32]) {
+        let (dim, wide, kv_heads) = (job.dim, job.wide, job.kv_heads);
+        let (dq, rest) = scratch.split_at_mut(TILE * wide);
         let (dk, rest) = rest.split_at_mut(TILE * wide);
         let (dv, rest) = rest.split_at_mut(TILE * wide);
+        let (k_panel, rest) = rest.split_at_mut(TILE * wide);
+        let (v_panel, rest) = rest.split_at_mut(TILE * wide);
         let (q_panel, rest) = rest.split_at_mut(TILE * wide);
         let (do_panel, rest) = rest.split_at_mut(TILE * wide);
-        let (dq, rest) = rest.split_at_mut(TILE * wide);
-        let (scores, rest) = rest.split_at_mut(TILE * TILE);
-        let (slopes, caps) = rest.split_at_mut(TILE * TILE);
-        let heads = of.kv_head * job.group()..(of.kv_head + 1) * job.group();
+        let (q_across, rest) = rest.split_at_mut(dim * TILE);
+        let (do_across, rest) = rest.split_at_mut(dim * TILE);
+        let (lse, rest) = rest.split_at_mut(TILE);
+        let (delta, rest) = rest.split_at_mut(TILE);
+        let (scores, slopes) = rest.split_at_mut(TILE * TILE);
         let scale = job.attention.scale as f32;
-        if !to.adds.0 {
-            for token in row.first..row.first + row.len {
-                for head in heads.clone() {
-                    to.dq(job, token, head).fill(0.0);
-                }
+        let (k, v) = (Head::new(of.k, row, kv_heads, kv_head, dim), Head::new(of.v, row, kv_heads, kv_head, dim));
+        let token_kv = |position: usize| (row.first + position) * kv_heads + kv_head;
+        // Tiles add to dk and dv.
+        dk.fill(0.0);
+        for position in 0..row.len {
+            if !out.adds[1] {
+                put_head(out.dk, token_kv(position), &dk[..dim], 1.0, false);
+            }
+            if !out.adds[2] {
+                put_head(out.dv, token_kv(position), &dk[..dim], 1.0, false);
             }
         }
-        for keys in (0..row.len).step_by(TILE) {
-            let present = TILE.min(row.len - keys);
-            let n = present.next_multiple_of(8);
-            of.k.pack_transposed(row.first + keys, present, dim, k_across);
-            of.v.pack_transposed(row.first + keys, present, dim, v_across);
-            of.k.pack(row.first + keys, present, dim, 1.0, k_panel, wide);
-            dk.fill(0.0);
-            dv.fill(0.0);
-            for head in heads.clone() {
-                let q = Columns::new(of.q, job.heads * dim, head * dim);
-                let d_o = Columns::new(of.d_o, job.heads * dim, head * dim);
-                for start in (keys..row.len).step_by(TILE) {
+        for head in kv_head * job.group()..(kv_head + 1) * job.group() {
+            let q = Head::new(of.q, row, job.heads, head, dim);
+            let d_o = Head::new(of.d_o, row, job.heads, head, dim);
+            for start in (0..row.len).step_by(TILE) {
+                let count = TILE.min(row.len - start);
+                let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(8));
+                q.across(start, count, scale, q_across);
+                d_o.across(start, count, 1.0, do_across);
+                let (q_lines, q_stride) = q.lines(start, count, q_panel);
+                let (do_lines, do_stride) = d_o.lines(start, count, do_panel);
+                for i in 0..count {
+                    let at = (row.first + start + i) * job.heads + head;
+                    (lse[i], delta[i]) = (of.lse[at], of.deltas[at]);
+                }
+                dq.fill(0.0);
+                for keys in (0..start + count).step_by(TILE) {
                     if job.hides(start, keys) {
-                        break;
+                        continue;
                     }
-                    let count = TILE.min(row.len - start);
-                    let m = count.next_multiple_of(8);
-                    q.pack(row.first + start, count, dim, scale, q_panel, wide);
-                    d_o.pack(row.first + start, count, dim, 1.0, do_panel, wide);
+                    let present = TILE.min(start + count - keys);
+                    let m = present.next_multiple_of(8);
+                    let (k_lines, k_stride) = k.lines(keys, present, k_panel);
+                    let (v_lines, v_stride) = v.lines(keys, present, v_panel);
                     scores[..m * TILE].fill(0.0);
                     slopes[..m * TILE].fill(0.0);
-                    multiply::<I>((m, n, dim), Panel::rows(q_panel, wide), k_across, TILE, scores, TILE);
-                    multiply::<I>((m, n, dim), Panel::rows(do_panel, wide), v_across, TILE, slopes, TILE);
-                    for i in 0..count {
-                        let (query, at) = (start + i, (row.first + start + i) * job.heads + head);
-                        let line = (&mut scores[i * TILE..][..TILE], &mut slopes[i * TILE..][..TILE]);
-                        slope_line::<I>(job, row, (head, query, keys), (of.lse[at], of.deltas[at]), line, &mut caps[..TILE]);
+                    multiply((m, lanes, dim), Panel::rows(k_lines, k_stride), q_across, TILE, scores, TILE);
+                    multiply((m, lanes, dim), Panel::rows(v_lines, v_stride), do_across, TILE, slopes, TILE);
+                    for lane in (0..lanes).step_by(LANES) {
+                        let tile = Tile { job, row, head, query: start + lane, keys, present };
+                        let (scores, slopes) = (&mut scores[lane..], &mut slopes[lane..]);
+                        tile.gradients::<I>(scores, slopes, vector(lse, lane), vector(delta, lane));
                     }
-                    multiply::<I>((n, wide, count), Panel::columns(scores, TILE), do_panel, wide, dv, wide);
-                    multiply::<I>((n, wide, count), Panel::columns(slopes, TILE), q_panel, wide, dk, wide);
-                    dq[..m * wide].fill(0.0);
-                    multiply::<I>((m, wide, present), Panel::rows(slopes, TILE), k_panel, wide, dq, wide);
-                    for i in 0..count {
-                        let line = &dq[i * wide..][..dim];
-                        for (to, dq) in to.dq(job, row.first + start + i, head).iter_mut().zip(line) {
-                            *to = I::fma(scale, *dq, *to);
-                        }
+                    dk[..m * wide].fill(0.0);
+                    dv[..m * wide].fill(0.0);
+                    multiply((m, wide, count), Panel::rows(scores, TILE), do_lines, do_stride, dv, wide);
+                    multiply((m, wide, count), Panel::rows(slopes, TILE), q_lines, q_stride, dk, wide);
+                    multiply((rows, wide, present), Panel::columns(slopes, TILE), k_lines, k_stride, dq, wide);
+                    for j in 0..present {
+                        put_head(out.dk, token_kv(keys + j), &dk[j * wide..][..dim], scale, true);
+                        put_head(out.dv, token_kv(keys + j), &dv[j * wide..][..dim], 1.0, true);
                     }
                 }
+                for i in 0..count {
+                    let at = (row.first + start + i) * job.heads + head;
+                    put_head(out.dq, at, &dq[i * wide..][..dim], scale, out.adds[0]);
+                }
             }
-            for j in 0..present {
-                let (dk, dv) = (&dk[j * wide..][..dim], &dv[j * wide..][..dim]);
-                to.put_kv(job, row.first + keys + j, of.kv_head, dk, dv);
-            }
-        }
-    }
-}
-
-/// Turns a line of scores into probabilities (dropped ones zero, others scaled), and of do·v into the
-/// gradients of the scores: p·(mask·do·v − Δ), times the derivative of the cap.
-#[inline(always)]
-fn slope_line<I: Isa>(
-    job: &Job<'_>,
-    row: Row,
-    (head, query, keys): (usize, usize, usize),
-    (lse, delta): (f32, f32),
-    (scores, slopes): (&mut [f32], &mut [f32]),
-    caps: &mut [f32],
-) {
-    let (from, to) = job.seen(query, keys);
-    let capped = job.attention.softcap.is_some();
-    bias::<I>(job, head, query, keys + from, &mut scores[from..to], capped.then_some(&mut caps[from..to]));
-    for s in scores[from..to].iter_mut() {
-        *s = exp::<I>(*s - lse);
-    }
-    scores[..from].fill(0.0);
-    scores[to..].fill(0.0);
-    let mask = drop_mask::<I>(job, row, head, query, keys);
-    for ((p, slope), mask) in scores.iter_mut().zip(slopes.iter_mut()).zip(&mask) {
-        *slope = *p * I::fma(*slope, *mask, -delta);
-        *p *= mask;
-    }
-    if capped {
-        for (slope, cap) in slopes[from..to].iter_mut().zip(&caps[from..to]) {
-            *slope *= cap;
         }
     }
 }

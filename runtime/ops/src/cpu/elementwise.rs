@@ -4,10 +4,10 @@
 
 use super::adds;
 use super::pool::{Parts, Pool};
-use super::simd::{multiversion, put_all};
+use super::simd::{multiversion, put_all, put_scaled, put_sum};
 use crate::backend::{Call, OpError};
 use crate::check::check_rows;
-use crate::random::{stream, unit};
+use crate::random::{philox_side_by_side, stream, unit};
 use crate::view::{View, ViewMut};
 use half::{bf16, f16};
 use plan::op::Dropout;
@@ -22,16 +22,9 @@ pub fn add(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     let output = &mut call.outputs[0];
     let add = adds(output);
     pool.blocks(output.f32(), BLOCK, 2 * a.len(), |block, y| {
-        sum(&a[block * BLOCK..], &b[block * BLOCK..], y, add);
+        put_sum(&a[block * BLOCK..], &b[block * BLOCK..], y, add);
     });
     Ok(())
-}
-
-multiversion! {
-    fn sum[I](a: &[f32], b: &[f32], y: &mut [f32], add: bool) {
-        let (a, b) = (&a[..y.len()], &b[..y.len()]);
-        put_all(add, y, |i| a[i] + b[i]);
-    }
 }
 
 /// `[x] → [y]`.
@@ -39,15 +32,8 @@ pub fn copy(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     let x = call.inputs[0].f32();
     let output = &mut call.outputs[0];
     let add = adds(output);
-    pool.blocks(output.f32(), BLOCK, x.len(), |block, y| scaled(&x[block * BLOCK..], 1.0, y, add));
+    pool.blocks(output.f32(), BLOCK, x.len(), |block, y| put_scaled(&x[block * BLOCK..], 1.0, y, add));
     Ok(())
-}
-
-multiversion! {
-    fn scaled[I](x: &[f32], scale: f32, y: &mut [f32], add: bool) {
-        let x = &x[..y.len()];
-        put_all(add, y, |i| x[i] * scale);
-    }
 }
 
 /// `[x] → [y]` of another dtype.
@@ -130,29 +116,28 @@ multiversion! {
         let columns = columns.max(1);
         for (position, (x, y)) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).enumerate() {
             for (block, (x, y)) in x.chunks(MASK).zip(y.chunks_mut(MASK)).enumerate() {
-                let mut mask = [0.0; MASK];
-                keep::<I>(key, [(block * MASK / 4) as u32, position as u32, number, 0], p, &mut mask);
-                let x = &x[..y.len()];
-                put_all(add, y, |i| x[i] * mask[i]);
+                let mask = factors(key, block * MASK, position as u32, number, p);
+                put_all(add, y, x.iter().zip(&mask).map(|(x, factor)| x * factor));
             }
         }
     }
 }
 
-/// Numbers that [`keep`] makes at once.
-pub const MASK: usize = 64;
+/// Channels whose factors are made at once.
+const MASK: usize = 64;
 
-/// Fills a mask with 0 or 1/(1−p): element i by word i % 4 of the counter whose first number is i/4 more.
-///
-/// The same function as [`crate::random::philox`], over sixteen counters side by side.
+/// Returns the factors, 0 or 1/(1−p), of channels `channel..channel + MASK` of one token.
 #[inline(always)]
-pub fn keep<I: super::simd::Isa>(key: [u32; 2], counter: [u32; 4], p: f64, mask: &mut [f32; MASK]) {
+fn factors(key: [u32; 2], channel: usize, position: u32, number: u32, p: f64) -> [f32; MASK] {
     const SIDE: usize = MASK / 4;
     let (threshold, scale) = (p as f32, (1.0 / (1.0 - p)) as f32);
-    let words = crate::random::philox_side_by_side::<SIDE>(key, counter);
+    let blocks = std::array::from_fn(|side| (channel / 4 + side) as u32);
+    let words = philox_side_by_side::<SIDE>(key, [blocks, [position; SIDE], [number; SIDE], [0; SIDE]]);
+    let mut factors = [0.0; MASK];
     for (word, words) in words.iter().enumerate() {
         for (side, &bits) in words.iter().enumerate() {
-            mask[4 * side + word] = if unit(bits) >= threshold { scale } else { 0.0 };
+            factors[4 * side + word] = if unit(bits) >= threshold { scale } else { 0.0 };
         }
     }
+    factors
 }

@@ -4,7 +4,7 @@
 
 use super::adds;
 use super::pool::{Parts, Pool};
-use super::simd::{multiversion, put_all};
+use super::simd::{multiversion, put_scaled};
 use crate::backend::{Call, OpError};
 use crate::check::check_index;
 
@@ -37,7 +37,7 @@ fn pick(pool: &Pool, call: &mut Call<'_, '_>, index: usize, table: usize) {
         let index = &index[block * ROWS..];
         for (y, &row) in y.chunks_exact_mut(columns).zip(index) {
             let row = &table[row as usize * columns..][..columns];
-            put_all(add, y, |i| row[i]);
+            put_scaled(row, 1.0, y, add);
         }
     });
 }

@@ -2,11 +2,10 @@
 //!
 //! Shapes: N tokens, H hidden_size. Rows are summed in f32 over fixed lanes; the gradient of the weight
 //! is summed over `REDUCE_ROWS` rows at a time into partial sums in the workspace, then over those.
-//! The sum h is written once and never read again: both passes over a row add x and residual anew.
 
 use super::linear::sum_rows;
-use super::pool::{Parts, Pool};
-use super::simd::{Isa, LANES, fold, multiversion, put, put_all};
+use super::pool::{Parts, Pool, scratch};
+use super::simd::{LANES, fold, multiversion, put, put_all, put_scaled, put_sum};
 use super::{adds, workspace};
 use crate::backend::{Call, OpError};
 use crate::view::ViewMut;
@@ -97,75 +96,75 @@ fn forward(pool: &Pool, call: &mut Call<'_, '_>, eps: f64, centred: bool) {
                 sums.as_ref().map(|sums| sums.rows(first, count)),
             )
         };
-        forward_rows(input, y, mean, rstd, sums);
+        scratch(h, |line| forward_rows(input, y, mean, rstd, sums, line));
     });
 }
 
-multiversion! {
-    fn forward_rows[I](input: Input<'_>, y: Rows<'_>, mean: Option<Rows<'_>>, rstd: Rows<'_>, sums: Option<Rows<'_>>) {
-        let (mut mean, mut sums) = (mean, sums);
-        let h = input.w.len();
-        for row in 0..rstd.data.len() {
-            let x = &input.x[row * h..][..h];
-            let residual = input.residual.map(|r| &r[row * h..][..h]);
-            let y_row = &mut y.data[row * h..][..h];
-            let sums_row = sums.as_mut().map(|sums| (&mut sums.data[row * h..][..h], sums.add));
-            let (mu, inverse) = match residual {
-                Some(r) => {
-                    if let Some((sums, add)) = sums_row {
-                        put_all(add, sums, |i| x[i] + r[i]);
-                    }
-                    normalise::<I>(&input, y_row, y.add, mean.is_some(), |i| x[i] + r[i])
-                }
-                None => normalise::<I>(&input, y_row, y.add, mean.is_some(), |i| x[i]),
-            };
-            put(rstd.add, &mut rstd.data[row], inverse);
-            if let Some(mean) = &mut mean {
-                put(mean.add, &mut mean.data[row], mu);
+/// `line` is scratch for one row.
+fn forward_rows(
+    input: Input<'_>,
+    y: Rows<'_>,
+    mut mean: Option<Rows<'_>>,
+    rstd: Rows<'_>,
+    mut sums: Option<Rows<'_>>,
+    line: &mut [f32],
+) {
+    let columns = input.w.len();
+    for row in 0..rstd.data.len() {
+        let cut = row * columns..(row + 1) * columns;
+        let x = &input.x[cut.clone()];
+        let h = match input.residual {
+            Some(residual) => {
+                put_sum(x, &residual[cut.clone()], line, false);
+                &*line
             }
+            None => x,
+        };
+        if let Some(sums) = &mut sums {
+            put_scaled(h, 1.0, &mut sums.data[cut.clone()], sums.add);
+        }
+        let (mu, inverse) = normalise(h, input.w, input.b, input.eps, &mut y.data[cut], y.add);
+        put(rstd.add, &mut rstd.data[row], inverse);
+        if let Some(mean) = &mut mean {
+            put(mean.add, &mut mean.data[row], mu);
         }
     }
 }
 
-/// Writes one row of y; returns its mean (0 unless `centred`) and rstd.
-#[inline(always)]
-fn normalise<I: Isa>(
-    input: &Input<'_>,
-    y: &mut [f32],
-    add: bool,
-    centred: bool,
-    h: impl Fn(usize) -> f32,
-) -> (f32, f32) {
-    let columns = y.len();
-    let count = columns as f32;
-    let mean = if centred { reduce::<I>(columns, |i, sum| sum + h(i)) / count } else { 0.0 };
-    let square = |i: usize, sum: f32| {
-        let d = h(i) - mean;
-        I::fma(d, d, sum)
-    };
-    let rstd = 1.0 / (reduce::<I>(columns, square) / count + input.eps).sqrt();
-    let w = &input.w[..columns];
-    match input.b {
-        Some(b) => {
-            let b = &b[..columns];
-            put_all(add, y, |i| I::fma(w[i], (h(i) - mean) * rstd, b[i]));
+multiversion! {
+    /// Writes one row of y; returns its mean (0 without `b`) and rstd.
+    fn normalise[I](h: &[f32], w: &[f32], b: Option<&[f32]>, eps: f32, y: &mut [f32], add: bool) -> (f32, f32) {
+        let columns = y.len();
+        let (h, w, count) = (&h[..columns], &w[..columns], columns as f32);
+        let mean = if b.is_some() { reduce(h, h, h, |h, _, _, sum| sum + h) / count } else { 0.0 };
+        let squares = reduce(h, h, h, |h, _, _, sum| {
+            let d = h - mean;
+            I::fma(d, d, sum)
+        });
+        let rstd = 1.0 / (squares / count + eps).sqrt();
+        match b {
+            Some(b) => {
+                let all = w.iter().zip(h).zip(b);
+                put_all(add, y, all.map(|((w, h), b)| I::fma(*w, (h - mean) * rstd, *b)));
+            }
+            None => put_all(add, y, w.iter().zip(h).map(|(w, h)| w * (h * rstd))),
         }
-        None => put_all(add, y, |i| w[i] * ((h(i) - mean) * rstd)),
+        (mean, rstd)
     }
-    (mean, rstd)
 }
 
-/// Folds `step(i, sum)` over `0..count` in [`LANES`] lanes.
+/// Folds `step(a, b, c, sum)` over the elements of three slices of one length, in [`LANES`] lanes.
 #[inline(always)]
-fn reduce<I: Isa>(count: usize, step: impl Fn(usize, f32) -> f32) -> f32 {
+fn reduce(a: &[f32], b: &[f32], c: &[f32], step: impl Fn(f32, f32, f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
-    let whole = count / LANES * LANES;
-    for block in (0..whole).step_by(LANES) {
-        for (i, lane) in lanes.iter_mut().enumerate() {
-            *lane = step(block + i, *lane);
+    let (a, b, c) = (a.chunks_exact(LANES), b.chunks_exact(LANES), c.chunks_exact(LANES));
+    let rest = a.remainder().iter().zip(b.remainder()).zip(c.remainder());
+    for ((a, b), c) in a.zip(b).zip(c) {
+        for i in 0..LANES {
+            lanes[i] = step(a[i], b[i], c[i], lanes[i]);
         }
     }
-    (whole..count).fold(fold(&lanes), |sum, i| step(i, sum))
+    rest.fold(fold(&lanes), |sum, ((a, b), c)| step(*a, *b, *c, sum))
 }
 
 /// `[dy, h, w, rstd, dh?] → [dx, dw?]`: with x̂ = h·rstd, dx = rstd·(w·dy − x̂·mean(w·dy·x̂)) + dh, dw = Σ dy·x̂.
@@ -232,40 +231,51 @@ fn backward(pool: &Pool, call: &mut Call<'_, '_>, centred: bool) -> Result<(), O
     Ok(())
 }
 
+/// `partial` takes the sums over these rows of dy·x̂ and, with a mean, of dy.
+fn backward_rows(g: Gradient<'_>, dx: Rows<'_>, partial: &mut [f32]) {
+    let columns = g.w.len();
+    partial.fill(0.0);
+    let (dw, db) = partial.split_at_mut(columns);
+    for (row, &rstd) in g.rstd.iter().enumerate() {
+        let cut = row * columns..(row + 1) * columns;
+        let mean = g.mean.map(|mean| mean[row]);
+        let line = Line { dy: &g.dy[cut.clone()], h: &g.h[cut.clone()], w: g.w, mean, rstd };
+        backward_row(line, &mut dx.data[cut.clone()], dx.add, dw);
+        if let Some(dh) = g.dh {
+            put_scaled(&dh[cut.clone()], 1.0, &mut dx.data[cut.clone()], true);
+        }
+        if mean.is_some() {
+            put_scaled(&g.dy[cut], 1.0, db, true);
+        }
+    }
+}
+
+/// What the gradient of one row reads.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    dy: &'a [f32],
+    h: &'a [f32],
+    w: &'a [f32],
+    mean: Option<f32>,
+    rstd: f32,
+}
+
 multiversion! {
-    /// `partial` takes the sums over these rows of dy·x̂ and, with a mean, of dy.
-    fn backward_rows[I](g: Gradient<'_>, dx: Rows<'_>, partial: &mut [f32]) {
-        let h = g.w.len();
-        partial.fill(0.0);
-        let (dw, db) = partial.split_at_mut(h);
-        let w = &g.w[..h];
-        for (row, &rstd) in g.rstd.iter().enumerate() {
-            let (dy, x) = (&g.dy[row * h..][..h], &g.h[row * h..][..h]);
-            let mean = g.mean.map_or(0.0, |mean| mean[row]);
-            let hat = |i: usize| (x[i] - mean) * rstd;
-            let along = reduce::<I>(h, |i, sum| I::fma(w[i] * dy[i], hat(i), sum)) / h as f32;
-            let level = if g.mean.is_some() {
-                reduce::<I>(h, |i, sum| I::fma(w[i], dy[i], sum)) / h as f32
-            } else {
-                0.0
-            };
-            let slope = |i: usize| rstd * (I::fma(w[i], dy[i], -level) - hat(i) * along);
-            let dx_row = &mut dx.data[row * h..][..h];
-            match g.dh {
-                Some(dh) => {
-                    let dh = &dh[row * h..][..h];
-                    put_all(dx.add, dx_row, |i| slope(i) + dh[i]);
-                }
-                None => put_all(dx.add, dx_row, slope),
-            }
-            for i in 0..h {
-                dw[i] = I::fma(dy[i], hat(i), dw[i]);
-            }
-            if g.mean.is_some() {
-                for i in 0..h {
-                    db[i] += dy[i];
-                }
-            }
+    /// Writes dx of one row and adds dy·x̂ to dw.
+    fn backward_row[I](line: Line<'_>, dx: &mut [f32], add: bool, dw: &mut [f32]) {
+        let columns = dx.len();
+        let (dy, h, w, dw) = (&line.dy[..columns], &line.h[..columns], &line.w[..columns], &mut dw[..columns]);
+        let (rstd, mean, count) = (line.rstd, line.mean.unwrap_or(0.0), columns as f32);
+        let along = reduce(dy, h, w, |dy, h, w, sum| I::fma(w * dy, (h - mean) * rstd, sum)) / count;
+        let level = match line.mean {
+            Some(_) => reduce(dy, w, w, |dy, w, _, sum| I::fma(w, dy, sum)) / count,
+            None => 0.0,
+        };
+        let hat = |h: f32| (h - mean) * rstd;
+        let slope = |w: f32, dy: f32, h: f32| rstd * (I::fma(w, dy, -level) - hat(h) * along);
+        put_all(add, dx, w.iter().zip(dy).zip(h).map(|((w, dy), h)| slope(*w, *dy, *h)));
+        for ((dw, dy), h) in dw.iter_mut().zip(dy).zip(h) {
+            *dw = I::fma(*dy, hat(*h), *dw);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! c [m,n] += a [m,k] · b [k,n]; m is a multiple of 8, n of [`GRAIN`], rows of b and c are contiguous. The
 //! compiler keeps a block of c in registers. Zeros fill panels up to those multiples.
 
-use super::simd::Isa;
+use super::simd::{Isa, multiversion};
 
 /// Panels have this multiple of columns.
 pub const GRAIN: usize = 8;
@@ -37,40 +37,36 @@ impl<'a> Panel<'a> {
     }
 }
 
-/// Computes c += a·b.
-#[inline(always)]
-pub fn multiply<I: Isa>(
-    (m, n, k): (usize, usize, usize),
-    a: Panel<'_>,
-    b: &[f32],
-    b_stride: usize,
-    c: &mut [f32],
-    c_stride: usize,
-) {
-    debug_assert!(m % 8 == 0 && n % GRAIN == 0);
-    let mut column = 0;
-    while column < n {
-        let left = n - column;
-        let (b, c) = (&b[column..], &mut c[column..]);
-        if I::WIDE && left >= 32 {
-            strip::<I, 4, 32>(m, k, a, b, b_stride, c, c_stride);
-            column += 32;
-        } else if left >= 16 {
-            if I::WIDE {
-                strip::<I, 8, 16>(m, k, a, b, b_stride, c, c_stride);
+multiversion! {
+    /// Computes c += a·b.
+    pub fn multiply[I](shape: (usize, usize, usize), a: Panel<'_>, b: &[f32], b_stride: usize, c: &mut [f32], c_stride: usize) {
+        let (m, n, k) = shape;
+        debug_assert!(m % 8 == 0 && n % GRAIN == 0);
+        let mut column = 0;
+        while column < n {
+            let left = n - column;
+            let (b, c) = (&b[column..], &mut c[column..]);
+            if I::WIDE && left >= 32 {
+                strip::<I, 4, 32>(m, k, a, b, b_stride, c, c_stride);
+                column += 32;
+            } else if left >= 16 {
+                if I::WIDE {
+                    strip::<I, 8, 16>(m, k, a, b, b_stride, c, c_stride);
+                } else {
+                    strip::<I, 4, 16>(m, k, a, b, b_stride, c, c_stride);
+                }
+                column += 16;
             } else {
-                strip::<I, 4, 16>(m, k, a, b, b_stride, c, c_stride);
+                strip::<I, 8, 8>(m, k, a, b, b_stride, c, c_stride);
+                column += 8;
             }
-            column += 16;
-        } else {
-            strip::<I, 8, 8>(m, k, a, b, b_stride, c, c_stride);
-            column += 8;
         }
     }
 }
 
 /// Computes `N` columns of c, `M` rows at a time.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // one index into several arrays
 fn strip<I: Isa, const M: usize, const N: usize>(
     m: usize,
     k: usize,
@@ -84,7 +80,10 @@ fn strip<I: Isa, const M: usize, const N: usize>(
         let mut sums = [[0.0; N]; M];
         match a.order {
             Order::Rows => {
-                let rows: [&[f32]; M] = std::array::from_fn(|i| &a.data[(row + i) * a.stride..][..k]);
+                let mut rows: [&[f32]; M] = [&[]; M];
+                for i in 0..M {
+                    rows[i] = &a.data[(row + i) * a.stride..][..k];
+                }
                 for p in 0..k {
                     let b = line::<N>(b, p * b_stride);
                     for i in 0..M {

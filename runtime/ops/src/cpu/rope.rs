@@ -74,8 +74,9 @@ multiversion! {
             for (x, y) in x.zip(y) {
                 let (low, high) = x.split_at(half);
                 let (y_low, y_high) = y.split_at_mut(half);
-                put_all(add, y_low, |i| I::fma(low[i], c[i], -(high[i] * s[i])));
-                put_all(add, y_high, |i| I::fma(high[i], c[i], low[i] * s[i]));
+                let turned = low.iter().zip(high).zip(c.iter().zip(s));
+                put_all(add, y_low, turned.clone().map(|((l, h), (c, s))| I::fma(*l, *c, -(h * s))));
+                put_all(add, y_high, turned.map(|((l, h), (c, s))| I::fma(*h, *c, l * s)));
             }
         }
     }

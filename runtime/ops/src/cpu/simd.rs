@@ -167,15 +167,14 @@ pub fn tanh<I: Isa>(x: f32) -> f32 {
 /// Returns the sum of the lanes, in a fixed tree.
 #[inline(always)]
 pub fn fold(lanes: &[f32; LANES]) -> f32 {
-    let mut half = *lanes;
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            half[i] += half[i + width];
-        }
-        width /= 2;
+    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
+    for i in 0..8 {
+        eight[i] = lanes[i] + lanes[i + 8];
     }
-    half[0]
+    for i in 0..4 {
+        four[i] = eight[i] + eight[i + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// Returns Σ aᵢ·bᵢ over the shorter length.
@@ -196,20 +195,6 @@ pub fn dot<I: Isa>(a: &[f32], b: &[f32]) -> f32 {
     sum
 }
 
-/// Returns Σ aᵢ.
-#[inline(always)]
-pub fn sum(a: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let blocks = a.chunks_exact(LANES);
-    let rest = blocks.remainder();
-    for x in blocks {
-        for i in 0..LANES {
-            lanes[i] += x[i];
-        }
-    }
-    fold(&lanes) + rest.iter().sum::<f32>()
-}
-
 /// Returns the largest element; −∞ for none. NaN is passed over: callers' sums still meet it.
 #[inline(always)]
 pub fn max(a: &[f32]) -> f32 {
@@ -221,8 +206,14 @@ pub fn max(a: &[f32]) -> f32 {
             lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
         }
     }
-    let all = lanes.iter().chain(rest);
-    all.fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most })
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+        }
+        width /= 2;
+    }
+    rest.iter().fold(lanes[0], |most, &x| if x > most { x } else { most })
 }
 
 /// Writes or adds one number.
@@ -231,19 +222,36 @@ pub fn put(add: bool, y: &mut f32, value: f32) {
     *y = if add { *y + value } else { value };
 }
 
-/// Writes or adds `f(i)` to every element of `y`.
+/// Writes or adds values to the elements of `y`.
 ///
-/// The two loops are apart so that each is vectorised without reading what `Set` must not read.
+/// The two loops are apart so that each is vectorised without reading what `Set` must not read. Values come
+/// from zipped slices and not by index: a check of bounds in the loop would keep it from being vectorised.
 #[inline(always)]
-pub fn put_all(add: bool, y: &mut [f32], f: impl Fn(usize) -> f32) {
+pub fn put_all(add: bool, y: &mut [f32], values: impl Iterator<Item = f32>) {
     if add {
-        for (i, y) in y.iter_mut().enumerate() {
-            *y += f(i);
+        for (y, value) in y.iter_mut().zip(values) {
+            *y += value;
         }
     } else {
-        for (i, y) in y.iter_mut().enumerate() {
-            *y = f(i);
+        for (y, value) in y.iter_mut().zip(values) {
+            *y = value;
         }
+    }
+}
+
+multiversion! {
+    /// Writes or adds x·scale.
+    ///
+    /// A function of its own: only as its arguments does the compiler know that x and y are apart.
+    pub fn put_scaled[I](x: &[f32], scale: f32, y: &mut [f32], add: bool) {
+        put_all(add, y, x.iter().map(|x| x * scale));
+    }
+}
+
+multiversion! {
+    /// Writes or adds a + b.
+    pub fn put_sum[I](a: &[f32], b: &[f32], y: &mut [f32], add: bool) {
+        put_all(add, y, a.iter().zip(b).map(|(a, b)| a + b));
     }
 }
 
