@@ -5,6 +5,8 @@ use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::{Facts, Want};
 use lang::source::Source;
 use lower::Lowered;
+use plan::program::Decisions;
+use std::collections::BTreeMap;
 
 /// What a compilation came to.
 pub struct Compiled {
@@ -25,6 +27,8 @@ pub struct Request {
     pub sets: Vec<String>,
     /// Bytes that a run may use, when the user says.
     pub memory: Option<u64>,
+    /// Decisions of unfinished stages, by stage: a resumed run keeps them.
+    pub decisions: BTreeMap<String, Decisions>,
 }
 
 impl Request {
@@ -42,7 +46,7 @@ impl Request {
             path => std::fs::read(path)?,
         };
         let text = String::from_utf8(bytes).unwrap_or_else(|error| replace_bad_bytes(error.as_bytes()));
-        Ok(Request { path: path.to_owned(), text, sets: sets.to_vec(), memory })
+        Ok(Request { path: path.to_owned(), text, sets: sets.to_vec(), memory, decisions: BTreeMap::new() })
     }
 
     /// Returns the recipe's name: the file's stem.
@@ -61,7 +65,8 @@ fn replace_bad_bytes(bytes: &[u8]) -> String {
 pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) -> Compiled {
     gatherer.fill(&[Want::Hardware], facts);
     let input = lang::Input { path: &request.path, text: &request.text, sets: &request.sets };
-    let options = lower::Options { name: request.name(), memory: request.memory };
+    let options =
+        lower::Options { name: request.name(), memory: request.memory, decisions: request.decisions.clone() };
     loop {
         let checked = lang::check(&input, facts);
         if gatherer.fill(&checked.wants, facts) {
