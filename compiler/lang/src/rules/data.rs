@@ -7,12 +7,11 @@ use crate::names::Names;
 use crate::suggest;
 use crate::tree::{Item, Slot};
 use crate::values::{self, Typed};
+use std::collections::BTreeSet;
 use stdlib::schema::Unit;
 
 /// Endings of formats that later versions read.
 const LATER_FORMATS: [&str; 8] = [".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst", ".zip", ".xz"];
-/// How deep mixes may hold mixes; a circle is an error of its own.
-const MIX_DEPTH: usize = 16;
 
 /// Returns the row type of a dataset or of the first readable part of a mix.
 pub fn row_type<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a str> {
@@ -24,25 +23,26 @@ pub fn row_type_slot<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a Slot> 
     parts(names, data).into_iter().find_map(|dataset| dataset.child_argument("rows"))
 }
 
-/// Returns the datasets that data is made of.
+/// Returns the datasets that data is made of, each once; mixes in a circle are read once too.
 pub fn parts<'a>(names: &Names<'a>, data: &'a Item) -> Vec<&'a Item> {
     let mut found = Vec::new();
-    collect_parts(names, data, 0, &mut found);
-    found
-}
-
-fn collect_parts<'a>(names: &Names<'a>, data: &'a Item, depth: usize, found: &mut Vec<&'a Item>) {
-    if data.kind() == "dataset" {
-        found.push(data);
-    }
-    if data.kind() != "mix" || depth >= MIX_DEPTH || found.len() > 10_000 {
-        return;
-    }
-    for take in data.children_of("take") {
-        if let Some(part) = take.argument().and_then(Slot::text).and_then(|name| names.find(name)) {
-            collect_parts(names, part, depth + 1, found);
+    let mut seen = BTreeSet::new();
+    let mut open = vec![data];
+    while let Some(item) = open.pop() {
+        if !seen.insert(item.declared()) {
+            continue;
+        }
+        match item.kind() {
+            "dataset" => found.push(item),
+            "mix" => {
+                let takes: Vec<&Item> = item.children_of("take").collect();
+                let parts = takes.iter().filter_map(|take| take.argument().and_then(Slot::text));
+                open.extend(parts.rev().filter_map(|name| names.find(name)));
+            }
+            _ => {}
         }
     }
+    found
 }
 
 /// Whether data has rows that are kept from training.

@@ -31,7 +31,7 @@ impl Lowering<'_> {
                 model: None,
                 generation_config: None,
                 template: None,
-                dtype: "F32".into(),
+                dtype: "f32".into(),
                 tokenizer,
             });
         };
@@ -56,7 +56,7 @@ impl Lowering<'_> {
 
     fn new_model(&mut self, declared: &recipe::Model, architecture: &str) -> Option<ModelInfo> {
         let tokenizer = self.tokenizer(declared.tokenizer.as_ref()?)?;
-        let dtype = declared.dtype.as_ref().map_or("F32".to_owned(), |dtype| dtype_name(dtype.value));
+        let dtype = declared.dtype.as_ref().map_or("f32".to_owned(), |dtype| dtype_name(dtype.value));
         let fields: Vec<(String, Value)> =
             declared.config.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect();
         let config = tokenizer.fact.as_ref().map(|fact| {
@@ -103,18 +103,18 @@ impl Lowering<'_> {
 /// Returns the name of a dtype in safetensors files.
 fn dtype_name(dtype: Dtype) -> String {
     match dtype {
-        Dtype::F32 => "F32",
-        Dtype::Bf16 => "BF16",
-        Dtype::F16 => "F16",
+        Dtype::F32 => "f32",
+        Dtype::Bf16 => "bf16",
+        Dtype::F16 => "f16",
     }
     .to_owned()
 }
 
 fn from_config_dtype(name: Option<&str>) -> String {
     match name.map(|name| name.trim_start_matches("torch.")) {
-        Some("bfloat16") => "BF16",
-        Some("float16") => "F16",
-        Some(_) | None => "F32",
+        Some("bfloat16") => "bf16",
+        Some("float16") => "f16",
+        Some(_) | None => "f32",
     }
     .to_owned()
 }
@@ -122,8 +122,8 @@ fn from_config_dtype(name: Option<&str>) -> String {
 /// Returns the name of a dtype in config.json.
 pub(super) fn config_dtype(name: &str) -> &'static str {
     match name {
-        "BF16" => "bfloat16",
-        "F16" => "float16",
+        "bf16" => "bfloat16",
+        "f16" => "float16",
         _ => "float32",
     }
 }
