@@ -7,7 +7,7 @@ use lang::diagnostic::{Diagnostic, Edit, Label, Severity};
 use lang::source::{Source, SourceKind, Span};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde_json::{Value, json};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, Write};
 
 /// How diagnostics are written.
@@ -291,15 +291,6 @@ fn fixes_json(diagnostic: &Diagnostic, sources: &[Source]) -> Vec<Value> {
     fixes
         .map(|fix| json!({ "title": fix.title, "edits": fix.edits.iter().map(edit).collect::<Vec<_>>() }))
         .collect()
-}
-
-/// Says in one line how many errors and warnings there are, for a log.
-pub fn count_line(found: &[Found]) -> String {
-    let mut line = String::new();
-    let text = summary(found).unwrap_or_else(|| "no errors".into());
-    // Writing to a string cannot fail.
-    let _ = write!(line, "{text}");
-    line
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use lang::facts::{
     Facts, Fingerprint, HardwareFact, ModelFact, PathFact, RowsFact, TensorFact, TokenizerFact, Want,
 };
+use rayon::prelude::*;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -23,6 +24,9 @@ const MOST_FILES: usize = 64;
 
 /// Rows that are looked at for columns.
 const FIRST_ROWS: usize = 16;
+
+/// Bytes whose hashing takes long enough to be mentioned.
+const WORTH_A_WORD: u64 = 1 << 30;
 
 /// Memory that is left to the rest of the machine.
 const RESERVE: u64 = 512 << 20;
@@ -57,6 +61,12 @@ impl Gatherer {
     /// Fills what can be had; returns whether anything is new.
     pub fn fill(&mut self, wants: &[Want], facts: &mut Facts) -> bool {
         let mut news = false;
+        if self.depth == Depth::Full {
+            self.hashes.learn(wants.iter().filter_map(|want| match want {
+                Want::Hash(path) => Some(path.as_str()),
+                _ => None,
+            }));
+        }
         for want in wants {
             if self.asked.insert(want.clone()) {
                 news |= self.fill_one(want, facts);
@@ -397,7 +407,8 @@ fn rows(source: &str) -> RowsFact {
     let mut splits: Vec<String> = files.iter().map(stem).collect();
     splits.dedup();
     let file = files.first().cloned().unwrap_or_default();
-    let mut fact = RowsFact { columns: Vec::new(), splits, file: file.clone(), problem: None };
+    let row_bytes = row_bytes(Path::new(&file));
+    let mut fact = RowsFact { columns: Vec::new(), splits, file: file.clone(), row_bytes, problem: None };
     if file.is_empty() {
         fact.problem = Some("there is no data file".into());
         return fact;
@@ -422,6 +433,17 @@ fn rows(source: &str) -> RowsFact {
 
 fn holds(columns: &[String], others: &[String]) -> bool {
     others.iter().all(|other| columns.contains(other))
+}
+
+/// Returns the mean bytes of the first rows of a file with a row on each line.
+fn row_bytes(file: &Path) -> Option<f64> {
+    let mut bytes = Vec::new();
+    if file.extension()? != "jsonl" {
+        return None;
+    }
+    fs::File::open(file).ok()?.take(FIRST_BYTES).read_to_end(&mut bytes).ok()?;
+    let rows = bytes.iter().filter(|&&byte| byte == b'\n').count();
+    (rows > 0).then(|| bytes.len() as f64 / rows as f64)
 }
 
 fn columns(file: &Path) -> Result<Vec<String>, String> {
@@ -497,20 +519,37 @@ impl HashMemory {
         HashMemory { file: Some(file), known, changed: false }
     }
 
-    fn of(&mut self, path: &str) -> Option<String> {
+    /// Hashes the files whose content is not remembered, several at a time; says so when it takes a while.
+    fn learn<'a>(&mut self, paths: impl Iterator<Item = &'a str>) {
+        let unknown: Vec<(&str, String, Fingerprint)> = paths
+            .filter_map(|path| {
+                let print = fingerprint(Path::new(path)).ok()?;
+                let absolute = fs::canonicalize(path).ok()?.display().to_string();
+                let known = self.known.get(&absolute).is_some_and(|(known, _)| *known == print);
+                (!known).then_some((path, absolute, print))
+            })
+            .collect();
+        let bytes: u64 = unknown.iter().map(|(_, _, print)| print.bytes).sum();
+        if bytes > WORTH_A_WORD {
+            anstream::eprintln!("hashing {} files, {}", unknown.len(), crate::text::bytes(bytes));
+        }
+        let hashed: Vec<_> = unknown
+            .into_par_iter()
+            .filter_map(|(path, absolute, print)| {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update_reader(fs::File::open(path).ok()?).ok()?;
+                Some((absolute, (print, hasher.finalize().to_hex().to_string())))
+            })
+            .collect();
+        self.changed |= !hashed.is_empty();
+        self.known.extend(hashed);
+    }
+
+    /// Returns the hash of a file that was learnt and has not changed since.
+    fn of(&self, path: &str) -> Option<String> {
         let print = fingerprint(Path::new(path)).ok()?;
         let absolute = fs::canonicalize(path).ok()?.display().to_string();
-        if let Some((known, hash)) = self.known.get(&absolute)
-            && *known == print
-        {
-            return Some(hash.clone());
-        }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(fs::File::open(path).ok()?).ok()?;
-        let hash = hasher.finalize().to_hex().to_string();
-        self.known.insert(absolute, (print, hash.clone()));
-        self.changed = true;
-        Some(hash)
+        self.known.get(&absolute).filter(|(known, _)| *known == print).map(|(_, hash)| hash.clone())
     }
 
     /// Writes the memory under a temporary name and renames it: two processes may do so at once.

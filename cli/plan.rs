@@ -106,7 +106,7 @@ fn row(task: &Task, state: State) -> Vec<String> {
         does(&task.work),
         task.figures.steps.map_or(String::new(), figure),
         task.figures.tokens.map_or(String::new(), figure),
-        if memory > 0 { text::bytes(memory) } else { String::new() },
+        if memory > 0 { format!("{}{}", tilde(task), text::bytes(memory)) } else { String::new() },
         task.key.as_ref().map_or("not known yet".into(), |key| key.short().to_owned()),
         match state {
             State::Done => "done",
@@ -115,6 +115,11 @@ fn row(task: &Task, state: State) -> Vec<String> {
         }
         .to_owned(),
     ]
+}
+
+/// The mark of memory that is an estimate.
+pub fn tilde(task: &Task) -> &'static str {
+    if task.figures.memory_is_estimate { "~" } else { "" }
 }
 
 fn figure(figure: Figure) -> String {
@@ -169,7 +174,7 @@ fn details(task: &Task) -> String {
     if !figures.memory.is_empty() {
         let parts: Vec<String> =
             figures.memory.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
-        line("memory", parts.join(", "));
+        line("memory", format!("{}{}", tilde(task), parts.join(", ")));
     }
     if out.is_empty() { out } else { format!("\n  {}\n{out}", task.name) }
 }

@@ -3,7 +3,7 @@
 use crate::diagnostics::{self, Found};
 use crate::facts::{Gatherer, tokenizer_of};
 use crate::plan::State;
-use crate::progress::{Progress, figures};
+use crate::progress::Progress;
 use crate::rounds::{Compiled, Request, compile};
 use crate::{RunArgs, show, text};
 use engine::error::EngineError;
@@ -406,11 +406,12 @@ fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>, quiet: bool) 
         match &task.work {
             Work::Train(_) => rows.push(train_row(&task.name, record)),
             Work::Evaluate(_) => {
-                if let Some(evaluation) = &record.summary.after {
-                    let mut row = vec![task.name.clone(), String::new(), text::count(evaluation.count)];
-                    row.push(figures(evaluation));
-                    rows.push(row);
-                }
+                let mut row = train_row(&task.name, record);
+                // An evaluation has no steps and nothing before it; its tokens are those that it scored.
+                row[1].clear();
+                row[2] =
+                    record.summary.after.as_ref().map_or(String::new(), |after| text::count(after.count));
+                rows.push(row);
             }
             Work::TrainTokenizer(_) | Work::Initialize(_) | Work::Prepare(_) | Work::Generate(_) => {}
         }

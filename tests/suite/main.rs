@@ -1,7 +1,9 @@
 //! All integration tests, in one binary.
 
+mod attention;
 mod golden;
 mod invariance;
+mod memory;
 mod replay;
 mod runs;
 mod support;

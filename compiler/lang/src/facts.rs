@@ -99,6 +99,9 @@ pub struct RowsFact {
     pub splits: Vec<String>,
     /// File that was looked into.
     pub file: String,
+    /// Mean bytes of the first rows, for estimates.
+    #[serde(default)]
+    pub row_bytes: Option<f64>,
     pub problem: Option<String>,
 }
 

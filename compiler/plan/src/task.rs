@@ -117,6 +117,9 @@ pub struct Figures {
     /// Bytes by role, of the process at its largest; the process itself included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<(String, u64)>,
+    /// Whether the memory is that of a module whose sizes are still estimates.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_is_estimate: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch_size: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

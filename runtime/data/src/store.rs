@@ -206,7 +206,7 @@ impl Bytes {
 #[derive(Debug)]
 pub struct StoreWriter {
     folder: PathBuf,
-    partial: PathBuf,
+    partial: Partial,
     parts: Vec<String>,
     sides: [SideWriter; 2],
 }
@@ -225,11 +225,9 @@ impl StoreWriter {
     /// # Errors
     /// Fails when the files cannot be made.
     pub fn create(folder: &Path, parts: &[String]) -> Result<Self, DataError> {
-        let partial = partial_name(folder);
+        let partial = partial_name(folder, std::process::id());
         let failed = |error: std::io::Error| DataError::io(&partial, "write", &error);
-        if partial.exists() {
-            std::fs::remove_dir_all(&partial).map_err(failed)?;
-        }
+        remove_abandoned(folder);
         std::fs::create_dir_all(&partial).map_err(failed)?;
         let side = |side: Side| -> Result<SideWriter, DataError> {
             let (tokens, mask) = (file_of(&partial, side, "tokens"), file_of(&partial, side, "mask"));
@@ -241,6 +239,7 @@ impl StoreWriter {
             })
         };
         let sides = [side(Side::Train)?, side(Side::Eval)?];
+        let partial = Partial(partial);
         Ok(Self { folder: folder.to_path_buf(), partial, parts: parts.to_vec(), sides })
     }
 
@@ -279,7 +278,7 @@ impl StoreWriter {
     /// # Errors
     /// Fails when the disk does.
     pub fn write_file(&self, name: &str, text: &str) -> Result<(), DataError> {
-        let mut sink = Sink::new(self.partial.join(name))?;
+        let mut sink = Sink::new(self.partial.0.join(name))?;
         sink.write(text.as_bytes())?;
         sink.finish()
     }
@@ -298,13 +297,13 @@ impl StoreWriter {
         self.write_file("store.json", &format!("{:#}\n", serde_json::json!(header)))?;
         let Self { folder, partial, sides, .. } = self;
         for (side, writer) in Side::BOTH.into_iter().zip(sides) {
-            let mut index = Sink::new(file_of(&partial, side, "index"))?;
+            let mut index = Sink::new(file_of(&partial.0, side, "index"))?;
             index.write(bytemuck::cast_slice(&writer.records))?;
             index.finish()?;
             writer.tokens.finish()?;
             writer.mask.finish()?;
         }
-        replace(&partial, &folder).map_err(|error| match error.kind() {
+        replace(&partial.0, &folder).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
                 DataError::new("folder-in-use", "prepared data would replace a folder that is no store")
                     .help("move that folder away")
@@ -315,12 +314,37 @@ impl StoreWriter {
     }
 }
 
-/// The name beside a folder under which it is made.
-fn partial_name(folder: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(folder.file_name().unwrap_or_default());
-    name.push(".partial");
-    folder.with_file_name(name)
+/// A folder in the making; what is left of it when it was not renamed goes.
+#[derive(Debug)]
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After a rename there is nothing here; a failure leaves it for `remove_abandoned`.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The name beside a folder under which a process makes it; two processes may make the same store.
+fn partial_name(folder: &Path, process: u32) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}.{process}.partial"))
+}
+
+/// Removes what killed processes left of this folder. Best effort: it is only space.
+fn remove_abandoned(folder: &Path) {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let beside = folder.parent().and_then(|parent| parent.read_dir().ok());
+    for entry in beside.into_iter().flatten().flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let process = file.strip_prefix(&format!(".{name}.")).and_then(|rest| rest.strip_suffix(".partial"));
+        let own = std::process::id().to_string();
+        let gone =
+            |process: &str| Path::new("/proc/self").exists() && !Path::new("/proc").join(process).exists();
+        if process.is_some_and(|process| process == own || gone(process)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn replace(partial: &Path, folder: &Path) -> std::io::Result<()> {

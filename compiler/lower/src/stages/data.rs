@@ -127,6 +127,16 @@ impl Lowering<'_> {
         parts.iter().flat_map(|part| &part.train_files).filter_map(one).sum()
     }
 
+    /// Returns an estimate of a dataset's or mix's training rows, where first rows were looked at.
+    pub(super) fn data_rows(&self, parts: &[DataPart]) -> Option<f64> {
+        let of = |part: &DataPart| {
+            let dataset = self.recipe.datasets.iter().find(|dataset| dataset.name == part.name)?;
+            let mean = self.facts.rows.get(&dataset.source.value)?.row_bytes?;
+            Some(self.data_bytes(std::slice::from_ref(part)) as f64 / mean)
+        };
+        parts.iter().map(of).sum()
+    }
+
     /// Returns the preparing of a dataset or mix.
     pub(super) fn prepare(
         &mut self,

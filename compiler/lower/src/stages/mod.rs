@@ -74,6 +74,8 @@ struct ModelInfo {
     /// config.json, when known.
     config: Option<Value>,
     model: Option<Model>,
+    /// The model as far as it can be told before its vocabulary is known, for estimates.
+    guess: Option<Model>,
     generation_config: Option<Value>,
     tokenizer: TokenizerInfo,
     /// The chat template that it carries.

@@ -4,7 +4,7 @@ use super::{Lowering, ModelInfo, stop_ids};
 use crate::models::Model;
 use lang::diagnostic::Diagnostic;
 use lang::facts::{TokenizerFact, Want};
-use lang::recipe::{self, Dtype, ModelSource};
+use lang::recipe::{self, Dtype, ModelSource, TokenizerSource};
 use plan::task::{Conduct, Figures};
 use plan::work::{Artifact, Initialize, Work};
 use serde_json::{Value, json};
@@ -29,6 +29,7 @@ impl Lowering<'_> {
                 artifact: Artifact::Path(path.to_owned()),
                 config: None,
                 model: None,
+                guess: None,
                 generation_config: None,
                 template: None,
                 dtype: "f32".into(),
@@ -49,6 +50,7 @@ impl Lowering<'_> {
             template: tokenizer.fact.as_ref().and_then(|fact| fact.chat_template.clone()),
             dtype,
             config: Some(config),
+            guess: model.clone(),
             model,
             tokenizer,
         })
@@ -80,7 +82,30 @@ impl Lowering<'_> {
         let name = format!("init:{}", declared.name);
         let name = self.task(&name, Work::Initialize(work), Conduct::default(), declared.at, figures);
         let artifact = Artifact::Task(name);
-        Some(ModelInfo { artifact, config, model, generation_config, template: None, dtype, tokenizer })
+        let guess = model.clone().or_else(|| {
+            let mut config = Model::new_config(architecture, &fields);
+            config["vocab_size"] = json!(self.asked_vocab(declared.tokenizer.as_ref()?)?);
+            Model::from_config(&config).ok()
+        });
+        Some(ModelInfo {
+            artifact,
+            config,
+            model,
+            guess,
+            generation_config,
+            template: None,
+            dtype,
+            tokenizer,
+        })
+    }
+
+    /// Returns the vocabulary that a tokenizer is to be trained to.
+    fn asked_vocab(&self, reference: &recipe::Ref) -> Option<u64> {
+        let declared = self.recipe.tokenizers.iter().find(|tokenizer| tokenizer.name == reference.name)?;
+        match &declared.source {
+            TokenizerSource::Train(train) => Some(train.vocab.value),
+            TokenizerSource::Path(_) => None,
+        }
     }
 
     fn architecture(&mut self, declared: &recipe::Model, config: &Value) -> Option<Model> {

@@ -51,7 +51,7 @@ impl Lowering<'_> {
         else {
             return;
         };
-        let bytes = self.data_bytes(&prepare.parts);
+        let guess = Guess { bytes: self.data_bytes(&prepare.parts), rows: self.data_rows(&prepare.parts) };
         let data = self.task(
             &format!("data:{}", stage.name),
             Work::Prepare(prepare),
@@ -66,13 +66,24 @@ impl Lowering<'_> {
         });
         let reference = self.reference(stage, &start);
         let prepared = self.whole_data(&data, eval_data.as_deref());
-        let counts = Counts::new(stage, objective.unit(), sequence, prepared.as_ref(), bytes);
+        let counts = Counts::new(stage, objective.unit(), sequence, prepared.as_ref(), guess);
         let conduct = self.conduct(stage, &start, template.as_deref());
         let module = match (&start.model, &prepared) {
             (Some(model), Some(_)) => self.fit(stage, model, objective, &counts, &conduct),
             _ => None,
         };
-        let figures = figures(stage, &start, objective.unit(), &counts, module.as_ref());
+        let estimated = match (&module, &start.guess) {
+            (None, Some(model)) => {
+                let micro = stage.micro.as_ref().map_or(counts.default_micro(), |micro| micro.value);
+                let capacities =
+                    counts.capacities(micro.min(counts.batch.max(1)), &conduct, model.max_positions());
+                Some(programs::train(model, objective, &optimizer(stage), capacities, Dtype::F32))
+            }
+            _ => None,
+        };
+        let mut figures =
+            figures(stage, &start, objective.unit(), &counts, module.as_ref().or(estimated.as_ref()));
+        figures.memory_is_estimate = estimated.is_some();
         let tensors = match (&start.model, &module) {
             (Some(model), Some(module)) => programs::file_tensors(model, module),
             _ => Vec::new(),
@@ -193,6 +204,13 @@ impl Lowering<'_> {
     }
 }
 
+/// What is known of data that is not prepared yet.
+#[derive(Debug, Clone, Copy)]
+struct Guess {
+    bytes: u64,
+    rows: Option<f64>,
+}
+
 /// How much there is to do; estimates until the data is prepared.
 #[derive(Debug, Clone, Copy)]
 struct Counts {
@@ -210,15 +228,17 @@ struct Counts {
 }
 
 impl Counts {
-    fn new(stage: &Train, unit: Unit, sequence: u64, prepared: Option<&PreparedFact>, bytes: u64) -> Self {
+    fn new(stage: &Train, unit: Unit, sequence: u64, prepared: Option<&PreparedFact>, guess: Guess) -> Self {
         // Unprepared text has about four bytes a token; the figures are marked as estimates.
-        let guess_tokens = bytes as f64 / 4.0;
+        let guess_tokens = guess.bytes as f64 / 4.0;
         let pack = stage.pack.value;
         let (tokens, rows, packed) = match prepared {
             Some(fact) => (fact.train.tokens as f64, fact.train.rows as f64, fact.train.sequences as f64),
             None => {
-                let rows = (guess_tokens / (sequence as f64 / 2.0)).max(1.0);
-                (guess_tokens, rows, (guess_tokens / sequence as f64).max(1.0))
+                let rows_per_source = if unit == Unit::Pairs { 2.0 } else { 1.0 };
+                let rows =
+                    guess.rows.map_or(guess_tokens / (sequence as f64 / 2.0), |rows| rows * rows_per_source);
+                (guess_tokens, rows.max(1.0), (guess_tokens / sequence as f64).max(1.0))
             }
         };
         let rows_per_unit = if unit == Unit::Pairs { 2.0 } else { 1.0 };
@@ -400,11 +420,11 @@ fn figures(
     module: Option<&Module>,
 ) -> Figures {
     let figure = |value: f64| Some(Figure { value, estimate: counts.estimate });
-    let parameters = start.model.as_ref().map(Model::parameters);
+    let parameters = start.guess.as_ref().map(Model::parameters);
     let flops_per_token = module.and_then(|module| {
         let mut extents = module.capacities();
         // One full micro-step without rows for sampling.
-        extents[0] = module.decisions.micro_batch_size * counts.tokens_per_sequence();
+        extents[0] = module.decisions.micro_batch_size.max(1) * counts.tokens_per_sequence();
         extents[3] = extents[0];
         let cost = program_cost(module, module.program("micro")?, &extents, counts.mean_row);
         Some(cost.flops / extents[0] as f64)
@@ -421,7 +441,8 @@ fn figures(
         trained_parameters: parameters,
         flops_per_token,
         memory: module.map(memory_table).unwrap_or_default(),
-        micro_batch_size: module.map(|module| module.decisions.micro_batch_size),
+        micro_batch_size: module.map(|module| module.decisions.micro_batch_size).filter(|size| *size > 0),
+        memory_is_estimate: false,
         loss: Some(format!(
             "mean over the {noun} of {} {}",
             counts.batch,
