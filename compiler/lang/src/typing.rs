@@ -273,7 +273,7 @@ impl Typing<'_> {
 
     /// Builds the child that stands for one that nobody wrote.
     fn default_child(&mut self, schema: &'static schema::Node, at: Span) -> Item {
-        let (document, _) = syntax::parse(at.source, schema.absent);
+        let document = syntax::parse_default(at.source, schema.absent);
         let mut node =
             document.nodes.into_iter().next().expect("a test parses the absent form of every child");
         node.set_place(at);

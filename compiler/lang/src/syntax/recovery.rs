@@ -1,17 +1,34 @@
-//! The parser: recursive over blocks, with recovery at the end of a word, a line or a block.
+//! The recovery reader: finds the mistakes of a text in words for recipe authors, and reads the rest.
+//!
+//! It is recursive over blocks and goes on at the end of the word, line or block that is broken.
+//! What it says of text that the `kdl` crate accepts agrees with that crate, which a test holds it
+//! to; [`super::parse`] asks it only for what the crate refuses and for slips from other languages.
 
 use super::number::{self, NotANumber};
-use super::strings::{self, Fault, is_blank};
-use super::{Damage, Data, Document, MAX_BYTES, MAX_DEPTH, Node, Property, Value, Word};
+use super::strings::{self, Fault, is_blank, is_newline};
+use super::{Damage, Data, Document, MAX_DEPTH, Node, Property, Value, Word};
 use crate::diagnostic::Diagnostic;
 use crate::source::Origin;
 use crate::source::{SourceId, Span};
 
-/// Parses one file.
-pub fn parse(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
-    if text.len() > MAX_BYTES {
-        return too_large(source, text);
-    }
+/// What the reader made of a text.
+pub struct Reading {
+    pub document: Document,
+    pub found: Vec<Diagnostic>,
+    pub costs: Costs,
+}
+
+/// What makes the `kdl` crate recurse, or read text again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Costs {
+    /// Pieces of the longest comment between `/*` and `*/`.
+    pub comment: usize,
+    /// How deep `/-` stands within what another one takes out.
+    pub dropped: usize,
+}
+
+/// Reads one file.
+pub fn read(source: SourceId, text: &str) -> Reading {
     let mut parser = Parser::new(source, text, false);
     let nodes = parser.file();
     if parser.unclosed {
@@ -21,14 +38,6 @@ pub fn parse(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
         return parser.finish(nodes);
     }
     parser.finish(nodes)
-}
-
-fn too_large(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
-    let message = format!("the recipe has {} bytes, more than the {MAX_BYTES} that are read", text.len());
-    let at = Span { source, start: 0, end: 0 };
-    let diagnostic = Diagnostic::error("too-large", message, at, "")
-        .with_help("keep data in files of their own, and share parts between recipes with `use`");
-    (Document { nodes: Vec::new(), damage: Damage::Everywhere, braces_in_doubt: true }, vec![diagnostic])
 }
 
 struct Parser<'a> {
@@ -47,6 +56,9 @@ struct Parser<'a> {
     too_deep: bool,
     /// Whether nodes may stand in the wrong block.
     braces_in_doubt: bool,
+    /// How many `/-` take out what is being read.
+    dropping: usize,
+    costs: Costs,
 }
 
 /// What a word between delimiters is.
@@ -70,17 +82,20 @@ impl<'a> Parser<'a> {
             damaged: false,
             too_deep: false,
             braces_in_doubt: false,
+            dropping: 0,
+            costs: Costs::default(),
         }
     }
 
-    fn finish(self, nodes: Vec<Node>) -> (Document, Vec<Diagnostic>) {
+    fn finish(self, nodes: Vec<Node>) -> Reading {
         if self.too_deep {
-            let deep = self.diagnostics.into_iter().filter(|found| found.code == "too-deep").collect();
-            return (Document { nodes: Vec::new(), damage: Damage::Everywhere, braces_in_doubt: true }, deep);
+            let found = self.diagnostics.into_iter().filter(|found| found.code == "too-deep").collect();
+            return Reading { document: Document::lost(), found, costs: self.costs };
         }
         let doubt = self.diagnostics.iter().any(|found| found.code == "unexpected-brace");
         let braces_in_doubt = self.braces_in_doubt || doubt;
-        (Document { nodes, damage: self.damage, braces_in_doubt }, self.diagnostics)
+        let document = Document { nodes, damage: self.damage, braces_in_doubt };
+        Reading { document, found: self.diagnostics, costs: self.costs }
     }
 
     fn file(&mut self) -> Vec<Node> {
@@ -117,11 +132,21 @@ impl<'a> Parser<'a> {
             if rest.starts_with("/-") {
                 self.at += 2;
                 self.skip_lines();
-                self.node();
+                self.drop_something();
+                self.drop(|parser| drop(parser.node()));
+                self.dropped_semicolon();
                 continue;
             }
             nodes.extend(self.node());
         }
+    }
+
+    /// Reads what a `/-` takes out.
+    fn drop(&mut self, read: impl FnOnce(&mut Self)) {
+        self.dropping += 1;
+        self.costs.dropped = self.costs.dropped.max(self.dropping);
+        read(self);
+        self.dropping -= 1;
     }
 
     fn closed_by_indent(&self, owner_indent: Option<usize>) -> bool {
@@ -166,12 +191,11 @@ impl<'a> Parser<'a> {
             properties: Vec::new(),
             children: Vec::new(),
             has_block: false,
-            span: self.span(start, start),
             origin: Origin::Written,
             damaged: false,
         };
-        self.entries(&mut node, start);
-        node.span.end = self.at as u32;
+        let spaced = self.stray_equals();
+        self.entries(&mut node, start, spaced);
         Some(node)
     }
 
@@ -200,17 +224,16 @@ impl<'a> Parser<'a> {
                 return None;
             }
         };
-        self.stray_equals();
         Some(name)
     }
 
-    /// `lr = 2e-4` on a line of its own, as in other configuration languages.
-    fn stray_equals(&mut self) {
+    /// `lr = 2e-4` on a line of its own, as in other configuration languages; says whether it stood there.
+    fn stray_equals(&mut self) -> bool {
         let before = self.at;
         self.skip_blank();
         if !self.rest().starts_with('=') {
             self.at = before;
-            return;
+            return false;
         }
         let at = self.span(self.at, self.at + 1);
         self.at += 1;
@@ -227,14 +250,16 @@ impl<'a> Parser<'a> {
             .with_help("remove the `=`")
             .with_fix("remove `=`", fix, " "),
         );
+        true
     }
 
     /// Reads what stands on the node's line, and its block.
-    fn entries(&mut self, node: &mut Node, start: usize) {
+    fn entries(&mut self, node: &mut Node, start: usize, spaced: bool) {
+        let mut was_spaced = spaced;
         loop {
             let before = self.at;
             self.skip_blank();
-            let spaced = self.at > before;
+            let spaced = self.at > before || std::mem::take(&mut was_spaced);
             let rest = self.rest();
             match rest.chars().next() {
                 None | Some('}') => return,
@@ -244,17 +269,16 @@ impl<'a> Parser<'a> {
                 }
                 Some(c) if is_newline(c) => return,
                 _ if rest.starts_with("//") => return,
-                _ if rest.starts_with("/-") => self.skip_entry(node, start),
                 Some('{') => {
                     self.block(node, start);
                     self.after_block();
                     return;
                 }
                 Some(_) => {
-                    if !spaced && !node.arguments.is_empty() | !node.properties.is_empty() {
+                    if !spaced {
                         self.missing_space();
                     }
-                    self.entry(node);
+                    if rest.starts_with("/-") { self.skip_entry(node, start) } else { self.entry(node) }
                 }
             }
         }
@@ -275,13 +299,50 @@ impl<'a> Parser<'a> {
         );
     }
 
+    /// The crate reads a node behind `/-` without the `;` that ends it.
+    fn dropped_semicolon(&mut self) {
+        if !self.text[..self.at].ends_with(';') {
+            return;
+        }
+        let at = self.span(self.at - 1, self.at);
+        self.error(
+            Damage::None,
+            Diagnostic::error("syntax-error", "a node behind `/-` ends with its line", at, "not with `;`")
+                .with_help("put it on a line of its own, or remove it"),
+        );
+    }
+
+    /// `/-` with nothing behind it.
+    fn drop_something(&mut self) {
+        if !(self.rest().is_empty() || self.rest().starts_with('}')) {
+            return;
+        }
+        let start = self.text[..self.at].rfind("/-").expect("it was read just before");
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "syntax-error",
+                "nothing stands after `/-`",
+                self.span(start, start + 2),
+                "takes nothing out",
+            )
+            .with_help("remove it, or put it directly before what it takes out"),
+        );
+    }
+
     /// Reads an entry or a block that `/-` takes out.
     fn skip_entry(&mut self, node: &mut Node, start: usize) {
         self.at += 2;
         self.skip_blank();
         let mut dropped =
             Node { arguments: Vec::new(), properties: Vec::new(), children: Vec::new(), ..node.clone() };
-        if self.rest().starts_with('{') { self.block(&mut dropped, start) } else { self.entry(&mut dropped) }
+        self.drop(|parser| {
+            if parser.rest().starts_with('{') {
+                parser.block(&mut dropped, start)
+            } else {
+                parser.entry(&mut dropped)
+            }
+        });
     }
 
     fn block(&mut self, node: &mut Node, start: usize) {
@@ -340,11 +401,13 @@ impl<'a> Parser<'a> {
             self.at += 2;
             self.skip_blank();
             let mut dropped = self.nameless();
-            if self.rest().starts_with('{') {
-                self.block(&mut dropped, self.at)
-            } else {
-                self.entry(&mut dropped)
-            }
+            self.drop(|parser| {
+                if parser.rest().starts_with('{') {
+                    parser.block(&mut dropped, parser.at)
+                } else {
+                    parser.entry(&mut dropped)
+                }
+            });
             self.skip_blank();
         }
         let rest = self.rest();
@@ -377,7 +440,6 @@ impl<'a> Parser<'a> {
             properties: Vec::new(),
             children: Vec::new(),
             has_block: false,
-            span,
             origin: Origin::Written,
             damaged: false,
         }
@@ -441,7 +503,10 @@ impl<'a> Parser<'a> {
         self.skip_blank();
         let key = match key {
             Token::Name(word, _) => word,
-            Token::Value(_, span) => Word { text: self.slice(span).to_owned(), span },
+            Token::Value(_, span) => {
+                self.bad_key(span);
+                Word { text: self.slice(span).to_owned(), span }
+            }
         };
         if self.at_end_of_entry() {
             self.missing_value(&key, start, behind);
@@ -454,6 +519,19 @@ impl<'a> Parser<'a> {
         let Some(token) = self.token() else { return };
         let value = self.value(token);
         node.properties.push(Property { key, value });
+    }
+
+    /// A number or keyword before `=`, unless it was reported for what it is.
+    fn bad_key(&mut self, span: Span) {
+        if self.diagnostics.last().is_some_and(|last| last.primary() == span) {
+            return;
+        }
+        let message = format!("`{}` cannot be the name of a property", self.slice(span));
+        self.error(
+            Damage::Inside,
+            Diagnostic::error("syntax-error", message, span, "a property begins with its name")
+                .with_help("write `name=value`"),
+        );
     }
 
     fn at_end_of_entry(&self) -> bool {
@@ -484,7 +562,7 @@ impl<'a> Parser<'a> {
 
     fn spaced_equals(&mut self, equals: usize, after: usize) {
         let fix = self.span(after, self.at);
-        self.error(
+        self.slip(
             Damage::None,
             Diagnostic::error(
                 "spaced-equals",
@@ -515,7 +593,7 @@ impl<'a> Parser<'a> {
         };
         let at = self.span(self.at, self.at + len + 1);
         self.at += len + 1;
-        self.error(
+        self.slip(
             Damage::None,
             Diagnostic::error(
                 "type-annotation",
@@ -607,17 +685,16 @@ impl<'a> Parser<'a> {
         self.at += open.len_utf8() + len;
         let span = self.span(start, self.at);
         let (code, kind) = if open == '\'' { ("single-quotes", "single") } else { ("curly-quotes", "curly") };
-        self.error(
-            Damage::None,
-            Diagnostic::error(
-                code,
-                format!("{kind} quotes do not hold a text"),
-                span,
-                "read as part of a word",
-            )
+        let message = format!("{kind} quotes do not hold a text");
+        let found = Diagnostic::error(code, message, span, "read as part of a word")
             .with_help("write straight double quotes: `\"…\"`")
-            .with_fix("use straight quotes", span, format!("\"{text}\"")),
-        );
+            .with_fix("use straight quotes", span, format!("\"{text}\""));
+        let is_kdl = text.chars().all(|c| c.is_alphanumeric() || is_blank(c));
+        if is_kdl {
+            self.slip(Damage::None, found)
+        } else {
+            self.error(Damage::None, found)
+        }
         Token::Name(Word { text, span }, false)
     }
 
@@ -708,7 +785,7 @@ impl<'a> Parser<'a> {
         };
         let data = match number::read(digits) {
             Ok(data) if comma => {
-                self.stray_comma(word, span);
+                self.error(Damage::None, stray_comma(word, span));
                 data
             }
             Ok(data) => data,
@@ -717,7 +794,12 @@ impl<'a> Parser<'a> {
                 return Token::Name(Word { text: word.to_owned(), span }, false);
             }
             Err(size) => {
-                self.error(Damage::None, does_not_fit(size, digits, span));
+                let found = does_not_fit(size, digits, span);
+                if is_float(digits) && !comma {
+                    self.slip(Damage::None, found)
+                } else {
+                    self.error(Damage::None, found)
+                }
                 Data::Broken
             }
         };
@@ -725,7 +807,13 @@ impl<'a> Parser<'a> {
     }
 
     fn bare_keyword(&mut self, word: &str, data: Data, span: Span) -> Token {
-        self.error(Damage::None, bare_keyword_diagnostic(word, span));
+        let found = bare_keyword_diagnostic(word, span);
+        let is_kdl = matches!(word, "True" | "False" | "None");
+        if is_kdl {
+            self.slip(Damage::None, found)
+        } else {
+            self.error(Damage::None, found)
+        }
         Token::Value(data, span)
     }
 
@@ -743,7 +831,7 @@ impl<'a> Parser<'a> {
     /// Reports a comma or colon at the end of a word, as in other languages, and returns the word without it.
     fn trim_punctuation(&mut self, word: &str, span: Span) -> String {
         if let Some(text) = word.strip_suffix(',') {
-            self.stray_comma(word, span);
+            self.slip(Damage::None, stray_comma(word, span));
             return text.to_owned();
         }
         if let Some(text) = word.strip_suffix(':').filter(|text| !text.is_empty()) {
@@ -751,7 +839,7 @@ impl<'a> Parser<'a> {
             let behind = self.rest().trim_start_matches(is_blank);
             let opens_block = behind.starts_with(is_newline) || behind.starts_with("//");
             self.braces_in_doubt |= opens_block;
-            self.error(
+            self.slip(
                 if opens_block { Damage::Everywhere } else { Damage::None },
                 Diagnostic::error(
                     "stray-colon",
@@ -765,21 +853,6 @@ impl<'a> Parser<'a> {
             return text.to_owned();
         }
         word.to_owned()
-    }
-
-    fn stray_comma(&mut self, word: &str, span: Span) {
-        let text = word.strip_suffix(',').unwrap_or(word);
-        self.error(
-            Damage::None,
-            Diagnostic::error(
-                "stray-comma",
-                "values are not separated by commas",
-                span,
-                "the comma is read as part of the value",
-            )
-            .with_help("separate values by spaces")
-            .with_fix("remove the comma", span, text),
-        );
     }
 
     /// Skips blanks, block comments and continued lines.
@@ -808,12 +881,23 @@ impl<'a> Parser<'a> {
             self.skip_blank();
             let rest = self.rest();
             match rest.chars().next() {
-                Some(';') => self.at += 1,
+                Some(';') => self.stray_semicolon(),
                 Some(c) if is_newline(c) => self.at += c.len_utf8(),
                 Some('/') if rest.starts_with("//") => self.at += rest.find(is_newline).unwrap_or(rest.len()),
                 _ => return,
             }
         }
+    }
+
+    fn stray_semicolon(&mut self) {
+        let at = self.span(self.at, self.at + 1);
+        self.at += 1;
+        self.error(
+            Damage::None,
+            Diagnostic::error("syntax-error", "no node stands before this `;`", at, "ends nothing")
+                .with_help("remove it; one `;` stands between nodes on the same line")
+                .with_fix("remove it", at, ""),
+        );
     }
 
     /// Skips a comment between `/*` and `*/`, which may hold others.
@@ -828,6 +912,8 @@ impl<'a> Parser<'a> {
                 _ => self.at += 1,
             }
             if open == 0 {
+                let marks = bytes[start..self.at].iter().filter(|b| matches!(b, b'*' | b'/')).count();
+                self.costs.comment = self.costs.comment.max(2 * marks);
                 return;
             }
         }
@@ -856,11 +942,26 @@ impl<'a> Parser<'a> {
         Span { source: self.source, start: start as u32, end: end as u32 }
     }
 
+    /// Reports what is KDL, but a slip from another language; what `/-` takes out may hold any.
+    fn slip(&mut self, damage: Damage, diagnostic: Diagnostic) {
+        if self.dropping == 0 {
+            self.error(damage, diagnostic);
+        }
+    }
+
     fn error(&mut self, damage: Damage, diagnostic: Diagnostic) {
         self.damage = self.damage.max(damage);
         self.damaged |= damage > Damage::None;
         self.diagnostics.push(diagnostic);
     }
+}
+
+fn stray_comma(word: &str, span: Span) -> Diagnostic {
+    let text = word.strip_suffix(',').unwrap_or(word);
+    let label = "the comma is read as part of the value";
+    Diagnostic::error("stray-comma", "values are not separated by commas", span, label)
+        .with_help("separate values by spaces")
+        .with_fix("remove the comma", span, text)
 }
 
 /// Reports a number that no float can hold.
@@ -885,6 +986,20 @@ pub fn bare_keyword_diagnostic(word: &str, span: Span) -> Diagnostic {
         _ => diagnostic
             .with_help("leave the option out, or write a value; put it in quotes where text is meant"),
     }
+}
+
+fn is_float(digits: &str) -> bool {
+    digits.contains(['.', 'e', 'E']) && !digits.contains(['x', 'X'])
+}
+
+/// Whether KDL reads a bare word as text although it is a slip from another language.
+pub fn is_slip(word: &str) -> bool {
+    let quoted = word.chars().next().is_some_and(|first| closing_quote(first).is_some());
+    quoted
+        || word.ends_with(',')
+        || word.len() > 1 && word.ends_with(':')
+        || bare_keyword(word).is_some()
+        || word.contains(is_forbidden)
 }
 
 /// What a keyword without its `#` stands for.
@@ -942,10 +1057,6 @@ fn continued_line(text: &str) -> Option<usize> {
         }
         Some(_) => None,
     }
-}
-
-fn is_newline(c: char) -> bool {
-    matches!(c, '\n' | '\r' | '\u{85}' | '\u{b}' | '\u{c}' | '\u{2028}' | '\u{2029}')
 }
 
 /// Characters that KDL allows nowhere outside quotes, invisible ones above all.
