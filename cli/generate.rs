@@ -21,7 +21,13 @@ pub fn run(args: &GenerateArgs, cache: &Path) -> ExitCode {
         Ok(prompts) => prompts,
         Err(error) => return crate::wrong_use(&format!("standard input: {error}")),
     };
-    let request = Request { path: "-".into(), text: recipe(args, &prompts), sets: Vec::new(), memory: None };
+    let request = Request {
+        path: "-".into(),
+        text: recipe(args, &prompts),
+        not_utf8: None,
+        sets: Vec::new(),
+        memory: None,
+    };
     let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::full(cache));
     if let Some(failed) = report_errors(&compiled) {
         return failed;

@@ -114,6 +114,8 @@ impl<'a> Loader<'a> {
         }
         self.files.incomplete = true;
         match self.facts.paths.get(&resolved) {
+            Some(PathFact::File(_)) => self.wants.push(Want::Text(resolved)),
+            Some(PathFact::Many(_)) => self.diagnostics.push(not_a_recipe(&resolved, at)),
             Some(fact) => self.diagnostics.extend(unusable(fact, &resolved, at)),
             None => self.wants.extend([Want::Path(resolved.clone()), Want::Text(resolved)]),
         }
@@ -134,6 +136,12 @@ impl<'a> Loader<'a> {
         }
         self.diagnostics.push(diagnostic);
     }
+}
+
+/// Reports a folder or a pattern where a file must stand.
+fn not_a_recipe(path: &str, at: Span) -> Diagnostic {
+    Diagnostic::error("unreadable-file", format!("`{path}` is not a recipe"), at, "not a file")
+        .with_help("name one recipe file")
 }
 
 /// Says why a file cannot be used; nothing when it can.
