@@ -4,6 +4,7 @@ use crate::diagnostic::Diagnostic;
 use crate::facts::{Facts, PathFact, Want};
 use crate::paths;
 use crate::source::{Source, SourceId, SourceKind, Span};
+use crate::suggest;
 use crate::syntax::{self, Damage, Data, Document, Node};
 use std::collections::BTreeMap;
 
@@ -189,6 +190,8 @@ fn check_version(document: &Document, source: SourceId, diagnostics: &mut Vec<Di
         Some(node) if node.name.text == "adapt" => diagnostics.extend(unknown_version(node)),
         _ if document.damage == Damage::Everywhere => {}
         _ if document.nodes.iter().any(|node| node.name.text == "adapt") => {}
+        // A misspelt `adapt` is reported for what it is.
+        Some(node) if suggest::nearest(&node.name.text, ["adapt"]).is_some() => {}
         _ => diagnostics.push(
             Diagnostic::error(
                 "missing-version",

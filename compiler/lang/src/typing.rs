@@ -20,6 +20,8 @@ pub struct Typing<'a> {
     /// Whether declarations and `defaults` may be lost, so that nothing is reported as missing.
     pub lost: bool,
     pub uses: &'a mut Uses,
+    /// Options that stand in the wrong place within the node at the top level; they are not missing elsewhere.
+    pub strays: Vec<String>,
 }
 
 impl Typing<'_> {
@@ -31,7 +33,11 @@ impl Typing<'_> {
             }
             return None;
         };
-        Some(self.node(node, schema, schema.name != "defaults"))
+        self.strays.clear();
+        stray(node, schema, &mut self.strays);
+        let mut item = self.node(node, schema, schema.name != "defaults");
+        item.damaged |= !self.strays.is_empty();
+        Some(item)
     }
 
     fn node(&mut self, node: &Node, schema: &'static schema::Node, required: bool) -> Item {
@@ -102,7 +108,10 @@ impl Typing<'_> {
                     let slot = self.argument(value, argument, item.schema);
                     item.arguments.push(slot);
                 }
-                None => self.extra_value(value, node),
+                None => {
+                    self.extra_value(value, node, item.schema);
+                    item.damaged = true;
+                }
             }
         }
         for argument in &allowed[allowed.len().min(values.len())..] {
@@ -141,17 +150,27 @@ impl Typing<'_> {
         }
     }
 
-    fn extra_value(&mut self, value: &Value, node: &Node) {
+    fn extra_value(&mut self, value: &Value, node: &Node, schema: &'static schema::Node) {
         if value.data == Data::Broken || node.damaged {
             return;
         }
+        let pair = value.text().filter(|_| value.bare).and_then(|text| text.split_once(':'));
+        if let Some((key, text)) = pair.filter(|(key, _)| schema.property(key).is_some()) {
+            let whole = Word { text: format!("{key}:{text}"), span: value.span };
+            self.diagnostics.push(stray_colon(&whole, &format!("{key}={text}")));
+            return;
+        }
+        let needed = schema.properties.iter().find(|property| {
+            property.required && !node.properties.iter().any(|written| written.key.text == property.name)
+        });
+        let example = needed.map_or("name", |property| property.name);
         let message = format!("`{}` takes no further value", node.name.text);
         self.diagnostics.push(
             values::with_places(
                 Diagnostic::error("extra-value", message, value.span, "one value too many"),
                 value,
             )
-            .with_help("remove it, or give it a name: `name=value`"),
+            .with_help(format!("remove it, or give it a name: `{example}=value`")),
         );
     }
 
@@ -189,7 +208,10 @@ impl Typing<'_> {
         let key = &written.key;
         let Some(property) = item.schema.property(&key.text) else {
             if !item.schema.open {
-                self.diagnostics.push(unknown_option(key, item.schema));
+                self.diagnostics.push(match item.schema.child(&key.text) {
+                    Some(child) => child_as_property(key, child.name, item.schema),
+                    None => unknown_option(key, item.schema),
+                });
                 item.damaged = true;
             }
             return;
@@ -225,7 +247,12 @@ impl Typing<'_> {
         if let Some(default) = property.default {
             let value = values::from_literal(default, &property.ty);
             item.properties.push(default_slot(property.name, &property.ty, value, node.name.span));
-        } else if property.required && !node.damaged && !item.damaged && !is_off(item) {
+        } else if property.required
+            && !node.damaged
+            && !item.damaged
+            && !is_off(item)
+            && !self.is_stray(property.name)
+        {
             self.diagnostics.push(missing_property(node, property));
         }
     }
@@ -249,12 +276,20 @@ impl Typing<'_> {
         }
     }
 
+    fn is_stray(&self, name: &str) -> bool {
+        self.strays.iter().any(|stray| stray == name)
+    }
+
     fn unknown_child(&mut self, child: &Node, item: &mut Item) {
         item.damaged = true;
         if child.damaged && child.name.text.is_empty() || self.misplaced {
             return;
         }
-        self.diagnostics.push(unknown_option(&child.name, item.schema));
+        let pair = child.name.text.split_once(':').filter(|(key, _)| item.schema.child(key).is_some());
+        self.diagnostics.push(match pair {
+            Some((key, text)) => stray_colon(&child.name, &format!("{key} {text}")),
+            None => unknown_option(&child.name, item.schema),
+        });
     }
 
     fn absent_children(&mut self, node: &Node, item: &mut Item) {
@@ -265,7 +300,12 @@ impl Typing<'_> {
             if !schema.absent.is_empty() {
                 let child = self.default_child(schema, node.name.span);
                 item.children.push(child);
-            } else if schema.required && !node.damaged && !item.damaged && !self.lost {
+            } else if schema.required
+                && !node.damaged
+                && !item.damaged
+                && !self.lost
+                && !self.is_stray(schema.name)
+            {
                 self.diagnostics.push(missing_child(node, schema));
             }
         }
@@ -286,6 +326,7 @@ impl Typing<'_> {
             misplaced: false,
             lost: false,
             uses: &mut Uses::default(),
+            strays: Vec::new(),
         }
         .node(&node, schema, true)
     }
@@ -294,6 +335,47 @@ impl Typing<'_> {
 /// Whether a node only says `none`.
 fn is_off(item: &Item) -> bool {
     item.word() == Some("none")
+}
+
+/// Collects what stands in the wrong place of a node, under the name that was most likely meant.
+fn stray(node: &Node, schema: &'static schema::Node, found: &mut Vec<String>) {
+    if schema.open {
+        return;
+    }
+    let properties = node.properties.iter().map(|property| property.key.text.as_str());
+    let unknown = properties.filter(|key| schema.property(key).is_none());
+    found.extend(unknown.map(meant));
+    for child in &node.children {
+        match schema.child(&child.name.text) {
+            Some(schema) => stray(child, schema, found),
+            None => found.push(meant(&child.name.text)),
+        }
+    }
+}
+
+fn meant(name: &str) -> String {
+    let name = name.split_once(':').map_or(name, |(key, _)| key);
+    suggest::nearest(name, all_options()).unwrap_or(name).to_owned()
+}
+
+/// `lr:1e-4` or `epochs:1`.
+fn stray_colon(word: &Word, right: &str) -> Diagnostic {
+    let message = format!("`{}` joins a name and its value by a colon", word.text);
+    Diagnostic::error("stray-colon", message, word.span, "read as one word")
+        .with_help(format!("write `{right}`"))
+        .with_fix(format!("replace with `{right}`"), word.span, right)
+}
+
+/// A child that is written as a property of its node.
+fn child_as_property(key: &Word, child: &str, within: &'static schema::Node) -> Diagnostic {
+    let message = format!("`{}` is no property of `{}`", key.text, within.name);
+    Diagnostic::error(
+        "misplaced-option",
+        message,
+        key.span,
+        format!("stands in the block of `{}`", within.name),
+    )
+    .with_help(format!("write `{child}` and its value on a line of its own in the block"))
 }
 
 fn default_slot(name: &'static str, ty: &'static Type, value: Typed, at: Span) -> Slot {

@@ -11,6 +11,9 @@ use crate::diagnostic::Diagnostic;
 use crate::source::Origin;
 use crate::source::{SourceId, Span};
 
+/// How many lines a text may take that lacks the quotes of one over several lines.
+const MAX_LINES: usize = 40;
+
 /// What the reader made of a text.
 pub struct Reading {
     pub document: Document,
@@ -92,9 +95,7 @@ impl<'a> Parser<'a> {
             let found = self.diagnostics.into_iter().filter(|found| found.code == "too-deep").collect();
             return Reading { document: Document::lost(), found, costs: self.costs };
         }
-        let doubt = self.diagnostics.iter().any(|found| found.code == "unexpected-brace");
-        let braces_in_doubt = self.braces_in_doubt || doubt;
-        let document = Document { nodes, damage: self.damage, braces_in_doubt };
+        let document = Document { nodes, damage: self.damage, braces_in_doubt: self.braces_in_doubt };
         Reading { document, found: self.diagnostics, costs: self.costs }
     }
 
@@ -106,6 +107,11 @@ impl<'a> Parser<'a> {
                 return nodes;
             }
             // Only a closing brace ends the nodes of a file early.
+            if self.adopt(&mut nodes) {
+                self.at += 1;
+                continue;
+            }
+            self.braces_in_doubt = true;
             self.error(
                 Damage::Everywhere,
                 Diagnostic::error(
@@ -120,6 +126,51 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Gives a node without a block the indented nodes after it, when a brace closes what was never opened.
+    fn adopt(&mut self, nodes: &mut Vec<Node>) -> bool {
+        if nodes.len() < 2 || !self.first_of_line() {
+            return false;
+        }
+        let brace = self.indent_at(self.at);
+        let indent = |node: &Node| self.indent_at(node.name.span.start as usize);
+        let Some(owner) = nodes.iter().rposition(|node| indent(node) <= brace) else { return false };
+        if nodes[owner].has_block || owner + 1 == nodes.len() {
+            return false;
+        }
+        let children = nodes.split_off(owner + 1);
+        let node = &mut nodes[owner];
+        (node.children, node.has_block) = (children, true);
+        let (name, word, end) = (node.name.text.clone(), node.name.span, end_of_line(node));
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "missing-brace",
+                format!("the block of `{name}` is not opened"),
+                word,
+                "its `{` is missing",
+            )
+            .with_label(self.span(self.at, self.at + 1), "closed here")
+            .with_help("write `{` at the end of its line")
+            .with_fix("insert `{`", Span { start: end, end, ..word }, " {"),
+        );
+        true
+    }
+
+    /// A block that opens on the line after its node.
+    fn late_block(&mut self, node: &mut Node) {
+        let end = end_of_line(node) as usize;
+        let at = self.span(self.at, self.at + 1);
+        let message = format!("the block of `{}` opens on a line of its own", node.name.text);
+        let mut found = Diagnostic::error("unexpected-brace", message, at, "not on the line of its node")
+            .with_help(format!("write `{{` at the end of the line of `{}`", node.name.text));
+        if self.text[end..self.at].trim().is_empty() {
+            found = found.with_fix("move it up", self.span(end, self.at), " ");
+        }
+        self.error(Damage::None, found);
+        self.block(node, node.name.span.start as usize);
+        self.after_block();
+    }
+
     /// Reads nodes up to a closing brace, which is left, or the end.
     fn nodes(&mut self, owner_indent: Option<usize>) -> Vec<Node> {
         let mut nodes = Vec::new();
@@ -128,6 +179,13 @@ impl<'a> Parser<'a> {
             let rest = self.rest();
             if rest.is_empty() || rest.starts_with('}') || self.closed_by_indent(owner_indent) {
                 return nodes;
+            }
+            if rest.starts_with('{')
+                && self.first_of_line()
+                && let Some(node) = nodes.last_mut().filter(|node| takes_block(node))
+            {
+                self.late_block(node);
+                continue;
             }
             if rest.starts_with("/-") {
                 self.at += 2;
@@ -160,7 +218,8 @@ impl<'a> Parser<'a> {
     }
 
     fn first_of_line(&self) -> bool {
-        self.text[self.line_start(self.at)..self.at].chars().all(is_blank)
+        let before = self.text[..self.at].chars().rev().find(|&c| !is_blank(c));
+        before.is_none_or(is_newline)
     }
 
     fn line_start(&self, at: usize) -> usize {
@@ -194,6 +253,14 @@ impl<'a> Parser<'a> {
             origin: Origin::Written,
             damaged: false,
         };
+        if self.rest().starts_with('(') {
+            self.broken_line(
+                self.at,
+                "a node is not called",
+                "write values after it, with spaces between them",
+            );
+            return Some(node);
+        }
         let spaced = self.stray_equals();
         self.entries(&mut node, start, spaced);
         Some(node)
@@ -207,6 +274,11 @@ impl<'a> Parser<'a> {
         }
         let name = match self.token()? {
             Token::Name(word, _) => word,
+            Token::Value(Data::Broken, _) => {
+                self.damage = Damage::Everywhere;
+                self.skip_line();
+                return None;
+            }
             Token::Value(_, span) => {
                 let text = self.slice(span).to_owned();
                 self.error(
@@ -481,6 +553,9 @@ impl<'a> Parser<'a> {
     fn entry(&mut self, node: &mut Node) {
         let start = self.at;
         self.skip_annotation();
+        if self.at > start && self.at_end_of_entry() {
+            return;
+        }
         if self.rest().starts_with(['=', ')', '(']) {
             self.broken_line(self.at, "neither a value nor a property", "write `name=value`");
             return;
@@ -501,11 +576,11 @@ impl<'a> Parser<'a> {
         self.at += 1;
         let behind = self.at;
         self.skip_blank();
-        let key = match key {
-            Token::Name(word, _) => word,
+        let (key, is_name) = match key {
+            Token::Name(word, _) => (word, true),
             Token::Value(_, span) => {
                 self.bad_key(span);
-                Word { text: self.slice(span).to_owned(), span }
+                (Word { text: self.slice(span).to_owned(), span }, false)
             }
         };
         if self.at_end_of_entry() {
@@ -518,7 +593,9 @@ impl<'a> Parser<'a> {
         self.skip_annotation();
         let Some(token) = self.token() else { return };
         let value = self.value(token);
-        node.properties.push(Property { key, value });
+        if is_name {
+            node.properties.push(Property { key, value });
+        }
     }
 
     /// A number or keyword before `=`, unless it was reported for what it is.
@@ -633,7 +710,15 @@ impl<'a> Parser<'a> {
 
     fn string(&mut self) -> Token {
         let start = self.at;
-        let read = strings::read(self.rest());
+        let mut read = strings::read(self.rest());
+        let is_plain = self.rest().starts_with('"') && !self.rest().starts_with("\"\"\"");
+        if is_plain && read.text == Err(Fault::Unclosed) {
+            read.len = self.unclosed_len(read.len);
+        } else if is_plain && read.text.is_ok() && self.closed_by_the_next(start + read.len) {
+            // The quote that opens the next text was taken for the one that closes this one.
+            let end = start + read.len - 1;
+            read = strings::Read { len: self.line_len(end), text: Err(Fault::Unclosed) };
+        }
         self.at += read.len;
         let span = self.span(start, self.at);
         match read.text {
@@ -643,6 +728,43 @@ impl<'a> Parser<'a> {
                 Token::Value(Data::Broken, span)
             }
         }
+    }
+
+    /// Returns how much an unclosed text takes: up to its quote on a later line, else its line but for a `{` at the end.
+    fn unclosed_len(&self, line: usize) -> usize {
+        let mut at = self.at + line;
+        for text in self.text[at..].split_inclusive('\n').skip(1).take(MAX_LINES) {
+            at = text.as_ptr() as usize - self.text.as_ptr() as usize;
+            match text.matches('"').count() {
+                0 => {}
+                quotes if quotes % 2 == 1 => {
+                    let end = at + text.find('"').expect("it was counted") + 1;
+                    let behind = self.text[end..].chars().next();
+                    let closes =
+                        behind.is_none_or(|c| is_blank(c) || is_newline(c) || matches!(c, ';' | '}'));
+                    return if closes { end - self.at } else { self.line_len(self.at) };
+                }
+                _ => break,
+            }
+        }
+        self.line_len(self.at)
+    }
+
+    /// Returns the bytes from here to the end of the line, or to a `{` at its end.
+    fn line_len(&self, from: usize) -> usize {
+        let rest = &self.text[from..];
+        let line = &rest[..rest.find(is_newline).unwrap_or(rest.len())];
+        let trimmed = line.trim_end_matches(is_blank);
+        let line = trimmed.strip_suffix('{').unwrap_or(line);
+        from + line.trim_end_matches(is_blank).len() - self.at
+    }
+
+    /// Whether the text that ends here was closed by a quote that opens another: letters follow, and one quote too few.
+    fn closed_by_the_next(&self, end: usize) -> bool {
+        let rest = &self.text[end..];
+        let line = &rest[..rest.find(is_newline).unwrap_or(rest.len())];
+        let glued = rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '/' | '<' | '-'));
+        glued && line.matches('"').count() % 2 == 1
     }
 
     fn bad_string(&mut self, fault: Fault, start: usize, span: Span) {
@@ -684,7 +806,11 @@ impl<'a> Parser<'a> {
         let text = inner.to_owned();
         self.at += open.len_utf8() + len;
         let span = self.span(start, self.at);
-        let (code, kind) = if open == '\'' { ("single-quotes", "single") } else { ("curly-quotes", "curly") };
+        let (code, kind) = match open {
+            '\'' => ("single-quotes", "single"),
+            '`' => ("single-quotes", "backward"),
+            _ => ("curly-quotes", "curly"),
+        };
         let message = format!("{kind} quotes do not hold a text");
         let found = Diagnostic::error(code, message, span, "read as part of a word")
             .with_help("write straight double quotes: `\"…\"`")
@@ -726,18 +852,40 @@ impl<'a> Parser<'a> {
         if word.starts_with('#') {
             return self.keyword(word, span);
         }
+        if word.contains(is_invisible) {
+            return Some(self.invisible(word, span));
+        }
         if number::begins(word) {
             return Some(self.number(word, span));
         }
         if let Some(data) = bare_keyword(word) {
             return Some(self.bare_keyword(word, data, span));
         }
-        if word.contains(['/', '\\', '[', ']', '#']) || word.contains(is_forbidden) {
+        if word.contains(['/', '\\', '[', ']', '#']) {
             self.unquoted(word, span, "a path or name with such characters");
             return Some(Token::Name(Word { text: word.to_owned(), span }, false));
         }
         let text = self.trim_punctuation(word, span);
         Some(Token::Name(Word { text, span }, true))
+    }
+
+    /// Characters that nobody sees, from a web page or a word processor, are left out.
+    fn invisible(&mut self, word: &str, span: Span) -> Token {
+        let text = word.replace(is_invisible, "");
+        let first = word.chars().find(|&c| is_invisible(c)).map_or(0, u32::from);
+        let message = format!("an invisible character, U+{first:04X}, stands in `{text}`");
+        let found = Diagnostic::error("syntax-error", message, span, "not only what it seems")
+            .with_help("write it anew")
+            .with_fix("remove what is invisible", span, text.clone());
+        if word.contains(is_forbidden) {
+            self.error(Damage::None, found)
+        } else {
+            self.slip(Damage::None, found)
+        }
+        match number::read(&text) {
+            Ok(data) => Token::Value(data, span),
+            Err(_) => Token::Name(Word { text, span }, true),
+        }
     }
 
     fn keyword(&mut self, word: &str, span: Span) -> Option<Token> {
@@ -999,7 +1147,7 @@ pub fn is_slip(word: &str) -> bool {
         || word.ends_with(',')
         || word.len() > 1 && word.ends_with(':')
         || bare_keyword(word).is_some()
-        || word.contains(is_forbidden)
+        || word.contains(is_invisible)
 }
 
 /// What a keyword without its `#` stands for.
@@ -1019,6 +1167,7 @@ fn closing_quote(open: char) -> Option<&'static [char]> {
         '‘' | '’' | '‚' => Some(&['’', '‘']),
         '«' | '»' => Some(&['»', '«']),
         '\'' => Some(&['\'']),
+        '`' => Some(&['`']),
         _ => None,
     }
 }
@@ -1059,7 +1208,24 @@ fn continued_line(text: &str) -> Option<usize> {
     }
 }
 
+/// Whether a node may have a block, and has none yet.
+fn takes_block(node: &Node) -> bool {
+    let schema = stdlib::schema::top(&node.name.text);
+    !node.has_block && schema.is_none_or(|schema| schema.open || !schema.children.is_empty())
+}
+
+/// Returns where the line of a node ends, its block left out.
+fn end_of_line(node: &Node) -> u32 {
+    let values = node.arguments.iter().chain(node.properties.iter().map(|property| &property.value));
+    values.map(|value| value.span.end).fold(node.name.span.end, u32::max)
+}
+
+/// Characters that nobody sees, whether KDL allows them or not.
+fn is_invisible(c: char) -> bool {
+    is_forbidden(c) || matches!(c, '\u{7f}' | '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}')
+}
+
 /// Characters that KDL allows nowhere outside quotes, invisible ones above all.
 fn is_forbidden(c: char) -> bool {
-    matches!(c, '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    matches!(c, '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
