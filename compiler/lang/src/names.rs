@@ -17,7 +17,7 @@ pub struct Names<'a> {
     refused: Refused,
 }
 
-/// What nodes say that are not checked: unknown ones, and those of later versions.
+/// What nodes say that are not checked: unknown or misplaced ones, and those of later versions.
 #[derive(Debug, Default)]
 pub struct Refused {
     /// Names that unknown nodes may declare.
@@ -35,22 +35,25 @@ impl Refused {
             if schema.is_none() {
                 refused.declared.extend(node.arguments.first().and_then(Value::text).map(str::to_owned));
             }
-            refused.node(node, schema.is_none_or(|schema| schema.status == Status::Later));
+            refused.node(node, schema);
         }
         refused
     }
 
-    fn node(&mut self, node: &Node, is_refused: bool) {
+    fn node(&mut self, node: &Node, schema: Option<&'static schema::Node>) {
+        let schema = schema.filter(|schema| schema.status == Status::Built);
         let properties = node.properties.iter().map(|property| &property.value);
         for text in node.arguments.iter().chain(properties).filter_map(Value::text) {
             if let Some(name) = text.strip_prefix('$') {
                 let is_part = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
                 self.used.insert(name.chars().take_while(|&c| is_part(c)).collect());
-            } else if is_refused {
+            } else if schema.is_none() {
                 self.used.insert(text.to_owned());
             }
         }
-        node.children.iter().for_each(|child| self.node(child, is_refused));
+        for child in &node.children {
+            self.node(child, schema.and_then(|schema| schema.child(&child.name.text)));
+        }
     }
 }
 
@@ -191,7 +194,7 @@ impl<'a> Names<'a> {
             let is_used = used.contains(name.text.as_str())
                 || self.refused.used.contains(&name.text)
                 || item.kind() == "param" && params.contains(&name.text);
-            if is_ingredient && !is_used && !dangling.contains(item.schema.gives) {
+            if is_ingredient && !is_used && !dangling.contains(item.schema.gives) && !self.is_lacked(item) {
                 let message = format!("nothing uses the {} `{}`", item.kind(), name.text);
                 diagnostics.push(
                     Diagnostic::warning("unused-declaration", message, name.span, "never used")
@@ -199,6 +202,12 @@ impl<'a> Names<'a> {
                 );
             }
         }
+    }
+
+    /// Whether another node lacks something that this one may have been meant for.
+    fn is_lacked(&self, item: &Item) -> bool {
+        let others = self.items.iter().filter(|other| !std::ptr::eq(*other, item));
+        others.flat_map(lacking).any(|gives| gives == item.schema.gives)
     }
 }
 
@@ -220,6 +229,16 @@ fn references(item: &Item) -> Vec<Reference<'_>> {
         }
     });
     found
+}
+
+/// The types of references that a node must have and lacks.
+fn lacking(item: &Item) -> impl Iterator<Item = &'static str> {
+    let children = if item.refused { &[] } else { item.schema.children };
+    let absent = children.iter().filter(|child| child.required && item.child(child.name).is_none());
+    absent.flat_map(|child| child.arguments).filter_map(|argument| match argument.ty {
+        Type::Reference(to) => Some(to),
+        _ => None,
+    })
 }
 
 /// The template of the library that has this name, for a reference that forgot `std:`.

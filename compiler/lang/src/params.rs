@@ -97,7 +97,9 @@ impl Pass<'_> {
                 if self.damage < Damage::Everywhere {
                     self.diagnostics.push(unknown(name, at, self.params));
                 }
-                self.used.insert(leading_name(name).to_owned());
+                // What was meant may well be what seems unused.
+                let near = suggest::nearest(name, self.params.keys().map(String::as_str));
+                self.used.insert(near.unwrap_or(leading_name(name)).to_owned());
                 value.data = Data::Broken;
             }
         }

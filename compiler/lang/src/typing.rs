@@ -114,6 +114,9 @@ impl Typing<'_> {
                 }
             }
         }
+        // An unknown property may be what was meant to be the value.
+        let unknown = |property: &syntax::Property| item.schema.property(&property.key.text).is_none();
+        item.damaged |= node.properties.iter().any(unknown) && !item.schema.open;
         for argument in &allowed[allowed.len().min(values.len())..] {
             self.absent_argument(node, argument, item);
         }
@@ -178,12 +181,14 @@ impl Typing<'_> {
         if let Some(default) = argument.default {
             let value = values::from_literal(default, &argument.ty);
             item.arguments.push(default_slot(argument.name, &argument.ty, value, node.name.span));
-        } else if argument.required && !node.damaged && !self.misplaced {
-            let message = format!("`{}` has no value", node.name.text);
+        } else if argument.required && !node.damaged && !item.damaged && !self.misplaced {
+            let name = item.name.as_ref().map_or(String::new(), |name| format!(" {}", name.text));
+            let start = format!("{}{name}", node.name.text);
+            let message = format!("`{start}` has no value");
             let wanted = values::describe_type(&argument.ty);
             self.diagnostics.push(
                 Diagnostic::error("missing-value", message, node.name.span, format!("wants {wanted}"))
-                    .with_help(format!("write {wanted} after `{}`", node.name.text)),
+                    .with_help(format!("write {wanted} after `{start}`")),
             );
             item.damaged = true;
         }
@@ -218,6 +223,9 @@ impl Typing<'_> {
         };
         let ineffective = !item.takes(property);
         if property.status == Status::Later && !ineffective {
+            if item.arguments.first().is_some_and(|slot| slot.value == Typed::Broken) {
+                return;
+            }
             let what = format!("`{}` of `{}`", key.text, item.kind());
             self.diagnostics
                 .push(values::not_yet_there(&what, key.span).with_help(format!("remove `{}`", key.text)));
@@ -288,6 +296,9 @@ impl Typing<'_> {
         let pair = child.name.text.split_once(':').filter(|(key, _)| item.schema.child(key).is_some());
         self.diagnostics.push(match pair {
             Some((key, text)) => stray_colon(&child.name, &format!("{key} {text}")),
+            None if item.schema.property(&child.name.text).is_some() => {
+                property_as_child(&child.name, item.schema)
+            }
             None => unknown_option(&child.name, item.schema),
         });
     }
@@ -366,6 +377,18 @@ fn stray_colon(word: &Word, right: &str) -> Diagnostic {
         .with_fix(format!("replace with `{right}`"), word.span, right)
 }
 
+/// A property that is written as a child of its node.
+fn property_as_child(name: &Word, within: &'static schema::Node) -> Diagnostic {
+    let message = format!("`{}` is a property of `{}`, not a child", name.text, within.name);
+    Diagnostic::error(
+        "misplaced-option",
+        message,
+        name.span,
+        format!("stands on the line of `{}`", within.name),
+    )
+    .with_help(format!("write `{}=…` on the line of `{}`", name.text, within.name))
+}
+
 /// A child that is written as a property of its node.
 fn child_as_property(key: &Word, child: &str, within: &'static schema::Node) -> Diagnostic {
     let message = format!("`{}` is no property of `{}`", key.text, within.name);
@@ -424,7 +447,15 @@ fn unknown_option(name: &Word, within: &'static schema::Node) -> Diagnostic {
     let near = suggest::nearest(&name.text, options(within));
     let places = places(&name.text);
     if !places.is_empty() {
-        return misplaced(name, &format!("in `{}`", within.name), &places);
+        let found = misplaced(name, &format!("in `{}`", within.name), &places);
+        return match near {
+            Some(near) => found.with_help(format!(
+                "did you mean `{near}`? `{}` belongs to {}",
+                name.text,
+                places.join(" or ")
+            )),
+            None => found,
+        };
     }
     let message = format!("unknown option `{}` in `{}`", name.text, within.name);
     let diagnostic = Diagnostic::error(

@@ -322,9 +322,12 @@ fn read_quantity(
     if is_counted(unit) && number.fract() != 0.0 {
         return Err(not_whole(number, unit, units, value, of));
     }
-    let share = Range { min: 0.0, above: false, max: 1.0, below: false };
-    if unit == Unit::Share {
-        in_range(number, share, value, of)?;
+    if unit == Unit::Share && !(0.0..=1.0).contains(&number) {
+        let message =
+            format!("{of} is {}%, but must be at least 0% and at most 100%", show_number(number * 100.0));
+        let label = if number < 0.0 { "too small" } else { "too large" };
+        return Err(Diagnostic::error("out-of-range", message, value.span, label)
+            .with_help("write a share between `\"0%\"` and `\"100%\"`"));
     }
     in_range(number, range, value, of)?;
     Ok(Typed::Quantity(number, unit))

@@ -62,7 +62,7 @@ fn all_codes() -> BTreeSet<String> {
     let crates = runtime.map(|entry| entry.expect("an entry is readable").path().join("src"));
     let mut folders: Vec<PathBuf> = crates.filter(|folder| folder.is_dir()).collect();
     folders.extend(["compiler/lang/src", "compiler/lower/src", "cli"].map(|folder| root().join(folder)));
-    folders.iter().flat_map(|folder| codes_in(folder)).collect()
+    folders.iter().flat_map(codes_in).collect()
 }
 
 /// What stands before a code: a call that makes a diagnostic or error, or a choice of codes.

@@ -5,6 +5,8 @@ use super::{Damage, Document, MAX_BYTES, MAX_DEPTH, convert};
 use crate::diagnostic::Diagnostic;
 use crate::source::{SourceId, Span};
 use kdl::{KdlDiagnostic, KdlDocument};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 
 /// The stack of the thread that reads text with deeper nesting than is safe on any thread.
 const STACK: usize = 16 << 20;
@@ -13,8 +15,33 @@ const COMMENT_PIECES: usize = 4096;
 /// How many `/-` may stand within each other; the crate reads what is inside twice for each.
 const DROPPED: usize = 4;
 
+/// How many texts are remembered with what they say.
+const REMEMBERED: usize = 16;
+
+/// What a text says.
+type Parsed = (Document, Vec<Diagnostic>);
+
+thread_local! {
+    /// The texts that this thread read last. A recipe is checked in rounds until every fact is known,
+    /// and an editor checks it at every key: most of its files are the same as before.
+    static LAST: RefCell<VecDeque<(SourceId, String, Parsed)>> = const { RefCell::new(VecDeque::new()) };
+}
+
 /// Parses one file.
-pub fn parse(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
+pub fn parse(source: SourceId, text: &str) -> Parsed {
+    LAST.with_borrow_mut(|last| {
+        let known = last.iter().find(|(id, known, _)| *id == source && known == text);
+        if let Some((_, _, parsed)) = known {
+            return parsed.clone();
+        }
+        let parsed = parse_anew(source, text);
+        last.push_front((source, text.to_owned(), parsed.clone()));
+        last.truncate(REMEMBERED);
+        parsed
+    })
+}
+
+fn parse_anew(source: SourceId, text: &str) -> Parsed {
     if text.len() > MAX_BYTES {
         return (Document::lost(), vec![too_large(source, text)]);
     }
@@ -36,17 +63,13 @@ pub fn parse_default(source: SourceId, text: &str) -> Document {
 
 /// Reads a text with the recovery reader alone; for the test that it agrees with the crate.
 #[doc(hidden)]
-pub fn recover(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
+pub fn recover(source: SourceId, text: &str) -> Parsed {
     let reading = recovery::read(source, text);
     (reading.document, reading.found)
 }
 
 /// Takes the crate's tree, or what the recovery reader makes of a text that it refuses.
-fn settle(
-    source: SourceId,
-    text: &str,
-    parsed: Result<KdlDocument, kdl::KdlError>,
-) -> (Document, Vec<Diagnostic>) {
+fn settle(source: SourceId, text: &str, parsed: Result<KdlDocument, kdl::KdlError>) -> Parsed {
     if let Some(nodes) = parsed.as_ref().ok().and_then(|document| convert::nodes(source, document)) {
         return (Document { nodes, damage: Damage::None, braces_in_doubt: false }, Vec::new());
     }

@@ -195,8 +195,42 @@ impl<'a> Parser<'a> {
                 self.dropped_semicolon();
                 continue;
             }
+            if self.goes_on(nodes.last()) {
+                let node = nodes.last_mut().expect("a line goes on with a node before it");
+                self.continued_line(node);
+                continue;
+            }
             nodes.extend(self.node());
         }
+    }
+
+    /// Whether a line is indented under a node and begins with `key=value`.
+    fn goes_on(&self, node: Option<&Node>) -> bool {
+        let Some(node) = node.filter(|node| !node.has_block) else { return false };
+        let rest = self.rest();
+        let len = word_len(rest);
+        len > 0
+            && rest[len..].starts_with('=')
+            && !rest[len + 1..].starts_with(is_blank)
+            && self.first_of_line()
+            && self.indent_at(self.at) > self.indent_at(node.name.span.start as usize)
+    }
+
+    /// Reads properties that stand on the line after their node.
+    fn continued_line(&mut self, node: &mut Node) {
+        let equals = self.at + word_len(self.rest());
+        let message = format!("the properties of `{}` go on on the next line", node.name.text);
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "stray-equals",
+                message,
+                self.span(equals, equals + 1),
+                "a line of its own is a node of its own",
+            )
+            .with_help("write them on one line, or end the line before with `\\`"),
+        );
+        self.entries(node, node.name.span.start as usize, true);
     }
 
     /// Reads what a `/-` takes out.
