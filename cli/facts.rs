@@ -18,6 +18,9 @@ const SMALL_TOKENIZER: u64 = 4 << 20;
 /// Bytes of a data file that are looked at for its columns.
 const FIRST_BYTES: u64 = 256 << 10;
 
+/// Files of a dataset that are looked at for columns.
+const MOST_FILES: usize = 64;
+
 /// Rows that are looked at for columns.
 const FIRST_ROWS: usize = 16;
 
@@ -404,11 +407,26 @@ fn rows(source: &str) -> RowsFact {
         fact.problem = Some("there is no data file".into());
         return fact;
     }
-    match columns(Path::new(&file)) {
-        Ok(columns) => fact.columns = columns,
-        Err(problem) => fact.problem = Some(problem),
+    // Of several files the one with the fewest columns tells what may be relied on.
+    for path in files.iter().take(MOST_FILES) {
+        match columns(Path::new(path)) {
+            Ok(columns)
+                if fact.columns.is_empty()
+                    || columns.len() < fact.columns.len()
+                    || !holds(&columns, &fact.columns) =>
+            {
+                fact.columns = columns;
+                fact.file = path.clone();
+            }
+            Ok(_) => {}
+            Err(problem) => fact.problem = Some(problem),
+        }
     }
     fact
+}
+
+fn holds(columns: &[String], others: &[String]) -> bool {
+    others.iter().all(|other| columns.contains(other))
 }
 
 fn columns(file: &Path) -> Result<Vec<String>, String> {

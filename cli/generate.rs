@@ -27,6 +27,7 @@ pub fn run(args: &GenerateArgs, cache: &Path) -> ExitCode {
         not_utf8: None,
         sets: Vec::new(),
         memory: None,
+        decisions: Default::default(),
     };
     let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::full(cache));
     if let Some(failed) = report_errors(&compiled) {

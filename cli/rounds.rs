@@ -5,6 +5,8 @@ use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::{Facts, Want};
 use lang::source::Source;
 use lower::Lowered;
+use plan::program::Decisions;
+use std::collections::BTreeMap;
 
 /// What a compilation came to.
 pub struct Compiled {
@@ -27,6 +29,8 @@ pub struct Request {
     pub sets: Vec<String>,
     /// Bytes that a run may use, when the user says.
     pub memory: Option<u64>,
+    /// Decisions of unfinished stages, by stage: a resumed run keeps them.
+    pub decisions: BTreeMap<String, Decisions>,
 }
 
 impl Request {
@@ -45,7 +49,8 @@ impl Request {
             Ok(text) => (text, None),
             Err(error) => (String::new(), Some(error.into_bytes())),
         };
-        Ok(Request { path: path.to_owned(), text, not_utf8, sets: sets.to_vec(), memory })
+        let (path, sets) = (path.to_owned(), sets.to_vec());
+        Ok(Request { path, text, not_utf8, sets, memory, decisions: BTreeMap::new() })
     }
 
     /// Returns the recipe's name: the file's stem.
@@ -73,7 +78,8 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
     }
     gatherer.fill(&[Want::Hardware], facts);
     let input = lang::Input { path: &request.path, text: &request.text, sets: &request.sets };
-    let options = lower::Options { name: request.name(), memory: request.memory };
+    let options =
+        lower::Options { name: request.name(), memory: request.memory, decisions: request.decisions.clone() };
     loop {
         let checked = lang::check(&input, facts);
         if gatherer.fill(&checked.wants, facts) {

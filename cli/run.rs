@@ -86,8 +86,12 @@ pub fn compile_with_results(
     run_folder: &RunFolder,
 ) -> (Compiled, BTreeMap<String, State>, Vec<String>) {
     let mut notes = Vec::new();
+    let mut request = request.clone();
     loop {
-        let compiled = compile(request, facts, gatherer);
+        let compiled = compile(&request, facts, gatherer);
+        if add_decisions(&compiled, run_folder, &mut request) {
+            continue;
+        }
         let mut states = BTreeMap::new();
         let mut news = false;
         let tasks =
@@ -111,6 +115,22 @@ pub fn compile_with_results(
             return (compiled, states, notes);
         }
     }
+}
+
+/// Takes the decisions of unfinished stages from their checkpoints; returns whether that is news.
+fn add_decisions(compiled: &Compiled, folder: &RunFolder, request: &mut Request) -> bool {
+    let mut news = false;
+    let tasks = compiled.lowered.iter().flat_map(|lowered| &lowered.plan.tasks);
+    for task in tasks.filter(|task| matches!(task.work, Work::Train(_))) {
+        // A checkpoint that cannot be read is the engine's to report, when it is used.
+        if let Ok(Some(state)) = folder.unfinished(&task.name)
+            && Some(&state.key) == task.key.as_ref()
+        {
+            news |=
+                request.decisions.insert(task.name.clone(), state.decisions.clone()) != Some(state.decisions);
+        }
+    }
+    news
 }
 
 /// Adds what a finished task has yielded to the facts; returns whether that is news.
@@ -182,7 +202,15 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
         write_records(&path, request, &compiled, &plan).map_err(|error| Failure::Use(error, 1))?;
         let next = plan.tasks.iter().find(|task| {
             let ready = task.inputs.iter().all(|input| states.get(input) == Some(&State::Done));
-            wanted.contains(&task.name) && states[&task.name] == State::Open && ready
+            // What lies in the cache but was not used by this run yet is only noted down.
+            let recorded =
+                || run_folder.record(&task.name).is_some_and(|record| Some(&record.key) == task.key.as_ref());
+            let open = match states[&task.name] {
+                State::Open => true,
+                State::Done => !recorded(),
+                State::Unknown => false,
+            };
+            wanted.contains(&task.name) && open && ready
         });
         let Some(task) = next else {
             let open: Vec<&str> =
@@ -201,9 +229,10 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
         };
         let options = Options { fork: args.fork };
         match run_task(task, &run_folder, backend.as_ref(), &mut progress, &stop, &options) {
-            Ok(Outcome::Done(_) | Outcome::AlreadyDone(_)) => {
+            Ok(Outcome::Done(_)) => {
                 ran.insert(task.name.clone());
             }
+            Ok(Outcome::AlreadyDone(_)) => {}
             Ok(Outcome::Stopped { .. }) => return Err(Failure::Stopped(task.name.clone())),
             Err(error) => return Err(Failure::Engine(Box::new(error.of(task)), Box::new(compiled))),
         }

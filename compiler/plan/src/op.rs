@@ -208,7 +208,7 @@ pub enum OpKind {
     /// `[dy [R], trained_row [T]] → [dx [T]]`: the gradient of [`OpKind::SumByRow`].
     SpreadToTokens { mean: bool },
     /// `[policy [R], reference [R], scale [1]] → [loss [1], dpolicy? [R], metrics [4]]`: loss = scale · Σ pairs.
-    /// metrics sums over pairs: β(pc−rc), β(pr−rr), their difference, and 1 where it is > 0.
+    /// metrics sums over pairs: β(pc−rc), β(pr−rr), their difference, and 1 where it is > 0, ½ where it is 0.
     PreferenceLoss { loss: PreferenceLoss, beta: f64 },
     /// `[count [1]] → [scale [1]]`: 1/count. The divisor of the loss, from the whole step over all ranks.
     Reciprocal,

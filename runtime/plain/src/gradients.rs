@@ -136,7 +136,10 @@ fn preference_loss(
     let (chosen, rejected) = rewards(&x[0])?;
     let (chosen, rejected) = ((chosen * beta)?, (rejected * beta)?);
     let margin = (&chosen - &rejected)?;
-    let right = margin.gt(&margin.zeros_like()?)?.to_dtype(margin.dtype())?;
+    // A tie is half right: a policy that equals its reference is at chance.
+    let zero = margin.zeros_like()?;
+    let above = margin.gt(&zero)?.to_dtype(margin.dtype())?;
+    let right = ((above + margin.ge(&zero)?.to_dtype(margin.dtype())?)? * 0.5)?;
     let sums = [chosen, rejected, margin, right].map(|metric| metric.sum_all());
     let sums = sums.into_iter().collect::<Result<Vec<_>>>()?;
     outputs.push(Tensor::stack(&sums, 0)?);

@@ -13,6 +13,7 @@ use lang::diagnostic::Diagnostic;
 use lang::facts::{Facts, TokenizerFact, Want};
 use lang::recipe::{Recipe, Ref, Stage, TemplateRef};
 use lang::source::{Source, Span};
+use plan::program::Decisions;
 use plan::task::{Conduct, Figures, Key, Place, Plan, Task};
 use plan::work::{Artifact, DataPart, Work};
 use serde_json::Value;
@@ -26,6 +27,8 @@ pub struct Options {
     pub name: String,
     /// Bytes that a run may use; else the machine's.
     pub memory: Option<u64>,
+    /// Decisions that were made before, by stage: those of a run that is resumed.
+    pub decisions: BTreeMap<String, Decisions>,
 }
 
 /// The outcome of a lowering. Without errors the plan is as complete as the facts allow.

@@ -148,7 +148,8 @@ impl Lowering<'_> {
         conduct: &Conduct,
     ) -> Option<Module> {
         let limit = self.options.memory.or(self.facts.hardware.as_ref().map(|hardware| hardware.memory));
-        let wanted = stage.micro.as_ref().map(|micro| micro.value);
+        let before = self.options.decisions.get(&stage.name).map(|decisions| decisions.micro_batch_size);
+        let wanted = stage.micro.as_ref().map(|micro| micro.value).or(before);
         let mut micro = wanted.unwrap_or_else(|| counts.default_micro()).clamp(1, counts.batch.max(1));
         loop {
             let capacities = counts.capacities(micro, conduct, model.max_positions());

@@ -31,8 +31,11 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Multiplications of one block: enough to hide what a task costs, few enough to share out.
-const BLOCK: usize = 1 << 21;
+/// Multiplications of one block: at least enough to hide what a task costs, at most what a large machine
+/// can still share out; between them, about SHARE blocks. Each block packs its parts of a and b again.
+const SMALLEST: usize = 1 << 20;
+const LARGEST: usize = 1 << 24;
+const SHARE: usize = 16;
 
 /// Blocks of y are cut at multiples of this, which the kernels of the crate divide.
 const GRAIN: usize = 48;
@@ -41,7 +44,8 @@ const GRAIN: usize = 48;
 fn cut(m: usize, n: usize, k: usize) -> (usize, usize) {
     let halve = |size: usize| (size / 2).next_multiple_of(GRAIN);
     let (mut rows, mut columns) = (m, n);
-    while rows * columns * k > BLOCK {
+    let block = (m * n * k / SHARE).clamp(SMALLEST, LARGEST);
+    while rows * columns * k > block {
         let (less_rows, less_columns) = (halve(rows), halve(columns));
         if rows >= columns && less_rows < rows {
             rows = less_rows;

@@ -72,7 +72,12 @@ pub fn loss(call: &mut Call<'_, '_>, kind: PreferenceLoss, beta: f64) -> Result<
             put(*add, &mut gradient[rejected], (-scale * slope) as f32);
         }
         let (won, lost) = (beta * reward(chosen), beta * reward(rejected));
-        let right = if won - lost > 0.0 { 1.0 } else { 0.0 };
+        // A tie is half right: a policy that equals its reference is at chance.
+        let right = match won.partial_cmp(&lost) {
+            Some(std::cmp::Ordering::Greater) => 1.0,
+            Some(std::cmp::Ordering::Equal) => 0.5,
+            Some(std::cmp::Ordering::Less) | None => 0.0,
+        };
         for (sum, value) in sums.iter_mut().zip([won, lost, won - lost, right]) {
             *sum += value;
         }
