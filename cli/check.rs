@@ -17,7 +17,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     for recipe in &args.recipes {
         let request = match Request::read(recipe, &args.set, args.memory) {
             Ok(request) => request,
-            Err(error) => return crate::wrong_use(&format!("{recipe}: {error}")),
+            Err(error) => return crate::wrong_use(&error),
         };
         compiled.push(compile(&request, &mut Facts::default(), &mut Gatherer::quick()));
     }
@@ -58,7 +58,7 @@ fn summary(compiled: &Compiled) -> String {
 pub fn plan(args: &PlanArgs, cache: &Path) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.set, args.memory) {
         Ok(request) => request,
-        Err(error) => return crate::wrong_use(&format!("{}: {error}", args.recipe)),
+        Err(error) => return crate::wrong_use(&error),
     };
     let view = RunFolder::view(&folder(&request, args.out.as_deref(), args.name.as_deref()), cache);
     let (compiled, states, notes) =
@@ -84,7 +84,7 @@ pub fn plan(args: &PlanArgs, cache: &Path) -> ExitCode {
 pub fn show(args: &show::Args) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.sets, None) {
         Ok(request) => request,
-        Err(error) => return crate::wrong_use(&format!("{}: {error}", args.recipe)),
+        Err(error) => return crate::wrong_use(&error),
     };
     let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::quick());
     if let Some(failed) = report_errors(&compiled) {

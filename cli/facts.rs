@@ -102,8 +102,13 @@ impl Gatherer {
                     facts.texts.insert(path.clone(), text);
                     true
                 }
-                Err(_) => {
-                    facts.paths.insert(path.clone(), look_at(path));
+                Err(error) => {
+                    // A file that is there and gives no text is not UTF-8, or closed to this user.
+                    let fact = match look_at(path) {
+                        PathFact::File(_) => PathFact::Unreadable(error.to_string()),
+                        fact => fact,
+                    };
+                    facts.paths.insert(path.clone(), fact);
                     true
                 }
             },

@@ -24,6 +24,7 @@ pub fn run(args: &GenerateArgs, cache: &Path) -> ExitCode {
     let request = Request {
         path: "-".into(),
         text: recipe(args, &prompts),
+        not_utf8: None,
         sets: Vec::new(),
         memory: None,
         decisions: Default::default(),

@@ -24,6 +24,8 @@ pub struct Request {
     /// As the user wrote it; `-` is standard input.
     pub path: String,
     pub text: String,
+    /// The bytes, when they are not UTF-8; then there is no text.
+    pub not_utf8: Option<Vec<u8>>,
     pub sets: Vec<String>,
     /// Bytes that a run may use, when the user says.
     pub memory: Option<u64>,
@@ -35,18 +37,20 @@ impl Request {
     /// Reads a recipe from a file or standard input.
     ///
     /// # Errors
-    /// Fails when it cannot be read at all; text that is not UTF-8 is a diagnostic of the check.
-    pub fn read(path: &str, sets: &[String], memory: Option<u64>) -> std::io::Result<Self> {
-        let bytes = match path {
-            "-" => {
-                let mut bytes = Vec::new();
-                std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes)?;
-                bytes
-            }
-            path => std::fs::read(path)?,
+    /// Fails, with a line for the user, when it cannot be read at all or a `--set` lacks its `=`: both
+    /// are wrong use. Text that is not UTF-8 is a diagnostic.
+    pub fn read(path: &str, sets: &[String], memory: Option<u64>) -> Result<Self, String> {
+        if let Some(set) = sets.iter().find(|set| lang::set::split(set).is_none()) {
+            let set = lang::syntax::mask(set);
+            return Err(format!("`--set {set}` sets nothing; write PATH=VALUE, as in `--set dutch.lr=1e-4`"));
+        }
+        let bytes = read_bytes(path).map_err(|error| format!("{path}: {error}"))?;
+        let (text, not_utf8) = match String::from_utf8(bytes) {
+            Ok(text) => (text, None),
+            Err(error) => (String::new(), Some(error.into_bytes())),
         };
-        let text = String::from_utf8(bytes).unwrap_or_else(|error| replace_bad_bytes(error.as_bytes()));
-        Ok(Request { path: path.to_owned(), text, sets: sets.to_vec(), memory, decisions: BTreeMap::new() })
+        let (path, sets) = (path.to_owned(), sets.to_vec());
+        Ok(Request { path, text, not_utf8, sets, memory, decisions: BTreeMap::new() })
     }
 
     /// Returns the recipe's name: the file's stem.
@@ -56,13 +60,22 @@ impl Request {
     }
 }
 
-/// Keeps the place of the first bad byte visible: the check reports the replacement character there.
-fn replace_bad_bytes(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+fn read_bytes(path: &str) -> std::io::Result<Vec<u8>> {
+    if path != "-" {
+        return std::fs::read(path);
+    }
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Checks and lowers, gathering facts as they are wanted.
 pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) -> Compiled {
+    if let Some(bytes) = &request.not_utf8 {
+        let checked = lang::not_utf8(&request.path, bytes);
+        let (sources, diagnostics) = (checked.sources.clone(), checked.diagnostics.clone());
+        return Compiled { sources, diagnostics, checked, lowered: None };
+    }
     gatherer.fill(&[Want::Hardware], facts);
     let input = lang::Input { path: &request.path, text: &request.text, sets: &request.sets };
     let options =

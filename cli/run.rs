@@ -43,7 +43,7 @@ enum Failure {
 pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.set, args.memory) {
         Ok(request) => request,
-        Err(error) => return crate::wrong_use(&format!("{}: {error}", args.recipe)),
+        Err(error) => return crate::wrong_use(&error),
     };
     match drive(args, &request, cache, quiet) {
         Ok(()) => ExitCode::SUCCESS,

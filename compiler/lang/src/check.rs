@@ -5,7 +5,7 @@ use crate::defaults;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::facts::{Facts, Want};
 use crate::files::{Files, Loader};
-use crate::names::Names;
+use crate::names::{Names, Refused};
 use crate::params;
 use crate::recipe::Recipe;
 use crate::resolved::Resolved;
@@ -67,7 +67,7 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
     set::finish(stage_sets, &mut files);
     let items = typed(&files, &mut diagnostics);
     let folders: Vec<String> = files.files.iter().map(|file| file.folder.clone()).collect();
-    let names = Names::collect(&items, &mut diagnostics);
+    let names = Names::collect(&items, Refused::of(&files), &mut diagnostics);
     relate(&names, &files, &params, &mut diagnostics);
     let lost = files.damage() == Damage::Everywhere;
     Context {
@@ -104,7 +104,8 @@ fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
         let document = &files.files[file].document;
         let misplaced = document.braces_in_doubt;
         let lost = files.damage() == Damage::Everywhere;
-        let mut typing = Typing { file, diagnostics, misplaced, lost, uses: &mut param_uses };
+        let mut typing =
+            Typing { file, diagnostics, misplaced, lost, uses: &mut param_uses, strays: Vec::new() };
         items.extend(document.nodes.iter().filter_map(|node| typing.top(node)));
     }
     param_uses.check(diagnostics);

@@ -79,6 +79,10 @@ pub fn check(files: &Files, names: &Names, diagnostics: &mut Vec<Diagnostic>) {
     let nodes = root.document.nodes.iter().filter(|node| node.name.text == "defaults");
     for node in nodes {
         let kind = node.arguments.first().and_then(Value::text);
+        // A kind that does not exist is reported for what it is.
+        if kind.is_some_and(|kind| schema::top(kind).is_none_or(|schema| !schema.training)) {
+            continue;
+        }
         let reached = || stages.iter().filter(|stage| kind.is_none_or(|kind| kind == stage.kind()));
         for child in &node.children {
             let is_known =

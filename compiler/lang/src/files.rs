@@ -4,6 +4,7 @@ use crate::diagnostic::Diagnostic;
 use crate::facts::{Facts, PathFact, Want};
 use crate::paths;
 use crate::source::{Source, SourceId, SourceKind, Span};
+use crate::suggest;
 use crate::syntax::{self, Damage, Data, Document, Node};
 use std::collections::BTreeMap;
 
@@ -114,6 +115,8 @@ impl<'a> Loader<'a> {
         }
         self.files.incomplete = true;
         match self.facts.paths.get(&resolved) {
+            Some(PathFact::File(_)) => self.wants.push(Want::Text(resolved)),
+            Some(PathFact::Many(_)) => self.diagnostics.push(not_a_recipe(&resolved, at)),
             Some(fact) => self.diagnostics.extend(unusable(fact, &resolved, at)),
             None => self.wants.extend([Want::Path(resolved.clone()), Want::Text(resolved)]),
         }
@@ -134,6 +137,12 @@ impl<'a> Loader<'a> {
         }
         self.diagnostics.push(diagnostic);
     }
+}
+
+/// Reports a folder or a pattern where a file must stand.
+fn not_a_recipe(path: &str, at: Span) -> Diagnostic {
+    Diagnostic::error("unreadable-file", format!("`{path}` is not a recipe"), at, "not a file")
+        .with_help("name one recipe file")
 }
 
 /// Says why a file cannot be used; nothing when it can.
@@ -181,6 +190,8 @@ fn check_version(document: &Document, source: SourceId, diagnostics: &mut Vec<Di
         Some(node) if node.name.text == "adapt" => diagnostics.extend(unknown_version(node)),
         _ if document.damage == Damage::Everywhere => {}
         _ if document.nodes.iter().any(|node| node.name.text == "adapt") => {}
+        // A misspelt `adapt` is reported for what it is.
+        Some(node) if suggest::nearest(&node.name.text, ["adapt"]).is_some() => {}
         _ => diagnostics.push(
             Diagnostic::error(
                 "missing-version",

@@ -1,9 +1,10 @@
 //! Names: one namespace, references to declarations of the right type, circles, and what nothing uses.
 
 use crate::diagnostic::Diagnostic;
+use crate::files::Files;
 use crate::source::Span;
 use crate::suggest;
-use crate::syntax::Damage;
+use crate::syntax::{Damage, Node, Value};
 use crate::tree::Item;
 use crate::values::{self, Typed, describe_gives};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,47 @@ use stdlib::schema::{self, Status, Type};
 pub struct Names<'a> {
     pub items: &'a [Item],
     by_name: BTreeMap<&'a str, usize>,
+    refused: Refused,
+}
+
+/// What nodes say that are not checked: unknown or misplaced ones, and those of later versions.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// Names that unknown nodes may declare.
+    declared: BTreeSet<String>,
+    /// Names that any of them may refer to, and parameters in quotes or arithmetic.
+    used: BTreeSet<String>,
+}
+
+impl Refused {
+    /// Collects what the nodes of all files say.
+    pub fn of(files: &Files) -> Self {
+        let mut refused = Self::default();
+        for node in files.files.iter().flat_map(|file| &file.document.nodes) {
+            let schema = schema::top(&node.name.text);
+            if schema.is_none() {
+                refused.declared.extend(node.arguments.first().and_then(Value::text).map(str::to_owned));
+            }
+            refused.node(node, schema);
+        }
+        refused
+    }
+
+    fn node(&mut self, node: &Node, schema: Option<&'static schema::Node>) {
+        let schema = schema.filter(|schema| schema.status == Status::Built);
+        let properties = node.properties.iter().map(|property| &property.value);
+        for text in node.arguments.iter().chain(properties).filter_map(Value::text) {
+            if let Some(name) = text.strip_prefix('$') {
+                let is_part = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+                self.used.insert(name.chars().take_while(|&c| is_part(c)).collect());
+            } else if schema.is_none() {
+                self.used.insert(text.to_owned());
+            }
+        }
+        for child in &node.children {
+            self.node(child, schema.and_then(|schema| schema.child(&child.name.text)));
+        }
+    }
 }
 
 /// A reference inside a node.
@@ -24,7 +66,7 @@ struct Reference<'a> {
 
 impl<'a> Names<'a> {
     /// Collects the declarations; a name that is declared twice is reported.
-    pub fn collect(items: &'a [Item], diagnostics: &mut Vec<Diagnostic>) -> Self {
+    pub fn collect(items: &'a [Item], refused: Refused, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, item) in items.iter().enumerate() {
             let Some(name) = &item.name else { continue };
@@ -35,7 +77,7 @@ impl<'a> Names<'a> {
                 }
             }
         }
-        Self { items, by_name }
+        Self { items, by_name, refused }
     }
 
     /// Finds a declaration.
@@ -65,6 +107,7 @@ impl<'a> Names<'a> {
             Some(item) if item.refused || item.schema.gives == reference.to => None,
             Some(item) => Some(wrong_reference(reference, item)),
             None if damage == Damage::Everywhere => None,
+            None if self.refused.declared.contains(reference.name) => None,
             None => Some(self.unknown_name(reference)),
         }
     }
@@ -79,6 +122,13 @@ impl<'a> Names<'a> {
             .map(|&index| &self.items[index])
             .filter(|item| item.schema.gives == reference.to);
         let names: Vec<&str> = fitting.map(Item::declared).collect();
+        if let Some(near) = library_name(reference).filter(|_| !names.contains(&reference.name)) {
+            return diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
+                format!("replace with `{near}`"),
+                reference.at,
+                near,
+            );
+        }
         match suggest::nearest(reference.name, names.iter().copied()) {
             Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
                 format!("replace with `{near}`"),
@@ -141,9 +191,10 @@ impl<'a> Names<'a> {
             let Some(name) = &item.name else { continue };
             let is_ingredient =
                 matches!(item.kind(), "model" | "tokenizer" | "template" | "dataset" | "mix" | "param");
-            let is_used =
-                used.contains(name.text.as_str()) || item.kind() == "param" && params.contains(&name.text);
-            if is_ingredient && !is_used && !dangling.contains(item.schema.gives) {
+            let is_used = used.contains(name.text.as_str())
+                || self.refused.used.contains(&name.text)
+                || item.kind() == "param" && params.contains(&name.text);
+            if is_ingredient && !is_used && !dangling.contains(item.schema.gives) && !self.is_lacked(item) {
                 let message = format!("nothing uses the {} `{}`", item.kind(), name.text);
                 diagnostics.push(
                     Diagnostic::warning("unused-declaration", message, name.span, "never used")
@@ -151,6 +202,12 @@ impl<'a> Names<'a> {
                 );
             }
         }
+    }
+
+    /// Whether another node lacks something that this one may have been meant for.
+    fn is_lacked(&self, item: &Item) -> bool {
+        let others = self.items.iter().filter(|other| !std::ptr::eq(*other, item));
+        others.flat_map(lacking).any(|gives| gives == item.schema.gives)
     }
 }
 
@@ -172,6 +229,22 @@ fn references(item: &Item) -> Vec<Reference<'_>> {
         }
     });
     found
+}
+
+/// The types of references that a node must have and lacks.
+fn lacking(item: &Item) -> impl Iterator<Item = &'static str> {
+    let children = if item.refused { &[] } else { item.schema.children };
+    let absent = children.iter().filter(|child| child.required && item.child(child.name).is_none());
+    absent.flat_map(|child| child.arguments).filter_map(|argument| match argument.ty {
+        Type::Reference(to) => Some(to),
+        _ => None,
+    })
+}
+
+/// The template of the library that has this name, for a reference that forgot `std:`.
+fn library_name(reference: &Reference) -> Option<String> {
+    let mut entries = schema::TEMPLATES.iter().filter(|_| reference.to == "template");
+    entries.find(|entry| entry.name == reference.name).map(|entry| format!("std:{}", entry.name))
 }
 
 fn check_library(name: &str, at: Span) -> Option<Diagnostic> {

@@ -97,15 +97,29 @@ impl Pass<'_> {
                 if self.damage < Damage::Everywhere {
                     self.diagnostics.push(unknown(name, at, self.params));
                 }
+                // What was meant may well be what seems unused.
+                let near = suggest::nearest(name, self.params.keys().map(String::as_str));
+                self.used.insert(near.unwrap_or(leading_name(name)).to_owned());
                 value.data = Data::Broken;
             }
         }
     }
 }
 
+/// The name that a word such as `n*2` begins with.
+fn leading_name(word: &str) -> &str {
+    let end = word.find(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_'));
+    &word[..end.unwrap_or(word.len())]
+}
+
 fn unknown(name: &str, at: Span, params: &BTreeMap<String, Param>) -> Diagnostic {
     let diagnostic =
         Diagnostic::error("unknown-param", format!("no parameter is called `{name}`"), at, "not declared");
+    let part = leading_name(name);
+    if part != name && params.contains_key(part) {
+        return diagnostic
+            .with_help(format!("write `${part}` alone or the value itself; a recipe does not calculate"));
+    }
     match suggest::nearest(name, params.keys().map(String::as_str)) {
         Some(near) => diagnostic.with_help(format!("did you mean `${near}`?")).with_fix(
             format!("replace with `${near}`"),

@@ -424,7 +424,6 @@ fn new_node(name: &str, span: Span) -> Node {
         properties: Vec::new(),
         children: Vec::new(),
         has_block: false,
-        span,
         origin: Origin::Set,
         damaged: false,
     }
@@ -454,7 +453,7 @@ fn child_or_new<'n>(node: &'n mut Node, name: &str, which: usize, absent: &str, 
 }
 
 fn absent_child(absent: &str, at: Span) -> Option<Node> {
-    let (document, _) = syntax::parse(at.source, absent);
+    let document = syntax::parse_default(at.source, absent);
     let mut child = document.nodes.into_iter().next()?;
     child.set_place(at);
     child.set_origin(Origin::Default);

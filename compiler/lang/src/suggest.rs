@@ -1,7 +1,7 @@
 //! "Did you mean": the nearest of the words that are allowed.
 
 /// Words of other systems, with what they are called here.
-const SYNONYMS: [(&str, &str); 30] = [
+const SYNONYMS: [(&str, &str); 38] = [
     ("learning-rate", "lr"),
     ("learning_rate", "lr"),
     ("max_lr", "lr"),
@@ -32,6 +32,14 @@ const SYNONYMS: [(&str, &str); 30] = [
     ("save_steps", "checkpoint"),
     ("gradient_checkpointing", "recompute"),
     ("dtype", "precision"),
+    ("pretrain", "cpt"),
+    ("pretraining", "cpt"),
+    ("finetune", "sft"),
+    ("fine-tune", "sft"),
+    ("instruct", "sft"),
+    ("peft", "lora"),
+    ("max-new-tokens", "max-tokens"),
+    ("max_new_tokens", "max-tokens"),
 ];
 
 /// Returns the allowed word that was most likely meant.

@@ -20,6 +20,8 @@ pub struct Typing<'a> {
     /// Whether declarations and `defaults` may be lost, so that nothing is reported as missing.
     pub lost: bool,
     pub uses: &'a mut Uses,
+    /// Options that stand in the wrong place within the node at the top level; they are not missing elsewhere.
+    pub strays: Vec<String>,
 }
 
 impl Typing<'_> {
@@ -31,7 +33,11 @@ impl Typing<'_> {
             }
             return None;
         };
-        Some(self.node(node, schema, schema.name != "defaults"))
+        self.strays.clear();
+        stray(node, schema, &mut self.strays);
+        let mut item = self.node(node, schema, schema.name != "defaults");
+        item.damaged |= !self.strays.is_empty();
+        Some(item)
     }
 
     fn node(&mut self, node: &Node, schema: &'static schema::Node, required: bool) -> Item {
@@ -102,9 +108,15 @@ impl Typing<'_> {
                     let slot = self.argument(value, argument, item.schema);
                     item.arguments.push(slot);
                 }
-                None => self.extra_value(value, node),
+                None => {
+                    self.extra_value(value, node, item.schema);
+                    item.damaged = true;
+                }
             }
         }
+        // An unknown property may be what was meant to be the value.
+        let unknown = |property: &syntax::Property| item.schema.property(&property.key.text).is_none();
+        item.damaged |= node.properties.iter().any(unknown) && !item.schema.open;
         for argument in &allowed[allowed.len().min(values.len())..] {
             self.absent_argument(node, argument, item);
         }
@@ -141,17 +153,27 @@ impl Typing<'_> {
         }
     }
 
-    fn extra_value(&mut self, value: &Value, node: &Node) {
+    fn extra_value(&mut self, value: &Value, node: &Node, schema: &'static schema::Node) {
         if value.data == Data::Broken || node.damaged {
             return;
         }
+        let pair = value.text().filter(|_| value.bare).and_then(|text| text.split_once(':'));
+        if let Some((key, text)) = pair.filter(|(key, _)| schema.property(key).is_some()) {
+            let whole = Word { text: format!("{key}:{text}"), span: value.span };
+            self.diagnostics.push(stray_colon(&whole, &format!("{key}={text}")));
+            return;
+        }
+        let needed = schema.properties.iter().find(|property| {
+            property.required && !node.properties.iter().any(|written| written.key.text == property.name)
+        });
+        let example = needed.map_or("name", |property| property.name);
         let message = format!("`{}` takes no further value", node.name.text);
         self.diagnostics.push(
             values::with_places(
                 Diagnostic::error("extra-value", message, value.span, "one value too many"),
                 value,
             )
-            .with_help("remove it, or give it a name: `name=value`"),
+            .with_help(format!("remove it, or give it a name: `{example}=value`")),
         );
     }
 
@@ -159,12 +181,14 @@ impl Typing<'_> {
         if let Some(default) = argument.default {
             let value = values::from_literal(default, &argument.ty);
             item.arguments.push(default_slot(argument.name, &argument.ty, value, node.name.span));
-        } else if argument.required && !node.damaged && !self.misplaced {
-            let message = format!("`{}` has no value", node.name.text);
+        } else if argument.required && !node.damaged && !item.damaged && !self.misplaced {
+            let name = item.name.as_ref().map_or(String::new(), |name| format!(" {}", name.text));
+            let start = format!("{}{name}", node.name.text);
+            let message = format!("`{start}` has no value");
             let wanted = values::describe_type(&argument.ty);
             self.diagnostics.push(
                 Diagnostic::error("missing-value", message, node.name.span, format!("wants {wanted}"))
-                    .with_help(format!("write {wanted} after `{}`", node.name.text)),
+                    .with_help(format!("write {wanted} after `{start}`")),
             );
             item.damaged = true;
         }
@@ -189,13 +213,19 @@ impl Typing<'_> {
         let key = &written.key;
         let Some(property) = item.schema.property(&key.text) else {
             if !item.schema.open {
-                self.diagnostics.push(unknown_option(key, item.schema));
+                self.diagnostics.push(match item.schema.child(&key.text) {
+                    Some(child) => child_as_property(key, child.name, item.schema),
+                    None => unknown_option(key, item.schema),
+                });
                 item.damaged = true;
             }
             return;
         };
         let ineffective = !item.takes(property);
         if property.status == Status::Later && !ineffective {
+            if item.arguments.first().is_some_and(|slot| slot.value == Typed::Broken) {
+                return;
+            }
             let what = format!("`{}` of `{}`", key.text, item.kind());
             self.diagnostics
                 .push(values::not_yet_there(&what, key.span).with_help(format!("remove `{}`", key.text)));
@@ -225,7 +255,12 @@ impl Typing<'_> {
         if let Some(default) = property.default {
             let value = values::from_literal(default, &property.ty);
             item.properties.push(default_slot(property.name, &property.ty, value, node.name.span));
-        } else if property.required && !node.damaged && !item.damaged && !is_off(item) {
+        } else if property.required
+            && !node.damaged
+            && !item.damaged
+            && !is_off(item)
+            && !self.is_stray(property.name)
+        {
             self.diagnostics.push(missing_property(node, property));
         }
     }
@@ -249,12 +284,23 @@ impl Typing<'_> {
         }
     }
 
+    fn is_stray(&self, name: &str) -> bool {
+        self.strays.iter().any(|stray| stray == name)
+    }
+
     fn unknown_child(&mut self, child: &Node, item: &mut Item) {
         item.damaged = true;
         if child.damaged && child.name.text.is_empty() || self.misplaced {
             return;
         }
-        self.diagnostics.push(unknown_option(&child.name, item.schema));
+        let pair = child.name.text.split_once(':').filter(|(key, _)| item.schema.child(key).is_some());
+        self.diagnostics.push(match pair {
+            Some((key, text)) => stray_colon(&child.name, &format!("{key} {text}")),
+            None if item.schema.property(&child.name.text).is_some() => {
+                property_as_child(&child.name, item.schema)
+            }
+            None => unknown_option(&child.name, item.schema),
+        });
     }
 
     fn absent_children(&mut self, node: &Node, item: &mut Item) {
@@ -265,7 +311,12 @@ impl Typing<'_> {
             if !schema.absent.is_empty() {
                 let child = self.default_child(schema, node.name.span);
                 item.children.push(child);
-            } else if schema.required && !node.damaged && !item.damaged && !self.lost {
+            } else if schema.required
+                && !node.damaged
+                && !item.damaged
+                && !self.lost
+                && !self.is_stray(schema.name)
+            {
                 self.diagnostics.push(missing_child(node, schema));
             }
         }
@@ -273,7 +324,7 @@ impl Typing<'_> {
 
     /// Builds the child that stands for one that nobody wrote.
     fn default_child(&mut self, schema: &'static schema::Node, at: Span) -> Item {
-        let (document, _) = syntax::parse(at.source, schema.absent);
+        let document = syntax::parse_default(at.source, schema.absent);
         let mut node =
             document.nodes.into_iter().next().expect("a test parses the absent form of every child");
         node.set_place(at);
@@ -286,6 +337,7 @@ impl Typing<'_> {
             misplaced: false,
             lost: false,
             uses: &mut Uses::default(),
+            strays: Vec::new(),
         }
         .node(&node, schema, true)
     }
@@ -294,6 +346,59 @@ impl Typing<'_> {
 /// Whether a node only says `none`.
 fn is_off(item: &Item) -> bool {
     item.word() == Some("none")
+}
+
+/// Collects what stands in the wrong place of a node, under the name that was most likely meant.
+fn stray(node: &Node, schema: &'static schema::Node, found: &mut Vec<String>) {
+    if schema.open {
+        return;
+    }
+    let properties = node.properties.iter().map(|property| property.key.text.as_str());
+    let unknown = properties.filter(|key| schema.property(key).is_none());
+    found.extend(unknown.map(meant));
+    for child in &node.children {
+        match schema.child(&child.name.text) {
+            Some(schema) => stray(child, schema, found),
+            None => found.push(meant(&child.name.text)),
+        }
+    }
+}
+
+fn meant(name: &str) -> String {
+    let name = name.split_once(':').map_or(name, |(key, _)| key);
+    suggest::nearest(name, all_options()).unwrap_or(name).to_owned()
+}
+
+/// `lr:1e-4` or `epochs:1`.
+fn stray_colon(word: &Word, right: &str) -> Diagnostic {
+    let message = format!("`{}` joins a name and its value by a colon", word.text);
+    Diagnostic::error("stray-colon", message, word.span, "read as one word")
+        .with_help(format!("write `{right}`"))
+        .with_fix(format!("replace with `{right}`"), word.span, right)
+}
+
+/// A property that is written as a child of its node.
+fn property_as_child(name: &Word, within: &'static schema::Node) -> Diagnostic {
+    let message = format!("`{}` is a property of `{}`, not a child", name.text, within.name);
+    Diagnostic::error(
+        "misplaced-option",
+        message,
+        name.span,
+        format!("stands on the line of `{}`", within.name),
+    )
+    .with_help(format!("write `{}=…` on the line of `{}`", name.text, within.name))
+}
+
+/// A child that is written as a property of its node.
+fn child_as_property(key: &Word, child: &str, within: &'static schema::Node) -> Diagnostic {
+    let message = format!("`{}` is no property of `{}`", key.text, within.name);
+    Diagnostic::error(
+        "misplaced-option",
+        message,
+        key.span,
+        format!("stands in the block of `{}`", within.name),
+    )
+    .with_help(format!("write `{child}` and its value on a line of its own in the block"))
 }
 
 fn default_slot(name: &'static str, ty: &'static Type, value: Typed, at: Span) -> Slot {
@@ -342,7 +447,15 @@ fn unknown_option(name: &Word, within: &'static schema::Node) -> Diagnostic {
     let near = suggest::nearest(&name.text, options(within));
     let places = places(&name.text);
     if !places.is_empty() {
-        return misplaced(name, &format!("in `{}`", within.name), &places);
+        let found = misplaced(name, &format!("in `{}`", within.name), &places);
+        return match near {
+            Some(near) => found.with_help(format!(
+                "did you mean `{near}`? `{}` belongs to {}",
+                name.text,
+                places.join(" or ")
+            )),
+            None => found,
+        };
     }
     let message = format!("unknown option `{}` in `{}`", name.text, within.name);
     let diagnostic = Diagnostic::error(

@@ -164,6 +164,20 @@ fn wrong_type(value: &Value, ty: &Type, of: &str) -> Diagnostic {
         format!("{found}, not {wanted}"),
     );
     match (ty, &value.data) {
+        (ty, Data::Text(text)) if text.starts_with('$') && !matches!(ty, Type::Text) => diagnostic
+            .with_help(format!("write `{text}` without quotes when the parameter is meant"))
+            .with_fix("remove the quotes", value.span, text.clone()),
+        (Type::Quantity { units, .. }, Data::Text(text)) if repaired(text, units).is_some() => {
+            let right = format!("\"{}\"", repaired(text, units).unwrap_or_default());
+            diagnostic.with_help(format!("did you mean `{right}`?")).with_fix(
+                format!("replace with `{right}`"),
+                value.span,
+                right.clone(),
+            )
+        }
+        (Type::Quantity { bare: Some(_), .. }, _) => {
+            diagnostic.with_help(format!("write a number, or {wanted}"))
+        }
         (Type::Bool, Data::Text(text)) => match as_bool(text) {
             Some(right) => diagnostic.with_help(format!("write `{right}`")).with_fix(
                 format!("replace with `{right}`"),
@@ -184,6 +198,35 @@ fn wrong_type(value: &Value, ty: &Type, of: &str) -> Diagnostic {
         }
         _ => diagnostic.with_help(format!("write {wanted}")),
     }
+}
+
+/// Spells a quantity as this language does, when that is all that is wrong with it.
+fn repaired(text: &str, units: &[Unit]) -> Option<String> {
+    let spelt = [
+        ("percent", "%"),
+        ("Bn", "B"),
+        ("bn", "B"),
+        ("mins", "min"),
+        ("hours", "h"),
+        ("hrs", "h"),
+        ("hr", "h"),
+    ];
+    let respelt =
+        spelt.iter().map(|(other, ours)| text.replace(&format!(" {other}"), ours).replace(other, ours));
+    let digits = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(digits);
+    let cased = [
+        unit.to_uppercase(),
+        unit.replacen('k', "K", 1),
+        unit.replacen('b', "B", 1),
+        unit.replacen('m', "M", 1),
+    ];
+    let cased = cased.into_iter().map(|unit| format!("{number}{unit}"));
+    let fits = |text: &String| match parse_quantity(text) {
+        Some((_, unit)) => unit.is_none_or(|unit| units.contains(&unit)),
+        None => false,
+    };
+    respelt.chain(cased).find(fits)
 }
 
 fn as_bool(text: &str) -> Option<&'static str> {
@@ -279,9 +322,12 @@ fn read_quantity(
     if is_counted(unit) && number.fract() != 0.0 {
         return Err(not_whole(number, unit, units, value, of));
     }
-    let share = Range { min: 0.0, above: false, max: 1.0, below: false };
-    if unit == Unit::Share {
-        in_range(number, share, value, of)?;
+    if unit == Unit::Share && !(0.0..=1.0).contains(&number) {
+        let message =
+            format!("{of} is {}%, but must be at least 0% and at most 100%", show_number(number * 100.0));
+        let label = if number < 0.0 { "too small" } else { "too large" };
+        return Err(Diagnostic::error("out-of-range", message, value.span, label)
+            .with_help("write a share between `\"0%\"` and `\"100%\"`"));
     }
     in_range(number, range, value, of)?;
     Ok(Typed::Quantity(number, unit))

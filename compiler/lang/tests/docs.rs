@@ -53,38 +53,86 @@ fn codes(text: &str) -> BTreeSet<String> {
 
 /// The codes that the source of this crate gives.
 fn codes_in_source() -> BTreeSet<String> {
-    let mut codes = codes_in("compiler/lang/src");
-    // Two places choose between two codes.
-    for code in ["two-budgets", "conflicting-options", "single-quotes", "curly-quotes"] {
-        codes.insert(code.to_owned());
+    codes_in("compiler/lang/src")
+}
+
+/// The codes that all sources give: of the compiler, the runtime and the command line.
+fn all_codes() -> BTreeSet<String> {
+    let runtime = std::fs::read_dir(root().join("runtime")).expect("runtime/ is there");
+    let crates = runtime.map(|entry| entry.expect("an entry is readable").path().join("src"));
+    let mut folders: Vec<PathBuf> = crates.filter(|folder| folder.is_dir()).collect();
+    folders.extend(["compiler/lang/src", "compiler/lower/src", "cli"].map(|folder| root().join(folder)));
+    folders.iter().flat_map(codes_in).collect()
+}
+
+/// What stands before a code: a call that makes a diagnostic or error, or a choice of codes.
+const BEFORE_CODES: [&str; 7] = [
+    "Diagnostic::error(",
+    "Diagnostic::warning(",
+    "Error::new(",
+    "refuse(",
+    "let code = ",
+    "let (code, what) = ",
+    "let (code, kind) = ",
+];
+
+/// The codes that the source in a folder gives; its tests may make up others.
+fn codes_in(folder: impl AsRef<Path>) -> BTreeSet<String> {
+    let mut codes = BTreeSet::new();
+    for path in files(root().join(folder), "rs") {
+        let text = read(&path);
+        let text = text.split("#[cfg(test)]\nmod").next().unwrap_or_default();
+        let is_test = path.file_stem().is_some_and(|name| name == "tests" || name == "testing");
+        for before in BEFORE_CODES.iter().filter(|_| !is_test) {
+            for piece in text.split(before).skip(1) {
+                // A code stands in the first argument, or in one of the first values of a choice.
+                let end = if before.starts_with("let") { piece.find(';') } else { piece.find(',') };
+                let texts = piece[..end.unwrap_or(piece.len())].split('"').skip(1).step_by(2);
+                codes.extend(texts.filter(|text| is_code(text)).map(str::to_owned));
+            }
+        }
     }
     codes
 }
 
-/// The codes that the source in a folder gives.
-fn codes_in(folder: &str) -> BTreeSet<String> {
-    let mut codes = BTreeSet::new();
-    for path in files(root().join(folder), "rs") {
-        let text = read(&path);
-        // A code stands as the first text after the call, or in a choice of codes before it.
-        for piece in text.split("Diagnostic::error(").chain(text.split("Diagnostic::warning(")).skip(1) {
-            let first = piece.trim_start();
-            if let Some(code) = first.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
-                codes.insert(code.to_owned());
-            }
-        }
-    }
-    codes.retain(|code| code.contains('-') && !code.contains(' '));
-    codes
+/// Whether a text is a code and none of the other words that are chosen beside one.
+fn is_code(text: &str) -> bool {
+    let letters = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    letters && (text.contains('-') || text == "unsupported")
 }
 
 #[test]
 fn every_code_has_a_page() {
     let pages: BTreeSet<String> = stdlib::pages::PAGES.iter().map(|(code, _)| (*code).to_owned()).collect();
-    let mut codes = codes_in_source();
-    codes.extend(codes_in("compiler/lower/src"));
-    let missing: Vec<String> = codes.difference(&pages).cloned().collect();
+    let codes = all_codes();
+    let missing: Vec<&String> = codes.difference(&pages).collect();
     assert!(missing.is_empty(), "without a page in docs/diagnostics: {missing:?}");
+    let surplus: Vec<&String> = pages.difference(&codes).collect();
+    assert!(surplus.is_empty(), "in docs/diagnostics, but given by nothing: {surplus:?}");
+}
+
+#[test]
+fn every_page_says_what_why_and_shows_both() {
+    for (code, page) in stdlib::pages::PAGES {
+        let infos: Vec<String> = blocks(page).into_iter().map(|(info, _)| info).collect();
+        assert!(page.starts_with(&format!("# {code}\n")), "{code}: the title");
+        assert!(page.contains("\n**Why it matters.** "), "{code}: why it matters");
+        assert!(infos.len() >= 2, "{code}: an example that fails, and one that passes");
+    }
+}
+
+#[test]
+fn examples_of_what_only_a_run_finds_are_sound() {
+    // Parts of recipes, so that only what they hold is looked at, not what they lack.
+    let parts = ["unused-declaration", "ineffective-option", "missing-option", "not-yet-there"];
+    let of_checks = codes_in_source();
+    for (code, page) in stdlib::pages::PAGES.iter().filter(|(code, _)| !of_checks.contains(*code)) {
+        for (_, text) in blocks(page).into_iter().filter(|(info, _)| info == "kdl") {
+            let found: Vec<String> =
+                codes(&text).into_iter().filter(|code| !parts.contains(&code.as_str())).collect();
+            assert!(found.is_empty(), "{code}: the passing example gives {found:?}");
+        }
+    }
 }
 
 #[test]
@@ -128,8 +176,6 @@ fn every_kdl_block_parses() {
             }
             let (_, found) = syntax::parse(lang::source::SourceId(0), &text);
             assert_eq!(found, [], "{page:?}:\n{text}");
-            kdl::KdlDocument::parse(&text)
-                .unwrap_or_else(|error| panic!("{page:?}: {:?}\n{text}", error.diagnostics));
         }
     }
 }
@@ -176,6 +222,7 @@ fn every_default_of_the_schema_can_be_read() {
         }
         if !node.absent.is_empty() {
             let (document, found) = syntax::parse(lang::source::SourceId(0), node.absent);
+            assert_eq!(syntax::parse_default(lang::source::SourceId(0), node.absent), document);
             assert!(found.is_empty() && document.nodes[0].name.text == node.name, "{}", node.absent);
         }
         node.children.iter().for_each(|child| visit(child));

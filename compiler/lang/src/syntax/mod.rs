@@ -1,18 +1,22 @@
 //! Recipe text to a tree of nodes, with the place of every word and value.
 //!
-//! The parser reads KDL 2 and keeps going after a mistake: every trap that recipe authors fall
-//! into (`true`, `10%`, a missing brace) is reported once, at its characters, and read as what was
-//! meant, so that the rest of the file is checked as if it had been written right. The `kdl` crate
-//! stops at the first broken node and reads about one megabyte per second; it serves as the
-//! reference in this crate's tests.
+//! The `kdl` crate decides what is KDL 2, and its tree becomes ours. It throws the tree away at the
+//! first mistake, though, so what it refuses is read again by a [`recovery`] reader: every trap that
+//! recipe authors fall into (`true`, `10%`, a missing brace) is reported once, at its characters,
+//! and read as what was meant, so that the rest of the file is checked as if it had been written
+//! right. A few slips are KDL with another meaning (`adamw,`, `epochs: 1`, `lr = 2`); they are
+//! reported and read in the same way.
 
+mod convert;
 mod number;
-mod parser;
+mod parse;
+mod recovery;
 mod secrets;
 mod strings;
 
 pub use number::{NotANumber, literal};
-pub use parser::{bare_keyword_diagnostic, does_not_fit, parse};
+pub use parse::{parse, parse_default, recover};
+pub use recovery::{bare_keyword_diagnostic, does_not_fit};
 pub use secrets::{mask, report as report_secrets};
 
 use crate::source::Origin;
@@ -24,13 +28,20 @@ pub const MAX_DEPTH: usize = 64;
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// A whole file.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Document {
     pub nodes: Vec<Node>,
     /// What syntax errors leave in doubt.
     pub damage: Damage,
     /// Whether nodes may stand in the wrong block.
     pub braces_in_doubt: bool,
+}
+
+impl Document {
+    /// What is left of a text that is not read at all.
+    fn lost() -> Self {
+        Self { nodes: Vec::new(), damage: Damage::Everywhere, braces_in_doubt: true }
+    }
 }
 
 /// How far a syntax error reaches; what damaged text could have supplied is not reported as missing.
@@ -45,15 +56,13 @@ pub enum Damage {
 }
 
 /// A node: its name, what stands on its line, and its block.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     pub name: Word,
     pub arguments: Vec<Value>,
     pub properties: Vec<Property>,
     pub children: Vec<Node>,
     pub has_block: bool,
-    /// From the name to the end of the block.
-    pub span: Span,
     pub origin: Origin,
     /// Whether a syntax error took a part of it.
     pub damaged: bool,
@@ -67,14 +76,14 @@ pub struct Word {
 }
 
 /// `key=value`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Property {
     pub key: Word,
     pub value: Value,
 }
 
 /// A value as written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Value {
     pub data: Data,
     /// The value's own characters, quotes included.
@@ -134,7 +143,6 @@ impl Node {
 
     /// Gives every part of the node one place, for nodes that nobody wrote.
     pub fn set_place(&mut self, span: Span) {
-        self.span = span;
         self.name.span = span;
         self.properties.iter_mut().for_each(|property| property.key.span = span);
         self.values_mut(&mut |value| value.span = span);

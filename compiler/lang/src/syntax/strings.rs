@@ -24,7 +24,9 @@ pub enum Fault {
 pub fn read(text: &str) -> Read {
     let hashes = text.bytes().take_while(|&b| b == b'#').count();
     let body = &text[hashes..];
-    let quotes = if body.starts_with("\"\"\"") { 3 } else { 1 };
+    // A raw string may begin with quotes of its own.
+    let opens_lines = |rest: &str| hashes == 0 || rest.starts_with(is_newline);
+    let quotes = if body.strip_prefix("\"\"\"").is_some_and(opens_lines) { 3 } else { 1 };
     let close = format!("{}{}", &"\"\"\""[..quotes], "#".repeat(hashes));
     let start = hashes + quotes;
     let Some(end) = find_close(text, start, &close, hashes > 0, quotes == 3) else {
@@ -40,7 +42,11 @@ pub fn read(text: &str) -> Read {
 }
 
 fn single_line(inner: &str, offset: usize, raw: bool) -> Result<String, Fault> {
-    if raw { Ok(inner.to_owned()) } else { unescape(inner, offset) }
+    match raw {
+        true if inner == "\"" => Err(Fault::Indentation),
+        true => Ok(inner.to_owned()),
+        false => unescape(inner, offset),
+    }
 }
 
 /// Finds the closing quotes; a single-line string ends with its line.
@@ -95,6 +101,11 @@ fn dedent<'a>(line: &'a str, indent: &str) -> Result<&'a str, Fault> {
         None if line.chars().all(is_blank) => Ok(""),
         None => Err(Fault::Indentation),
     }
+}
+
+/// Whether a character ends a line.
+pub fn is_newline(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\u{85}' | '\u{b}' | '\u{c}' | '\u{2028}' | '\u{2029}')
 }
 
 /// Whether a character is whitespace within a line.

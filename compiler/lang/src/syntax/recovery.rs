@@ -1,17 +1,37 @@
-//! The parser: recursive over blocks, with recovery at the end of a word, a line or a block.
+//! The recovery reader: finds the mistakes of a text in words for recipe authors, and reads the rest.
+//!
+//! It is recursive over blocks and goes on at the end of the word, line or block that is broken.
+//! What it says of text that the `kdl` crate accepts agrees with that crate, which a test holds it
+//! to; [`super::parse`] asks it only for what the crate refuses and for slips from other languages.
 
 use super::number::{self, NotANumber};
-use super::strings::{self, Fault, is_blank};
-use super::{Damage, Data, Document, MAX_BYTES, MAX_DEPTH, Node, Property, Value, Word};
+use super::strings::{self, Fault, is_blank, is_newline};
+use super::{Damage, Data, Document, MAX_DEPTH, Node, Property, Value, Word};
 use crate::diagnostic::Diagnostic;
 use crate::source::Origin;
 use crate::source::{SourceId, Span};
 
-/// Parses one file.
-pub fn parse(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
-    if text.len() > MAX_BYTES {
-        return too_large(source, text);
-    }
+/// How many lines a text may take that lacks the quotes of one over several lines.
+const MAX_LINES: usize = 40;
+
+/// What the reader made of a text.
+pub struct Reading {
+    pub document: Document,
+    pub found: Vec<Diagnostic>,
+    pub costs: Costs,
+}
+
+/// What makes the `kdl` crate recurse, or read text again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Costs {
+    /// Pieces of the longest comment between `/*` and `*/`.
+    pub comment: usize,
+    /// How deep `/-` stands within what another one takes out.
+    pub dropped: usize,
+}
+
+/// Reads one file.
+pub fn read(source: SourceId, text: &str) -> Reading {
     let mut parser = Parser::new(source, text, false);
     let nodes = parser.file();
     if parser.unclosed {
@@ -21,14 +41,6 @@ pub fn parse(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
         return parser.finish(nodes);
     }
     parser.finish(nodes)
-}
-
-fn too_large(source: SourceId, text: &str) -> (Document, Vec<Diagnostic>) {
-    let message = format!("the recipe has {} bytes, more than the {MAX_BYTES} that are read", text.len());
-    let at = Span { source, start: 0, end: 0 };
-    let diagnostic = Diagnostic::error("too-large", message, at, "")
-        .with_help("keep data in files of their own, and share parts between recipes with `use`");
-    (Document { nodes: Vec::new(), damage: Damage::Everywhere, braces_in_doubt: true }, vec![diagnostic])
 }
 
 struct Parser<'a> {
@@ -47,6 +59,9 @@ struct Parser<'a> {
     too_deep: bool,
     /// Whether nodes may stand in the wrong block.
     braces_in_doubt: bool,
+    /// How many `/-` take out what is being read.
+    dropping: usize,
+    costs: Costs,
 }
 
 /// What a word between delimiters is.
@@ -70,17 +85,18 @@ impl<'a> Parser<'a> {
             damaged: false,
             too_deep: false,
             braces_in_doubt: false,
+            dropping: 0,
+            costs: Costs::default(),
         }
     }
 
-    fn finish(self, nodes: Vec<Node>) -> (Document, Vec<Diagnostic>) {
+    fn finish(self, nodes: Vec<Node>) -> Reading {
         if self.too_deep {
-            let deep = self.diagnostics.into_iter().filter(|found| found.code == "too-deep").collect();
-            return (Document { nodes: Vec::new(), damage: Damage::Everywhere, braces_in_doubt: true }, deep);
+            let found = self.diagnostics.into_iter().filter(|found| found.code == "too-deep").collect();
+            return Reading { document: Document::lost(), found, costs: self.costs };
         }
-        let doubt = self.diagnostics.iter().any(|found| found.code == "unexpected-brace");
-        let braces_in_doubt = self.braces_in_doubt || doubt;
-        (Document { nodes, damage: self.damage, braces_in_doubt }, self.diagnostics)
+        let document = Document { nodes, damage: self.damage, braces_in_doubt: self.braces_in_doubt };
+        Reading { document, found: self.diagnostics, costs: self.costs }
     }
 
     fn file(&mut self) -> Vec<Node> {
@@ -91,6 +107,11 @@ impl<'a> Parser<'a> {
                 return nodes;
             }
             // Only a closing brace ends the nodes of a file early.
+            if self.adopt(&mut nodes) {
+                self.at += 1;
+                continue;
+            }
+            self.braces_in_doubt = true;
             self.error(
                 Damage::Everywhere,
                 Diagnostic::error(
@@ -105,6 +126,51 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Gives a node without a block the indented nodes after it, when a brace closes what was never opened.
+    fn adopt(&mut self, nodes: &mut Vec<Node>) -> bool {
+        if nodes.len() < 2 || !self.first_of_line() {
+            return false;
+        }
+        let brace = self.indent_at(self.at);
+        let indent = |node: &Node| self.indent_at(node.name.span.start as usize);
+        let Some(owner) = nodes.iter().rposition(|node| indent(node) <= brace) else { return false };
+        if nodes[owner].has_block || owner + 1 == nodes.len() {
+            return false;
+        }
+        let children = nodes.split_off(owner + 1);
+        let node = &mut nodes[owner];
+        (node.children, node.has_block) = (children, true);
+        let (name, word, end) = (node.name.text.clone(), node.name.span, end_of_line(node));
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "missing-brace",
+                format!("the block of `{name}` is not opened"),
+                word,
+                "its `{` is missing",
+            )
+            .with_label(self.span(self.at, self.at + 1), "closed here")
+            .with_help("write `{` at the end of its line")
+            .with_fix("insert `{`", Span { start: end, end, ..word }, " {"),
+        );
+        true
+    }
+
+    /// A block that opens on the line after its node.
+    fn late_block(&mut self, node: &mut Node) {
+        let end = end_of_line(node) as usize;
+        let at = self.span(self.at, self.at + 1);
+        let message = format!("the block of `{}` opens on a line of its own", node.name.text);
+        let mut found = Diagnostic::error("unexpected-brace", message, at, "not on the line of its node")
+            .with_help(format!("write `{{` at the end of the line of `{}`", node.name.text));
+        if self.text[end..self.at].trim().is_empty() {
+            found = found.with_fix("move it up", self.span(end, self.at), " ");
+        }
+        self.error(Damage::None, found);
+        self.block(node, node.name.span.start as usize);
+        self.after_block();
+    }
+
     /// Reads nodes up to a closing brace, which is left, or the end.
     fn nodes(&mut self, owner_indent: Option<usize>) -> Vec<Node> {
         let mut nodes = Vec::new();
@@ -114,14 +180,65 @@ impl<'a> Parser<'a> {
             if rest.is_empty() || rest.starts_with('}') || self.closed_by_indent(owner_indent) {
                 return nodes;
             }
+            if rest.starts_with('{')
+                && self.first_of_line()
+                && let Some(node) = nodes.last_mut().filter(|node| takes_block(node))
+            {
+                self.late_block(node);
+                continue;
+            }
             if rest.starts_with("/-") {
                 self.at += 2;
                 self.skip_lines();
-                self.node();
+                self.drop_something();
+                self.drop(|parser| drop(parser.node()));
+                self.dropped_semicolon();
+                continue;
+            }
+            if self.goes_on(nodes.last()) {
+                let node = nodes.last_mut().expect("a line goes on with a node before it");
+                self.continued_line(node);
                 continue;
             }
             nodes.extend(self.node());
         }
+    }
+
+    /// Whether a line is indented under a node and begins with `key=value`.
+    fn goes_on(&self, node: Option<&Node>) -> bool {
+        let Some(node) = node.filter(|node| !node.has_block) else { return false };
+        let rest = self.rest();
+        let len = word_len(rest);
+        len > 0
+            && rest[len..].starts_with('=')
+            && !rest[len + 1..].starts_with(is_blank)
+            && self.first_of_line()
+            && self.indent_at(self.at) > self.indent_at(node.name.span.start as usize)
+    }
+
+    /// Reads properties that stand on the line after their node.
+    fn continued_line(&mut self, node: &mut Node) {
+        let equals = self.at + word_len(self.rest());
+        let message = format!("the properties of `{}` go on on the next line", node.name.text);
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "stray-equals",
+                message,
+                self.span(equals, equals + 1),
+                "a line of its own is a node of its own",
+            )
+            .with_help("write them on one line, or end the line before with `\\`"),
+        );
+        self.entries(node, node.name.span.start as usize, true);
+    }
+
+    /// Reads what a `/-` takes out.
+    fn drop(&mut self, read: impl FnOnce(&mut Self)) {
+        self.dropping += 1;
+        self.costs.dropped = self.costs.dropped.max(self.dropping);
+        read(self);
+        self.dropping -= 1;
     }
 
     fn closed_by_indent(&self, owner_indent: Option<usize>) -> bool {
@@ -135,7 +252,8 @@ impl<'a> Parser<'a> {
     }
 
     fn first_of_line(&self) -> bool {
-        self.text[self.line_start(self.at)..self.at].chars().all(is_blank)
+        let before = self.text[..self.at].chars().rev().find(|&c| !is_blank(c));
+        before.is_none_or(is_newline)
     }
 
     fn line_start(&self, at: usize) -> usize {
@@ -166,12 +284,19 @@ impl<'a> Parser<'a> {
             properties: Vec::new(),
             children: Vec::new(),
             has_block: false,
-            span: self.span(start, start),
             origin: Origin::Written,
             damaged: false,
         };
-        self.entries(&mut node, start);
-        node.span.end = self.at as u32;
+        if self.rest().starts_with('(') {
+            self.broken_line(
+                self.at,
+                "a node is not called",
+                "write values after it, with spaces between them",
+            );
+            return Some(node);
+        }
+        let spaced = self.stray_equals();
+        self.entries(&mut node, start, spaced);
         Some(node)
     }
 
@@ -183,6 +308,11 @@ impl<'a> Parser<'a> {
         }
         let name = match self.token()? {
             Token::Name(word, _) => word,
+            Token::Value(Data::Broken, _) => {
+                self.damage = Damage::Everywhere;
+                self.skip_line();
+                return None;
+            }
             Token::Value(_, span) => {
                 let text = self.slice(span).to_owned();
                 self.error(
@@ -200,17 +330,16 @@ impl<'a> Parser<'a> {
                 return None;
             }
         };
-        self.stray_equals();
         Some(name)
     }
 
-    /// `lr = 2e-4` on a line of its own, as in other configuration languages.
-    fn stray_equals(&mut self) {
+    /// `lr = 2e-4` on a line of its own, as in other configuration languages; says whether it stood there.
+    fn stray_equals(&mut self) -> bool {
         let before = self.at;
         self.skip_blank();
         if !self.rest().starts_with('=') {
             self.at = before;
-            return;
+            return false;
         }
         let at = self.span(self.at, self.at + 1);
         self.at += 1;
@@ -227,14 +356,16 @@ impl<'a> Parser<'a> {
             .with_help("remove the `=`")
             .with_fix("remove `=`", fix, " "),
         );
+        true
     }
 
     /// Reads what stands on the node's line, and its block.
-    fn entries(&mut self, node: &mut Node, start: usize) {
+    fn entries(&mut self, node: &mut Node, start: usize, spaced: bool) {
+        let mut was_spaced = spaced;
         loop {
             let before = self.at;
             self.skip_blank();
-            let spaced = self.at > before;
+            let spaced = self.at > before || std::mem::take(&mut was_spaced);
             let rest = self.rest();
             match rest.chars().next() {
                 None | Some('}') => return,
@@ -244,17 +375,16 @@ impl<'a> Parser<'a> {
                 }
                 Some(c) if is_newline(c) => return,
                 _ if rest.starts_with("//") => return,
-                _ if rest.starts_with("/-") => self.skip_entry(node, start),
                 Some('{') => {
                     self.block(node, start);
                     self.after_block();
                     return;
                 }
                 Some(_) => {
-                    if !spaced && !node.arguments.is_empty() | !node.properties.is_empty() {
+                    if !spaced {
                         self.missing_space();
                     }
-                    self.entry(node);
+                    if rest.starts_with("/-") { self.skip_entry(node, start) } else { self.entry(node) }
                 }
             }
         }
@@ -275,13 +405,50 @@ impl<'a> Parser<'a> {
         );
     }
 
+    /// The crate reads a node behind `/-` without the `;` that ends it.
+    fn dropped_semicolon(&mut self) {
+        if !self.text[..self.at].ends_with(';') {
+            return;
+        }
+        let at = self.span(self.at - 1, self.at);
+        self.error(
+            Damage::None,
+            Diagnostic::error("syntax-error", "a node behind `/-` ends with its line", at, "not with `;`")
+                .with_help("put it on a line of its own, or remove it"),
+        );
+    }
+
+    /// `/-` with nothing behind it.
+    fn drop_something(&mut self) {
+        if !(self.rest().is_empty() || self.rest().starts_with('}')) {
+            return;
+        }
+        let start = self.text[..self.at].rfind("/-").expect("it was read just before");
+        self.error(
+            Damage::None,
+            Diagnostic::error(
+                "syntax-error",
+                "nothing stands after `/-`",
+                self.span(start, start + 2),
+                "takes nothing out",
+            )
+            .with_help("remove it, or put it directly before what it takes out"),
+        );
+    }
+
     /// Reads an entry or a block that `/-` takes out.
     fn skip_entry(&mut self, node: &mut Node, start: usize) {
         self.at += 2;
         self.skip_blank();
         let mut dropped =
             Node { arguments: Vec::new(), properties: Vec::new(), children: Vec::new(), ..node.clone() };
-        if self.rest().starts_with('{') { self.block(&mut dropped, start) } else { self.entry(&mut dropped) }
+        self.drop(|parser| {
+            if parser.rest().starts_with('{') {
+                parser.block(&mut dropped, start)
+            } else {
+                parser.entry(&mut dropped)
+            }
+        });
     }
 
     fn block(&mut self, node: &mut Node, start: usize) {
@@ -340,11 +507,13 @@ impl<'a> Parser<'a> {
             self.at += 2;
             self.skip_blank();
             let mut dropped = self.nameless();
-            if self.rest().starts_with('{') {
-                self.block(&mut dropped, self.at)
-            } else {
-                self.entry(&mut dropped)
-            }
+            self.drop(|parser| {
+                if parser.rest().starts_with('{') {
+                    parser.block(&mut dropped, parser.at)
+                } else {
+                    parser.entry(&mut dropped)
+                }
+            });
             self.skip_blank();
         }
         let rest = self.rest();
@@ -377,7 +546,6 @@ impl<'a> Parser<'a> {
             properties: Vec::new(),
             children: Vec::new(),
             has_block: false,
-            span,
             origin: Origin::Written,
             damaged: false,
         }
@@ -419,6 +587,9 @@ impl<'a> Parser<'a> {
     fn entry(&mut self, node: &mut Node) {
         let start = self.at;
         self.skip_annotation();
+        if self.at > start && self.at_end_of_entry() {
+            return;
+        }
         if self.rest().starts_with(['=', ')', '(']) {
             self.broken_line(self.at, "neither a value nor a property", "write `name=value`");
             return;
@@ -439,9 +610,12 @@ impl<'a> Parser<'a> {
         self.at += 1;
         let behind = self.at;
         self.skip_blank();
-        let key = match key {
-            Token::Name(word, _) => word,
-            Token::Value(_, span) => Word { text: self.slice(span).to_owned(), span },
+        let (key, is_name) = match key {
+            Token::Name(word, _) => (word, true),
+            Token::Value(_, span) => {
+                self.bad_key(span);
+                (Word { text: self.slice(span).to_owned(), span }, false)
+            }
         };
         if self.at_end_of_entry() {
             self.missing_value(&key, start, behind);
@@ -453,7 +627,22 @@ impl<'a> Parser<'a> {
         self.skip_annotation();
         let Some(token) = self.token() else { return };
         let value = self.value(token);
-        node.properties.push(Property { key, value });
+        if is_name {
+            node.properties.push(Property { key, value });
+        }
+    }
+
+    /// A number or keyword before `=`, unless it was reported for what it is.
+    fn bad_key(&mut self, span: Span) {
+        if self.diagnostics.last().is_some_and(|last| last.primary() == span) {
+            return;
+        }
+        let message = format!("`{}` cannot be the name of a property", self.slice(span));
+        self.error(
+            Damage::Inside,
+            Diagnostic::error("syntax-error", message, span, "a property begins with its name")
+                .with_help("write `name=value`"),
+        );
     }
 
     fn at_end_of_entry(&self) -> bool {
@@ -484,7 +673,7 @@ impl<'a> Parser<'a> {
 
     fn spaced_equals(&mut self, equals: usize, after: usize) {
         let fix = self.span(after, self.at);
-        self.error(
+        self.slip(
             Damage::None,
             Diagnostic::error(
                 "spaced-equals",
@@ -515,7 +704,7 @@ impl<'a> Parser<'a> {
         };
         let at = self.span(self.at, self.at + len + 1);
         self.at += len + 1;
-        self.error(
+        self.slip(
             Damage::None,
             Diagnostic::error(
                 "type-annotation",
@@ -555,7 +744,15 @@ impl<'a> Parser<'a> {
 
     fn string(&mut self) -> Token {
         let start = self.at;
-        let read = strings::read(self.rest());
+        let mut read = strings::read(self.rest());
+        let is_plain = self.rest().starts_with('"') && !self.rest().starts_with("\"\"\"");
+        if is_plain && read.text == Err(Fault::Unclosed) {
+            read.len = self.unclosed_len(read.len);
+        } else if is_plain && read.text.is_ok() && self.closed_by_the_next(start + read.len) {
+            // The quote that opens the next text was taken for the one that closes this one.
+            let end = start + read.len - 1;
+            read = strings::Read { len: self.line_len(end), text: Err(Fault::Unclosed) };
+        }
         self.at += read.len;
         let span = self.span(start, self.at);
         match read.text {
@@ -565,6 +762,43 @@ impl<'a> Parser<'a> {
                 Token::Value(Data::Broken, span)
             }
         }
+    }
+
+    /// Returns how much an unclosed text takes: up to its quote on a later line, else its line but for a `{` at the end.
+    fn unclosed_len(&self, line: usize) -> usize {
+        let mut at = self.at + line;
+        for text in self.text[at..].split_inclusive('\n').skip(1).take(MAX_LINES) {
+            at = text.as_ptr() as usize - self.text.as_ptr() as usize;
+            match text.matches('"').count() {
+                0 => {}
+                quotes if quotes % 2 == 1 => {
+                    let end = at + text.find('"').expect("it was counted") + 1;
+                    let behind = self.text[end..].chars().next();
+                    let closes =
+                        behind.is_none_or(|c| is_blank(c) || is_newline(c) || matches!(c, ';' | '}'));
+                    return if closes { end - self.at } else { self.line_len(self.at) };
+                }
+                _ => break,
+            }
+        }
+        self.line_len(self.at)
+    }
+
+    /// Returns the bytes from here to the end of the line, or to a `{` at its end.
+    fn line_len(&self, from: usize) -> usize {
+        let rest = &self.text[from..];
+        let line = &rest[..rest.find(is_newline).unwrap_or(rest.len())];
+        let trimmed = line.trim_end_matches(is_blank);
+        let line = trimmed.strip_suffix('{').unwrap_or(line);
+        from + line.trim_end_matches(is_blank).len() - self.at
+    }
+
+    /// Whether the text that ends here was closed by a quote that opens another: letters follow, and one quote too few.
+    fn closed_by_the_next(&self, end: usize) -> bool {
+        let rest = &self.text[end..];
+        let line = &rest[..rest.find(is_newline).unwrap_or(rest.len())];
+        let glued = rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '/' | '<' | '-'));
+        glued && line.matches('"').count() % 2 == 1
     }
 
     fn bad_string(&mut self, fault: Fault, start: usize, span: Span) {
@@ -606,18 +840,21 @@ impl<'a> Parser<'a> {
         let text = inner.to_owned();
         self.at += open.len_utf8() + len;
         let span = self.span(start, self.at);
-        let (code, kind) = if open == '\'' { ("single-quotes", "single") } else { ("curly-quotes", "curly") };
-        self.error(
-            Damage::None,
-            Diagnostic::error(
-                code,
-                format!("{kind} quotes do not hold a text"),
-                span,
-                "read as part of a word",
-            )
+        let (code, kind) = match open {
+            '\'' => ("single-quotes", "single"),
+            '`' => ("single-quotes", "backward"),
+            _ => ("curly-quotes", "curly"),
+        };
+        let message = format!("{kind} quotes do not hold a text");
+        let found = Diagnostic::error(code, message, span, "read as part of a word")
             .with_help("write straight double quotes: `\"…\"`")
-            .with_fix("use straight quotes", span, format!("\"{text}\"")),
-        );
+            .with_fix("use straight quotes", span, format!("\"{text}\""));
+        let is_kdl = text.chars().all(|c| c.is_alphanumeric() || is_blank(c));
+        if is_kdl {
+            self.slip(Damage::None, found)
+        } else {
+            self.error(Damage::None, found)
+        }
         Token::Name(Word { text, span }, false)
     }
 
@@ -649,18 +886,40 @@ impl<'a> Parser<'a> {
         if word.starts_with('#') {
             return self.keyword(word, span);
         }
+        if word.contains(is_invisible) {
+            return Some(self.invisible(word, span));
+        }
         if number::begins(word) {
             return Some(self.number(word, span));
         }
         if let Some(data) = bare_keyword(word) {
             return Some(self.bare_keyword(word, data, span));
         }
-        if word.contains(['/', '\\', '[', ']', '#']) || word.contains(is_forbidden) {
+        if word.contains(['/', '\\', '[', ']', '#']) {
             self.unquoted(word, span, "a path or name with such characters");
             return Some(Token::Name(Word { text: word.to_owned(), span }, false));
         }
         let text = self.trim_punctuation(word, span);
         Some(Token::Name(Word { text, span }, true))
+    }
+
+    /// Characters that nobody sees, from a web page or a word processor, are left out.
+    fn invisible(&mut self, word: &str, span: Span) -> Token {
+        let text = word.replace(is_invisible, "");
+        let first = word.chars().find(|&c| is_invisible(c)).map_or(0, u32::from);
+        let message = format!("an invisible character, U+{first:04X}, stands in `{text}`");
+        let found = Diagnostic::error("syntax-error", message, span, "not only what it seems")
+            .with_help("write it anew")
+            .with_fix("remove what is invisible", span, text.clone());
+        if word.contains(is_forbidden) {
+            self.error(Damage::None, found)
+        } else {
+            self.slip(Damage::None, found)
+        }
+        match number::read(&text) {
+            Ok(data) => Token::Value(data, span),
+            Err(_) => Token::Name(Word { text, span }, true),
+        }
     }
 
     fn keyword(&mut self, word: &str, span: Span) -> Option<Token> {
@@ -708,7 +967,7 @@ impl<'a> Parser<'a> {
         };
         let data = match number::read(digits) {
             Ok(data) if comma => {
-                self.stray_comma(word, span);
+                self.error(Damage::None, stray_comma(word, span));
                 data
             }
             Ok(data) => data,
@@ -717,7 +976,12 @@ impl<'a> Parser<'a> {
                 return Token::Name(Word { text: word.to_owned(), span }, false);
             }
             Err(size) => {
-                self.error(Damage::None, does_not_fit(size, digits, span));
+                let found = does_not_fit(size, digits, span);
+                if is_float(digits) && !comma {
+                    self.slip(Damage::None, found)
+                } else {
+                    self.error(Damage::None, found)
+                }
                 Data::Broken
             }
         };
@@ -725,7 +989,13 @@ impl<'a> Parser<'a> {
     }
 
     fn bare_keyword(&mut self, word: &str, data: Data, span: Span) -> Token {
-        self.error(Damage::None, bare_keyword_diagnostic(word, span));
+        let found = bare_keyword_diagnostic(word, span);
+        let is_kdl = matches!(word, "True" | "False" | "None");
+        if is_kdl {
+            self.slip(Damage::None, found)
+        } else {
+            self.error(Damage::None, found)
+        }
         Token::Value(data, span)
     }
 
@@ -743,7 +1013,7 @@ impl<'a> Parser<'a> {
     /// Reports a comma or colon at the end of a word, as in other languages, and returns the word without it.
     fn trim_punctuation(&mut self, word: &str, span: Span) -> String {
         if let Some(text) = word.strip_suffix(',') {
-            self.stray_comma(word, span);
+            self.slip(Damage::None, stray_comma(word, span));
             return text.to_owned();
         }
         if let Some(text) = word.strip_suffix(':').filter(|text| !text.is_empty()) {
@@ -751,7 +1021,7 @@ impl<'a> Parser<'a> {
             let behind = self.rest().trim_start_matches(is_blank);
             let opens_block = behind.starts_with(is_newline) || behind.starts_with("//");
             self.braces_in_doubt |= opens_block;
-            self.error(
+            self.slip(
                 if opens_block { Damage::Everywhere } else { Damage::None },
                 Diagnostic::error(
                     "stray-colon",
@@ -765,21 +1035,6 @@ impl<'a> Parser<'a> {
             return text.to_owned();
         }
         word.to_owned()
-    }
-
-    fn stray_comma(&mut self, word: &str, span: Span) {
-        let text = word.strip_suffix(',').unwrap_or(word);
-        self.error(
-            Damage::None,
-            Diagnostic::error(
-                "stray-comma",
-                "values are not separated by commas",
-                span,
-                "the comma is read as part of the value",
-            )
-            .with_help("separate values by spaces")
-            .with_fix("remove the comma", span, text),
-        );
     }
 
     /// Skips blanks, block comments and continued lines.
@@ -808,12 +1063,23 @@ impl<'a> Parser<'a> {
             self.skip_blank();
             let rest = self.rest();
             match rest.chars().next() {
-                Some(';') => self.at += 1,
+                Some(';') => self.stray_semicolon(),
                 Some(c) if is_newline(c) => self.at += c.len_utf8(),
                 Some('/') if rest.starts_with("//") => self.at += rest.find(is_newline).unwrap_or(rest.len()),
                 _ => return,
             }
         }
+    }
+
+    fn stray_semicolon(&mut self) {
+        let at = self.span(self.at, self.at + 1);
+        self.at += 1;
+        self.error(
+            Damage::None,
+            Diagnostic::error("syntax-error", "no node stands before this `;`", at, "ends nothing")
+                .with_help("remove it; one `;` stands between nodes on the same line")
+                .with_fix("remove it", at, ""),
+        );
     }
 
     /// Skips a comment between `/*` and `*/`, which may hold others.
@@ -828,6 +1094,8 @@ impl<'a> Parser<'a> {
                 _ => self.at += 1,
             }
             if open == 0 {
+                let marks = bytes[start..self.at].iter().filter(|b| matches!(b, b'*' | b'/')).count();
+                self.costs.comment = self.costs.comment.max(2 * marks);
                 return;
             }
         }
@@ -856,11 +1124,26 @@ impl<'a> Parser<'a> {
         Span { source: self.source, start: start as u32, end: end as u32 }
     }
 
+    /// Reports what is KDL, but a slip from another language; what `/-` takes out may hold any.
+    fn slip(&mut self, damage: Damage, diagnostic: Diagnostic) {
+        if self.dropping == 0 {
+            self.error(damage, diagnostic);
+        }
+    }
+
     fn error(&mut self, damage: Damage, diagnostic: Diagnostic) {
         self.damage = self.damage.max(damage);
         self.damaged |= damage > Damage::None;
         self.diagnostics.push(diagnostic);
     }
+}
+
+fn stray_comma(word: &str, span: Span) -> Diagnostic {
+    let text = word.strip_suffix(',').unwrap_or(word);
+    let label = "the comma is read as part of the value";
+    Diagnostic::error("stray-comma", "values are not separated by commas", span, label)
+        .with_help("separate values by spaces")
+        .with_fix("remove the comma", span, text)
 }
 
 /// Reports a number that no float can hold.
@@ -887,6 +1170,20 @@ pub fn bare_keyword_diagnostic(word: &str, span: Span) -> Diagnostic {
     }
 }
 
+fn is_float(digits: &str) -> bool {
+    digits.contains(['.', 'e', 'E']) && !digits.contains(['x', 'X'])
+}
+
+/// Whether KDL reads a bare word as text although it is a slip from another language.
+pub fn is_slip(word: &str) -> bool {
+    let quoted = word.chars().next().is_some_and(|first| closing_quote(first).is_some());
+    quoted
+        || word.ends_with(',')
+        || word.len() > 1 && word.ends_with(':')
+        || bare_keyword(word).is_some()
+        || word.contains(is_invisible)
+}
+
 /// What a keyword without its `#` stands for.
 fn bare_keyword(word: &str) -> Option<Data> {
     match word {
@@ -904,6 +1201,7 @@ fn closing_quote(open: char) -> Option<&'static [char]> {
         '‘' | '’' | '‚' => Some(&['’', '‘']),
         '«' | '»' => Some(&['»', '«']),
         '\'' => Some(&['\'']),
+        '`' => Some(&['`']),
         _ => None,
     }
 }
@@ -944,11 +1242,24 @@ fn continued_line(text: &str) -> Option<usize> {
     }
 }
 
-fn is_newline(c: char) -> bool {
-    matches!(c, '\n' | '\r' | '\u{85}' | '\u{b}' | '\u{c}' | '\u{2028}' | '\u{2029}')
+/// Whether a node may have a block, and has none yet.
+fn takes_block(node: &Node) -> bool {
+    let schema = stdlib::schema::top(&node.name.text);
+    !node.has_block && schema.is_none_or(|schema| schema.open || !schema.children.is_empty())
+}
+
+/// Returns where the line of a node ends, its block left out.
+fn end_of_line(node: &Node) -> u32 {
+    let values = node.arguments.iter().chain(node.properties.iter().map(|property| &property.value));
+    values.map(|value| value.span.end).fold(node.name.span.end, u32::max)
+}
+
+/// Characters that nobody sees, whether KDL allows them or not.
+fn is_invisible(c: char) -> bool {
+    is_forbidden(c) || matches!(c, '\u{7f}' | '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}')
 }
 
 /// Characters that KDL allows nowhere outside quotes, invisible ones above all.
 fn is_forbidden(c: char) -> bool {
-    matches!(c, '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    matches!(c, '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
