@@ -417,8 +417,8 @@ fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>, quiet: bool) 
         }
     }
     print!("\n{}", text::table(&rows, &[1, 2, 4, 5, 6, 7]));
-    let models = stages.iter().filter(|(task, _)| matches!(task.work, Work::Train(_)));
-    if let Some((task, record)) = models.last() {
+    let mut models = stages.iter().filter(|(task, _)| matches!(task.work, Work::Train(_)));
+    if let Some((task, record)) = models.next_back() {
         println!("\n  model of `{}`: {}", task.name, folder.path().join(&record.path).display());
     }
     for (task, record) in stages.iter().filter(|(task, _)| matches!(task.work, Work::Generate(_))) {
