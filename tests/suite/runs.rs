@@ -115,7 +115,7 @@ fn a_run_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on() {
     let whole = Workshop::new();
     whole.ok(&["run", "tiny.kdl"]);
     let shop = Workshop::new();
-    shop.edit("steps 8", "steps 4000");
+    shop.edit("steps 8", "steps 400");
     let mut child = shop.start(&["run", "tiny.kdl"]);
     let checkpoints = shop.path("runs/tiny/dutch/checkpoints");
     wait_for(|| has_checkpoint(&checkpoints));
