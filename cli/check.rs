@@ -37,8 +37,12 @@ pub fn check(args: &CheckArgs) -> ExitCode {
 /// Says in a line what a correct recipe comes to, as far as it is known without preparing data.
 fn summary(compiled: &Compiled) -> String {
     let tasks = compiled.lowered.as_ref().map(|lowered| lowered.plan.tasks.as_slice()).unwrap_or_default();
-    let memory =
-        tasks.iter().map(|task| task.figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>()).max();
+    let memory = tasks
+        .iter()
+        .map(|task| {
+            (task.figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>(), crate::plan::tilde(task))
+        })
+        .max();
     let stages: Vec<String> = tasks
         .iter()
         .filter(|task| !task.name.contains(':'))
@@ -49,8 +53,8 @@ fn summary(compiled: &Compiled) -> String {
         })
         .collect();
     let memory = memory
-        .filter(|bytes| *bytes > 0)
-        .map_or(String::new(), |bytes| format!(", {}", crate::text::bytes(bytes)));
+        .filter(|(bytes, _)| *bytes > 0)
+        .map_or(String::new(), |(bytes, mark)| format!("; {mark}{} of memory", crate::text::bytes(bytes)));
     format!("no errors; {}{memory}", stages.join(" → "))
 }
 
