@@ -56,9 +56,7 @@ pub fn evaluate(
     let all = by_part.values().fold(Sums::default(), |all, part| all.plus(*part));
     if all.count == 0 {
         return Err(EngineError::new("no-trained-tokens", "no token of the evaluation rows has a loss")
-            .help(
-                "look at the rows with `adapt rows`; the template or `loss-on` may leave nothing to predict",
-            ));
+            .help("look at the rows of the data; the template or `loss-on` may leave nothing to predict"));
     }
     let mut evaluation = all.figures(unit);
     if by_part.len() > 1 {
@@ -84,7 +82,7 @@ fn score(
     if !loss.is_finite() {
         let rows = batch::name_rows(store, [&*micro]);
         return Err(EngineError::new("non-finite-loss", format!("the evaluation loss is {loss} in {rows}"))
-            .help("lower the learning rate, or look at these rows with `adapt rows`"));
+            .help("lower the learning rate, or look at these rows in the data"));
     }
     let mut preference = [0.0; 4];
     if unit == Unit::Pairs && executor.has(result::METRICS) {

@@ -42,7 +42,7 @@ pub fn score(
         if rows.iter().any(|logprob| !logprob.is_finite()) {
             let rows = batch::name_rows(store, [&micro]);
             return Err(EngineError::new("non-finite-loss", format!("the reference cannot score {rows}"))
-                .help("look at these rows with `adapt rows`"));
+                .help("look at these rows in the data"));
         }
         for (row, logprob) in micro.row_ids.iter().zip(rows) {
             logprobs[*row as usize] = logprob as f32;

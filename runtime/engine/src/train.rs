@@ -84,7 +84,7 @@ impl Rows {
         let batches = Batches::new(&train, &spec);
         if batches.steps_per_epoch() == 0 {
             return Err(EngineError::new("no-training-rows", "there are no rows to train on")
-                .help("look at what was left out and why with `adapt rows`"));
+                .help("look at what was left out and why in the notes of its data task"));
         }
         Ok(Rows { train, eval: Some(eval).filter(|eval| eval.rows() > 0), batches })
     }

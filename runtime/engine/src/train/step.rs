@@ -30,7 +30,7 @@ impl Training<'_, '_> {
             let rows = batch::name_rows(&self.rows.train, &self.micros[..micros]);
             let message = format!("no token of step {} has a loss: {rows}", index + 1);
             return Err(EngineError::new("no-trained-tokens-in-step", message)
-                .help("look at these rows with `adapt rows`; shorten prompts or choose a larger batch"));
+                .help("look at these rows in the data; shorten prompts or choose a larger batch"));
         }
         self.executor.write_f32(names::STEP_COUNT, &[count as f32])?;
         self.executor.run("begin", 0, draw)?;
@@ -114,7 +114,6 @@ fn preference(sums: [f64; 4], pairs: u64) -> Preference {
 
 fn non_finite(what: &str, number: f64, index: u64, rows: &str) -> EngineError {
     let message = format!("the {what} of step {} is {number} in {rows}", index + 1);
-    EngineError::new("non-finite-loss", message).help(
-        "lower the learning rate, or look at these rows with `adapt rows`; the last checkpoint is untouched",
-    )
+    EngineError::new("non-finite-loss", message)
+        .help("lower the learning rate, or look at these rows in the data; the last checkpoint is untouched")
 }
