@@ -1,6 +1,7 @@
 //! Whole runs through the command: what is written, what runs again, what survives.
 
 use crate::workshop::Workshop;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const STAGES: [&str; 3] = ["dutch", "chat", "aligned"];
@@ -126,26 +127,31 @@ fn a_run_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on() {
         libc::kill(pid, libc::SIGTERM);
     }
     assert_eq!(child.wait().unwrap().code(), Some(75));
-    let steps = || {
-        let names = std::fs::read_dir(&checkpoints)
-            .unwrap()
-            .flatten()
-            .map(|entry| entry.file_name().into_string().unwrap());
-        names.max().unwrap()
-    };
-    let stopped_at: u64 = steps().trim_start_matches("step-").parse().unwrap();
+    let last = complete_checkpoints(&checkpoints).pop().unwrap();
+    let name = last.file_name().unwrap().to_str().unwrap();
+    let stopped_at: u64 = name.trim_start_matches("step-").parse().unwrap();
     let child = shop.run(&["run", "tiny.kdl", "--only", "dutch"]);
     assert_eq!(child.code, Some(0), "{}", child.stderr);
     assert!(child.stderr.contains(&format!("continues after step {stopped_at}")), "{}", child.stderr);
 }
 
 /// Whether a complete checkpoint is there.
-fn has_checkpoint(checkpoints: &std::path::Path) -> bool {
+fn has_checkpoint(checkpoints: &Path) -> bool {
+    !complete_checkpoints(checkpoints).is_empty()
+}
+
+/// Returns the complete checkpoints, oldest first; one that is being written has another name.
+fn complete_checkpoints(checkpoints: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(checkpoints).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).any(|path| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with("step-") && path.join("state.json").is_file()
-    })
+    let mut complete: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.strip_prefix("step-").is_some_and(|step| step.parse::<u64>().is_ok())
+        })
+        .collect();
+    complete.sort();
+    complete
 }
 
 fn wait_for(mut there: impl FnMut() -> bool) {
@@ -233,7 +239,7 @@ cpt more {
 "#;
 
 /// Copies the result of `dutch` to the folder `model`.
-fn copy_model(shop: &Workshop) -> std::path::PathBuf {
+fn copy_model(shop: &Workshop) -> PathBuf {
     let copy = shop.path("model");
     std::fs::create_dir_all(&copy).unwrap();
     for entry in std::fs::read_dir(shop.path("runs/tiny/dutch/model")).unwrap().flatten() {
@@ -259,15 +265,7 @@ fn a_checkpoint_with_numbers_that_are_none_is_refused_by_name() {
     wait_for(|| has_checkpoint(&checkpoints));
     child.kill().unwrap();
     child.wait().unwrap();
-    let complete = std::fs::read_dir(&checkpoints)
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.join("state.json").is_file());
-    let newest = complete
-        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("step-"))
-        .max()
-        .unwrap();
+    let newest = complete_checkpoints(&checkpoints).pop().unwrap();
     let file = newest.join("state.safetensors");
     let mut bytes = std::fs::read(&file).unwrap();
     let end = bytes.len() - 4;
@@ -333,7 +331,7 @@ fn a_full_disk_leaves_the_last_checkpoint_and_says_what_is_needed() {
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }
 
-fn walk(folder: &std::path::Path) -> Vec<String> {
+fn walk(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         found.push(entry.path().display().to_string());
