@@ -1,0 +1,3 @@
+mod problem;
+mod yaml;
+pub use problem::Problem;
