@@ -8,9 +8,10 @@ use crate::problem::Place;
 use crate::yaml::Node;
 use std::collections::HashMap;
 
-/// A comment: its line, its text, and whether it has the line for itself.
+/// A comment: where it stands, its text, and whether it has the line for itself.
 struct Comment {
     line: u32,
+    indent: usize,
     text: String,
     alone: bool,
 }
@@ -47,7 +48,13 @@ impl Explained {
             }
         }
         for block in blocks(&comments) {
-            let next = block[block.len() - 1].line + 1;
+            let last = block[block.len() - 1];
+            let next = last.line + 1;
+            // What is indented deeper than the line below ends what stands above.
+            let below = text.lines().nth(last.line as usize).unwrap_or_default();
+            if last.indent > below.len() - below.trim_start().len() {
+                continue;
+            }
             let texts = block.iter().map(|comment| plain(&comment.text)).collect::<Vec<_>>();
             if texts.iter().any(|text| is_tool_help(text)) {
                 continue;
@@ -96,6 +103,7 @@ fn find(text: &str, documents: &[Node]) -> Vec<Comment> {
         if let Some((column, _)) = hash {
             comments.push(Comment {
                 line: at as u32 + 1,
+                indent: column,
                 text: line[column..].trim_end().to_owned(),
                 alone: line[..column].trim().is_empty(),
             });
@@ -145,7 +153,10 @@ fn explains(text: &str) -> bool {
         || ["Model Configuration", "Dataset Configuration", "Training Configuration", "For definitions, see"]
             .iter()
             .any(|start| text.starts_with(start));
-    let is_choice = lower.starts_with("one of [");
+    let is_command = ["cd ", "axolotl train", "accelerate launch", "python ", "litgpt ", "start:"]
+        .iter()
+        .any(|start| lower.starts_with(start));
+    let is_choice = lower.starts_with("one of [") || is_command;
     text.chars().any(char::is_alphabetic) && !is_heading && !is_choice
 }
 
@@ -181,7 +192,7 @@ mod tests {
 
     #[test]
     fn comments_belong_to_the_key_below_or_beside() {
-        let text = "# why this file\n\n# about a\na: 1 # beside a\n# b: 3\nb:\n  # ### x\n  # in c\n  - c: \"#d\" # c's\n";
+        let text = "# why this file\n\n# about a\na: 1 # beside a\n# b: 3\nb:\n  # x\n  # in c\n  - c: \"#d\" # c's\n";
         let found = explained(text);
         assert_eq!(found.header, ["why this file"]);
         assert_eq!(found.about("a").above, ["about a"]);

@@ -1,6 +1,6 @@
 //! What the tools have in common: optimizers, schedules, adapters, templates, names of weights.
 
-use crate::kdl::{Line, number, percent, quote};
+use crate::kdl::{Line, number, percent};
 use crate::section::Section;
 
 /// An optimizer of the language for one of transformers or axolotl.
@@ -217,8 +217,9 @@ pub(crate) fn known_jinja(jinja: &str) -> Option<&'static str> {
 
 /// Writes a text as a Jinja string.
 pub(crate) fn jinja_text(text: &str) -> String {
-    let quoted = quote(text).replace('\'', "\\'").replace("\\\"", "\"");
-    format!("'{}'", &quoted[1..quoted.len() - 1])
+    let escapes = [("\\", "\\\\"), ("'", "\\'"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")];
+    let escaped = escapes.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+    format!("'{escaped}'")
 }
 
 /// Returns the name of a stage: from where the file sends its result, unless that says nothing.

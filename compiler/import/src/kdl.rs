@@ -1,5 +1,7 @@
 //! Recipe text: nodes with their comments, and which keys of the file each came from.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// A node of the recipe that is being written.
@@ -94,6 +96,11 @@ pub(crate) fn write(header: &[String], lines: &[Line], comments: impl Fn(&str) -
         let _ = writeln!(written.text, "{}", format!("// {}", safe(line)).trim_end());
     }
     written.text += "adapt 1\n";
+    // A key may stand behind several nodes; what is said of it is said once, at the first.
+    let said = RefCell::new(BTreeSet::new());
+    let comments = |key: &str| {
+        if said.borrow_mut().insert(key.to_owned()) { comments(key) } else { Comments::default() }
+    };
     for (at, line) in lines.iter().enumerate() {
         // Declarations without a block stand together.
         let joins = at > 0 && line.children.is_empty() && lines[at - 1].children.is_empty();
@@ -195,6 +202,11 @@ pub(crate) fn number(number: f64) -> String {
 pub(crate) fn percent(share: f64) -> String {
     let rounded = (share * 100.0 * 1e9).round() / 1e9;
     format!("\"{rounded}%\"")
+}
+
+/// Writes a number of steps: `"100 steps"`.
+pub(crate) fn steps(count: f64) -> String {
+    format!("\"{count} {}\"", if count == 1.0 { "step" } else { "steps" })
 }
 
 /// Writes a large count with its unit when that is exact: `"2B tokens"`.

@@ -12,6 +12,8 @@ pub(crate) struct Group {
 pub(crate) struct Tool {
     pub name: &'static str,
     pub groups: &'static [Group],
+    /// Words of other tools and older versions, with the key that does it here.
+    pub synonyms: &'static [(&'static str, &'static str)],
 }
 
 impl Tool {
@@ -53,15 +55,18 @@ impl Tool {
 
     /// Returns the nearest key: beside it, else anywhere.
     fn nearest(&self, parent: &str, word: &str) -> Option<&'static str> {
+        if let Some((_, near)) = self.synonyms.iter().find(|(other, _)| *other == word) {
+            return Some(near);
+        }
         let siblings = self.keys().filter(|key| key.rsplit_once('.').map_or("", |(parent, _)| parent) == parent);
-        let near = |keys: &mut dyn Iterator<Item = &'static str>| {
+        let near = |keys: &mut dyn Iterator<Item = &'static str>, limit: f64| {
             keys.filter(|key| !key.ends_with("[]"))
                 .map(|key| (distance(word, last(key)), key))
-                .filter(|(distance, _)| *distance <= 0.4)
+                .filter(|(distance, _)| *distance <= limit)
                 .min_by(|a, b| a.0.total_cmp(&b.0))
                 .map(|(_, key)| key)
         };
-        near(&mut siblings.into_iter()).map(last).or_else(|| near(&mut self.keys()))
+        near(&mut siblings.into_iter(), 0.36).map(last).or_else(|| near(&mut self.keys(), 0.2))
     }
 
     fn keys(&self) -> impl Iterator<Item = &'static str> {
@@ -97,5 +102,7 @@ pub(crate) fn pattern(path: &str) -> String {
             None => return out + &rest[at..],
         }
     }
-    out + rest
+    let out = out + rest;
+    // The number of a document stands before its keys.
+    out.strip_prefix("[].").map(str::to_owned).unwrap_or(out)
 }

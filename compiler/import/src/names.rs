@@ -62,7 +62,17 @@ fn stem(id: &str) -> String {
             name.push(c);
         }
     }
-    name.chars().take(40).collect::<String>().trim_end_matches('-').to_owned()
+    shortened(&name).trim_end_matches('-').to_owned()
+}
+
+/// Cuts a name that is too long to read, between its words.
+fn shortened(name: &str) -> &str {
+    const LONGEST: usize = 40;
+    if name.len() <= LONGEST {
+        return name;
+    }
+    let cut = &name[..LONGEST];
+    cut.rfind('-').map_or(cut, |at| &cut[..at])
 }
 
 /// Returns how a recipe names a model, tokenizer or dataset: a Hub id as `hf:owner/name`, a path as it is.

@@ -53,7 +53,8 @@ impl Import {
 
     /// States something of every key that reading the file left open.
     pub fn finish(&self, documents: &[Node]) {
-        for (key, is_empty) in self.ledger.borrow().open() {
+        let open = self.ledger.borrow().open();
+        for (key, is_empty) in open {
             let node = find(documents, &key);
             let (outcome, why) = self.left_over(&key, is_empty, node);
             self.ledger.borrow_mut().mark(&key, outcome, why);
@@ -124,7 +125,11 @@ impl Import {
 
 /// Finds the node of a path such as `datasets[0].type`.
 fn find<'a>(documents: &'a [Node], path: &str) -> Option<&'a Node> {
-    documents.iter().find_map(|document| step(document, path))
+    let (at, rest) = match path.strip_prefix('[').and_then(|path| path.split_once("].")) {
+        Some((at, rest)) if documents.len() > 1 => (at.parse().ok()?, rest),
+        _ => (0, path),
+    };
+    step(documents.get::<usize>(at)?, rest)
 }
 
 fn step<'a>(node: &'a Node, path: &str) -> Option<&'a Node> {

@@ -2,7 +2,34 @@
 
 use crate::keys::{Group, Tool};
 
-pub(crate) const TOOL: Tool = Tool { name: "axolotl", groups: GROUPS };
+pub(crate) const TOOL: Tool = Tool { name: "axolotl", groups: GROUPS, synonyms: SYNONYMS };
+
+const SYNONYMS: &[(&str, &str)] = &[
+    ("bnb_4bit_quant_type", "bnb_config_kwargs"),
+    ("bnb_4bit_use_double_quant", "bnb_config_kwargs"),
+    ("bnb_4bit_compute_dtype", "bnb_config_kwargs"),
+    ("eta_min", "cosine_min_lr_ratio"),
+    ("min_lr", "cosine_min_lr_ratio"),
+    ("min_lr_rate", "cosine_min_lr_ratio"),
+    ("adam_eps", "adam_epsilon"),
+    ("num_train_epochs", "num_epochs"),
+    ("epochs", "num_epochs"),
+    ("per_device_train_batch_size", "micro_batch_size"),
+    ("per_device_eval_batch_size", "eval_batch_size"),
+    ("max_seq_length", "sequence_len"),
+    ("max_length", "sequence_len"),
+    ("lr_scheduler_type", "lr_scheduler"),
+    ("lr", "learning_rate"),
+    ("model_name_or_path", "base_model"),
+    ("gradient_clipping", "max_grad_norm"),
+    ("packing", "sample_packing"),
+    ("lora_rank", "lora_r"),
+    ("torch_dtype", "bf16"),
+    ("fsdp_limit_all_gathers", "fsdp_config"),
+    ("sharding_strategy", "fsdp_config"),
+    ("save_embedding_layers", "lora_modules_to_save"),
+    ("overlap_len", "sequence_len"),
+];
 
 const GROUPS: &[Group] = &[
     Group {
@@ -18,7 +45,7 @@ const GROUPS: &[Group] = &[
         why: "nothing is sent to a tracker; metrics lie in the folder of the run",
         keys: "use_wandb wandb_name wandb_run_id wandb_mode wandb_project wandb_entity wandb_watch wandb_log_model
             use_mlflow mlflow_tracking_uri mlflow_experiment_name mlflow_run_name hf_mlflow_log_artifacts
-            use_comet comet_api_key comet_workspace comet_project_name comet_experiment_key comet_mode comet_online
+            use_comet comet_workspace comet_project_name comet_experiment_key comet_mode comet_online
             comet_experiment_config use_tensorboard use_trackio trackio_project_name trackio_run_name
             trackio_space_id swanlab_project swanlab_experiment_name swanlab_mode use_swanlab logging_steps
             profiler_steps profiler_steps_start include_tokens_per_second include_tkps gc_steps debug
@@ -95,8 +122,12 @@ const GROUPS: &[Group] = &[
         why: "results are saved as safetensors in the folder of the run",
         keys: "output_dir save_safetensors safe_serialization save_only_model save_first_step dynamic_checkpoint
             dynamic_checkpoint.enabled dynamic_checkpoint.check_interval dynamic_checkpoint.trigger_file_path
-            hub_model_id hub_strategy hub_revision hub_private_repo hub_token push_to_hub strict
+            hub_model_id hub_strategy hub_revision hub_private_repo push_to_hub strict
             axolotl_config_path",
+    },
+    Group {
+        why: "secrets come from the environment, such as `HF_TOKEN`",
+        keys: "hub_token comet_api_key",
     },
     Group {
         why: "acts only on the parts of a run that evaluate",

