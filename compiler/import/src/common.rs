@@ -62,18 +62,21 @@ pub(crate) fn optimizer_line(optimizer: &Optimizer, key: Option<String>, numbers
     ];
     for (name, part, default, applies) in parts {
         let Some((value, key)) = part else { continue };
-        line.from.push(key);
         if value != default && applies {
-            line = line.with(name, number(value));
+            line = line.with(name, number(value)).from(key);
+        } else {
+            line.from.push(key);
         }
     }
     if let Some(state) = optimizer.state {
         line = line.with("state", state);
     }
     if let Some((clip, key)) = numbers.clip {
-        line.from.extend(key);
         if clip != 1.0 {
             line = line.with("clip", number(clip));
+        }
+        if let Some(key) = key {
+            line = line.from(key);
         }
     }
     line

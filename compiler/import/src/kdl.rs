@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Line {
     name: String,
-    /// Arguments and properties as they are written.
-    words: Vec<String>,
+    /// Arguments and properties as they are written, each with the key that it came from.
+    words: Vec<(String, Option<String>)>,
     children: Vec<Line>,
     /// The keys that it came from.
     pub from: Vec<String>,
@@ -27,8 +27,8 @@ pub(crate) struct Comments {
 /// What was written, and where each node stands in it.
 pub(crate) struct Written {
     pub text: String,
-    /// Start and end in bytes, and the first key that the node came from.
-    pub places: Vec<(usize, usize, Option<String>)>,
+    /// Nodes, arguments and properties: start and end in bytes, and the keys that they came from.
+    pub places: Vec<(usize, usize, Vec<String>)>,
 }
 
 impl Line {
@@ -38,7 +38,7 @@ impl Line {
 
     /// Adds an argument that is written as it is: a name, a number, a keyword.
     pub fn word(mut self, word: impl Into<String>) -> Self {
-        self.words.push(word.into());
+        self.words.push((word.into(), None));
         self
     }
 
@@ -72,9 +72,13 @@ impl Line {
         self.children.push(child);
     }
 
-    /// Names a key that it came from.
+    /// Names a key that it came from; the first one behind an argument or property is that one's.
     pub fn from(mut self, key: impl Into<String>) -> Self {
-        self.from.push(key.into());
+        let key = key.into();
+        if let Some((_, from)) = self.words.last_mut() {
+            from.get_or_insert_with(|| key.clone());
+        }
+        self.from.push(key);
         self
     }
 
@@ -118,7 +122,8 @@ fn write_line(out: &mut Written, line: &Line, depth: usize, comments: &impl Fn(&
     let mut above: Vec<String> = found.iter().flat_map(|found| found.above.clone()).collect();
     let mut beside: Vec<String> = found.into_iter().filter_map(|found| found.beside).collect();
     beside.extend(line.note.clone());
-    let head = [std::slice::from_ref(&line.name), line.words.as_slice()].concat().join(" ");
+    let words = line.words.iter().map(|(word, _)| word.as_str());
+    let head = std::iter::once(line.name.as_str()).chain(words).collect::<Vec<_>>().join(" ");
     let fits = |text: &String| indent.len() + head.len() + text.chars().count() + 5 <= 110;
     let beside = match beside.as_slice() {
         [only] if line.children.is_empty() && fits(only) => format!(" // {}", safe(only)),
@@ -133,7 +138,12 @@ fn write_line(out: &mut Written, line: &Line, depth: usize, comments: &impl Fn(&
     out.text += &indent;
     let start = out.text.len();
     let slot = out.places.len();
-    out.places.push((start, start, line.from.first().cloned()));
+    out.places.push((start, start, line.from.clone()));
+    let mut at = start + line.name.len();
+    for (word, key) in &line.words {
+        out.places.extend(key.iter().map(|key| (at + 1, at + 1 + word.len(), vec![key.clone()])));
+        at += 1 + word.len();
+    }
     out.text += &head;
     if line.children.is_empty() {
         let _ = writeln!(out.text, "{beside}");

@@ -165,13 +165,16 @@ fn refuse_unsound(written: &Written, import: &Import) -> Result<(), Vec<Problem>
     let mut problems: Vec<Problem> = Vec::new();
     for found in checked.diagnostics.iter().filter(|found| found.severity == Severity::Error) {
         let at = found.primary().start as usize;
-        let key = written
+        let place = written
             .places
             .iter()
-            .filter(|(start, end, key)| *start <= at && at < *end && key.is_some())
-            .min_by_key(|(start, end, _)| end - start)
-            .and_then(|(_, _, key)| key.clone());
-        let place = key.and_then(|key| import.ledger.borrow().place(&key)).unwrap_or(Place::START);
+            .filter(|(start, end, _)| *start <= at && at < *end)
+            .filter_map(|(start, end, keys)| {
+                let place = keys.iter().find_map(|key| import.ledger.borrow().value_place(key));
+                place.map(|place| (end - start, place))
+            })
+            .min_by_key(|(length, _)| *length);
+        let place = place.map_or(Place::START, |(_, place)| place);
         let help = found.help.clone().unwrap_or_else(|| "change the value".to_owned());
         problems.push(Problem::refuse(format!("in the recipe {}", found.message), place, help));
     }

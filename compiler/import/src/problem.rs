@@ -48,6 +48,6 @@ impl Problem {
     }
 
     pub(crate) fn refuse(message: impl Into<String>, at: Place, help: impl Into<String>) -> Self {
-        Self::new("cannot-import", message, at, help)
+        Problem::new("cannot-import", message, at, help)
     }
 }

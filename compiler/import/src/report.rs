@@ -37,6 +37,8 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     entries: Vec<(String, Place, Option<(Outcome, String)>, Kind)>,
+    /// Where the values stand.
+    values: HashMap<String, Place>,
     index: HashMap<String, usize>,
 }
 
@@ -70,6 +72,7 @@ impl Ledger {
                 self.entries.push((path, *place, Some((Outcome::Repeated, why)), Kind::Repeated));
             }
             self.index.insert(path.clone(), self.entries.len());
+            self.values.insert(path.clone(), pair.value.at);
             let kind = match &pair.value.value {
                 Value::Null => Kind::Empty,
                 _ if holds_keys(&pair.value) => Kind::Parent,
@@ -107,6 +110,11 @@ impl Ledger {
     /// Returns where a key stands.
     pub fn place(&self, path: &str) -> Option<Place> {
         self.index.get(path).map(|&at| self.entries[at].1)
+    }
+
+    /// Returns where the value of a key stands.
+    pub fn value_place(&self, path: &str) -> Option<Place> {
+        self.values.get(path).copied()
     }
 
     /// Returns the keys with their places, in the order of the file.

@@ -314,6 +314,10 @@ impl<'a> Section<'a> {
 
     /// The file cannot become a recipe because a key is missing.
     pub fn missing(&self, key: &str, help: impl Into<String>) {
+        // A value that cannot be read was refused where it stands.
+        if self.node(key).is_some() {
+            return;
+        }
         let at = Place { end: self.node.at.start, ..self.node.at };
         let message = format!("`{}` is missing", self.key(key));
         self.import.problems.borrow_mut().push(Problem::refuse(message, at, help));

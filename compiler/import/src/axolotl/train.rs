@@ -314,17 +314,13 @@ fn adapter(config: &Section) -> Vec<Line> {
             continue;
         };
         config.carried(key, format!("`{name}=` of `lora`"));
-        line.from.push(config.key(key));
-        if value != 16.0 {
-            line = line.with(name, number(value));
-        }
+        line = if value == 16.0 { line } else { line.with(name, number(value)) };
+        line = line.from(config.key(key));
     }
     if let Some(dropout) = config.number("lora_dropout") {
         config.carried("lora_dropout", "`dropout=` of `lora`");
-        line.from.push(config.key("lora_dropout"));
-        if dropout != 0.0 {
-            line = line.with("dropout", number(dropout));
-        }
+        line = if dropout == 0.0 { line } else { line.with("dropout", number(dropout)) };
+        line = line.from(config.key("lora_dropout"));
     }
     line = variant(config, line);
     targets(config).into_iter().for_each(|targets| line.push(targets));

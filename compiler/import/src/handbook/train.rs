@@ -228,10 +228,8 @@ fn adapter(config: &Section) -> Vec<Line> {
             tool
         });
         config.carried(key, format!("`{name}=` of `lora`"));
-        line.from.push(config.key(key));
-        if value != ours {
-            line = line.with(name, number(value));
-        }
+        line = if value == ours { line } else { line.with(name, number(value)) };
+        line = line.from(config.key(key));
     }
     for (key, variant) in [("use_rslora", "rslora"), ("use_dora", "dora")] {
         if config.flag(key) {

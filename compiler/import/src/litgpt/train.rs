@@ -273,10 +273,8 @@ fn lora(config: &Section) -> Option<Line> {
             tool
         });
         config.carried(key, format!("`{name}=` of `lora`"));
-        line.from.push(config.key(key));
-        if value != ours {
-            line = line.with(name, number(value));
-        }
+        line = if value == ours { line } else { line.with(name, number(value)) };
+        line = line.from(config.key(key));
     }
     let mut targets = Line::new("targets");
     for (key, default, weights) in PLACES {

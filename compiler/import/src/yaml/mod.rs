@@ -326,6 +326,8 @@ fn below(node: &Node, path: &str, found: &mut Vec<(String, Place)>) {
     for pair in node.pairs() {
         let path = format!("{path}.{}", pair.key);
         below(&pair.value, &path, found);
+        found.extend(pair.lost.iter().map(|(lost, at)| (format!("{path}{lost}"), *at)));
+        found.extend(pair.earlier.iter().map(|at| (path.clone(), *at)));
         found.push((path, pair.at));
     }
     for (at, item) in node.items().iter().enumerate() {
