@@ -37,4 +37,5 @@ mod rules;
 mod turns;
 
 pub use check::{Checked, Input, check, not_utf8};
+pub use params::Sweep;
 pub use suggest::nearest;
