@@ -1,0 +1,10 @@
+//! Predicted figures of a stage on any published architecture, from config.json alone.
+//!
+//! The idea: what a stage costs follows from the shapes of a model's tensors and from what is trained of
+//! them, so that recipes on models that the runtime cannot run yet still get parameters, memory and time.
+//! Where programs are built (`models`, `programs`), their arenas are the truth; a test compares the two.
+
+pub mod architecture;
+mod config;
+mod families;
+pub mod trained;
