@@ -4,7 +4,18 @@
 //! them, so that recipes on models that the runtime cannot run yet still get parameters, memory and time.
 //! Where programs are built (`models`, `programs`), their arenas are the truth; a test compares the two.
 
-pub mod architecture;
 mod config;
+
+pub mod architecture;
 mod families;
+mod names;
 pub mod trained;
+
+pub mod activations;
+pub mod formats;
+pub mod memory;
+
+pub use architecture::{Shapes, Unknown, shapes};
+pub use memory::{devices, memory};
+pub use names::{adapter_names, module_names};
+pub use trained::trained;

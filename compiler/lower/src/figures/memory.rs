@@ -1,0 +1,200 @@
+//! Bytes of a training stage on one device, item by item.
+//!
+//! Assumptions, where programs are not built yet:
+//! - weights and gradients have the precision of the stage, masters are f32 and exist for what is trained
+//!   only; a quantised model keeps embeddings, head, norms and routers in the precision of the stage;
+//! - gradients exist for what is trained only, and for the whole step;
+//! - activations as `activations` says, for the tokens of one micro-step; logits for a chunk of trained tokens;
+//! - a quantised matrix is decoded one at a time;
+//! - the log-probabilities of a reference are computed ahead, with the reference in the place of the
+//!   weights, so it costs nothing; one that stays beside the policy costs its weights;
+//! - shards divide weights, masters, gradients and state evenly; two units (a layer, or a table outside the
+//!   layers) are gathered at a time, and one unit's gradient before it is divided.
+
+use super::activations::{self, Recompute};
+use super::architecture::{Kind, Shapes, Tensor};
+use super::formats::{Optimizer, Precision, Quantized, is_quantized};
+use super::trained::{Part, Trained, Update};
+use plan::op::{HEAD_CHUNK, REDUCE_ROWS};
+use plan::value::Role;
+
+/// What a stage needs besides its model and what it trains of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setup {
+    pub precision: Precision,
+    pub quantized: Option<Quantized>,
+    pub optimizer: Optimizer,
+    pub recompute: Recompute,
+    pub reference: Reference,
+    /// Tokens of a micro-step on one device, at most; of pairs those of both sides.
+    pub tokens: u64,
+    /// Devices over which weights, gradients and state are divided.
+    pub shards: u64,
+    /// Bytes that the process needs besides: code, driver, threads, buffers.
+    pub process: u64,
+}
+
+/// Where the reference of a preference stage is while the policy is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference {
+    None,
+    /// Computed ahead, or the base with its adapter off.
+    Ahead,
+    /// In memory beside the policy, in the precision of the stage.
+    Beside,
+}
+
+/// Bytes by item; those without any are left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    pub items: Vec<Item>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item {
+    /// As `adapt plan` prints it; that of the arena where there is one.
+    pub name: &'static str,
+    pub bytes: u64,
+}
+
+pub const ADAPTER: &str = "adapter";
+pub const GATHERED: &str = "gathered";
+pub const REFERENCE: &str = "reference";
+pub const PROCESS: &str = "process";
+
+/// Numbers that the host writes for each token of a micro-step: id, position, index, label and row of 4 bytes.
+const BATCH_BYTES_PER_TOKEN: u64 = 20;
+
+impl Memory {
+    pub fn total(&self) -> u64 {
+        self.items.iter().map(|item| item.bytes).sum()
+    }
+
+    /// Returns the bytes of an item; 0 when there is none.
+    pub fn bytes(&self, name: &str) -> u64 {
+        self.items.iter().find(|item| item.name == name).map_or(0, |item| item.bytes)
+    }
+}
+
+/// Devices of one kind that train together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Devices {
+    pub memory_per_device: u64,
+    pub count: u64,
+}
+
+/// Returns devices over which everything is divided.
+pub fn devices(memory_per_device: u64, count: u64) -> Devices {
+    Devices { memory_per_device, count: count.max(1) }
+}
+
+impl Devices {
+    /// Returns what each device holds.
+    pub fn memory(self, shapes: &Shapes, trained: &Trained, setup: &Setup) -> Memory {
+        memory(shapes, trained, &Setup { shards: self.count, ..*setup })
+    }
+
+    /// Returns the most sequences per micro-step that fit, up to a limit, where `setup` counts the tokens
+    /// of one; nothing when not even one fits.
+    pub fn largest_micro(self, shapes: &Shapes, trained: &Trained, setup: &Setup, limit: u64) -> Option<u64> {
+        let fits = |micro: u64| {
+            let tokens = setup.tokens.saturating_mul(micro);
+            self.memory(shapes, trained, &Setup { tokens, ..*setup }).total() <= self.memory_per_device
+        };
+        if !fits(1) {
+            return None;
+        }
+        // More sequences never need less, so the bound is found by halving.
+        let (mut fitting, mut too_many) = (1, limit.max(1) + 1);
+        while fitting + 1 < too_many {
+            let middle = fitting + (too_many - fitting) / 2;
+            if fits(middle) { fitting = middle } else { too_many = middle }
+        }
+        Some(fitting)
+    }
+}
+
+/// Returns the bytes of a training stage on each of its devices.
+pub fn memory(shapes: &Shapes, trained: &Trained, setup: &Setup) -> Memory {
+    let float = setup.precision.compute.bytes();
+    let share = |bytes: u64| bytes.div_ceil(setup.shards.max(1));
+    let (adapter, base): (Vec<&Update>, Vec<&Update>) =
+        trained.updates.iter().partition(|update| update.is_adapter());
+    let elements = |updates: &[&Update]| updates.iter().map(|update| update.elements()).sum::<u64>();
+    let master = if setup.precision.masters { 4 } else { 0 };
+    let kept = activations::elements_per_token(shapes, trained, setup.recompute);
+    let items = [
+        (Role::Weight.name(), share(weights(shapes, trained, setup))),
+        (Role::Master.name(), share(master * elements(&base))),
+        (ADAPTER, share((float + master) * elements(&adapter))),
+        (Role::Gradient.name(), share(float * trained.parameters())),
+        (Role::State.name(), share(trained.updates.iter().map(|update| setup.optimizer.bytes(update)).sum())),
+        (Role::Activation.name(), kept.saturating_mul(setup.tokens).saturating_mul(float)),
+        (Role::Workspace.name(), workspace(shapes, setup)),
+        (GATHERED, gathered(shapes, trained, setup)),
+        (REFERENCE, share(reference(shapes, setup))),
+        (Role::Batch.name(), setup.tokens.saturating_mul(BATCH_BYTES_PER_TOKEN)),
+        (PROCESS, setup.process),
+    ];
+    let items = items.into_iter().filter(|&(_, bytes)| bytes > 0).map(|(name, bytes)| Item { name, bytes });
+    Memory { items: items.collect() }
+}
+
+/// Bytes of the weights without masters and adapters.
+fn weights(shapes: &Shapes, trained: &Trained, setup: &Setup) -> u64 {
+    let whole = trained.updates.iter().any(|update| update.part == Part::Whole && is_quantized(update.kind));
+    debug_assert!(!(whole && setup.quantized.is_some()), "quantised matrices are frozen");
+    shapes.tensors.iter().map(|tensor| stored(tensor, setup)).sum()
+}
+
+fn stored(tensor: &Tensor, setup: &Setup) -> u64 {
+    match setup.quantized {
+        Some(quantized) if is_quantized(tensor.kind) => quantized.bytes(tensor.elements()),
+        _ => tensor.elements() * setup.precision.compute.bytes(),
+    }
+}
+
+fn reference(shapes: &Shapes, setup: &Setup) -> u64 {
+    match setup.reference {
+        Reference::None | Reference::Ahead => 0,
+        Reference::Beside => shapes.parameters() * setup.precision.compute.bytes(),
+    }
+}
+
+/// The widest scratch of an op: a chunk of logits in f32, row sums of attention's gradient, partial sums
+/// of the gradients of norms and biases, or a decoded matrix.
+fn workspace(shapes: &Shapes, setup: &Setup) -> u64 {
+    let tokens = setup.tokens;
+    let logits = tokens.min(HEAD_CHUNK) * (shapes.vocab + 2 * shapes.hidden) * 4;
+    let attention = tokens.saturating_mul(shapes.heads * 4);
+    let biases = shapes.tensors.iter().filter(|tensor| tensor.kind == Kind::Bias);
+    let widest = biases.map(Tensor::elements).max().unwrap_or(0).max(2 * shapes.hidden);
+    let sums = tokens.div_ceil(REDUCE_ROWS).saturating_mul(widest * 4);
+    let decoded = match setup.quantized {
+        Some(_) => {
+            let matrices = shapes.tensors.iter().filter(|tensor| is_quantized(tensor.kind));
+            matrices.map(Tensor::elements).max().unwrap_or(0) * setup.precision.compute.bytes()
+        }
+        None => 0,
+    };
+    logits.max(attention).max(sums).max(decoded)
+}
+
+/// What shards gather for a while.
+fn gathered(shapes: &Shapes, trained: &Trained, setup: &Setup) -> u64 {
+    if setup.shards <= 1 {
+        return 0;
+    }
+    let unit = |layer: Option<u32>| shapes.tensors.iter().filter(move |tensor| tensor.layer == layer);
+    let layer: u64 = unit(Some(0)).map(|tensor| stored(tensor, setup)).sum();
+    let table = unit(None).map(|tensor| stored(tensor, setup)).max().unwrap_or(0);
+    let float = setup.precision.compute.bytes();
+    let of_layer = |layer: u32| {
+        let updates = trained.updates.iter().filter(move |update| update.layer == Some(layer));
+        updates.map(Update::elements).sum::<u64>()
+    };
+    let outside = trained.updates.iter().filter(|update| update.layer.is_none()).map(Update::elements);
+    let gradient =
+        float * (0..shapes.layers).map(of_layer).max().unwrap_or(0).max(outside.max().unwrap_or(0));
+    2 * layer.max(table) + gradient
+}
