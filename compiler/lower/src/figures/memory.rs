@@ -198,3 +198,140 @@ fn gathered(shapes: &Shapes, trained: &Trained, setup: &Setup) -> u64 {
         float * (0..shapes.layers).map(of_layer).max().unwrap_or(0).max(outside.max().unwrap_or(0));
     2 * layer.max(table) + gradient
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::architecture::shapes;
+    use crate::figures::formats::State;
+    use crate::figures::trained::{Line, Lora, Selection, Target, TargetName, trained};
+    use serde_json::json;
+
+    const SETUP: Setup = Setup {
+        precision: Precision::BF16,
+        quantized: None,
+        optimizer: Optimizer::AdamW(State::F32),
+        recompute: Recompute::None,
+        reference: Reference::None,
+        tokens: 10,
+        shards: 1,
+        process: 0,
+    };
+
+    /// H 8, I 16, 4 heads of 2, 2 of keys, 3 layers, 10 ids, not tied: a layer has 576 in matrices and 16 in norms.
+    fn small() -> Shapes {
+        shapes(&json!({"model_type": "llama", "vocab_size": 10, "hidden_size": 8, "intermediate_size": 16,
+            "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}))
+        .unwrap()
+    }
+
+    const PARAMETERS: u64 = 80 + 3 * (576 + 16) + 8 + 80;
+
+    fn full() -> Trained {
+        trained(&small(), &Selection::default())
+    }
+
+    fn adapter(rank: u64) -> Selection {
+        let target = Target { name: TargetName::AllLinear, rank: None };
+        let lora = Lora { rank, targets: vec![target], also: Vec::new(), magnitudes: false };
+        Selection { lora: Some(lora), train: Vec::new() }
+    }
+
+    fn items(memory: &Memory, names: &[&str]) -> Vec<u64> {
+        names.iter().map(|name| memory.bytes(name)).collect()
+    }
+
+    #[test]
+    fn sixteen_bytes_per_parameter_in_mixed_precision() {
+        assert_eq!(small().parameters(), PARAMETERS);
+        let names = ["weights", "masters", "gradients", "optimizer"];
+        let of = |precision| {
+            let memory = memory(&small(), &full(), &Setup { precision, ..SETUP });
+            items(&memory, &names).iter().map(|bytes| bytes / PARAMETERS).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Precision::BF16), [2, 4, 2, 8]);
+        assert_eq!(of(Precision::BF16_WITHOUT_MASTERS), [2, 0, 2, 8]);
+        assert_eq!(of(Precision::F32), [4, 0, 4, 8]);
+    }
+
+    /// Per token and layer: sums 2·8, normed 2·8, two numbers per norm 4, q and attention 2·8, k and v 2·4, log-sums 4,
+    /// gate, up and their product 3·16: 112. In passing 8 + 2·16, holes 2·8.
+    #[test]
+    fn activations_by_hand() {
+        let of = |trained: &Trained, recompute| {
+            memory(&small(), trained, &Setup { recompute, ..SETUP }).bytes("activations") / (10 * 2)
+        };
+        assert_eq!(of(&full(), Recompute::None), 3 * 112 + 40 + 16);
+        assert_eq!(of(&full(), Recompute::Block), 3 * 8 + 112 + 40 + 16);
+        let top = Selection { lora: None, train: vec![Line::Layers(Some(2..3))] };
+        assert_eq!(of(&trained(&small(), &top), Recompute::None), 112 + 40 + 16);
+        // Nothing but k_proj needs an input; the product before the projection down is not kept.
+        let keys = Selection { lora: None, train: vec![Line::Modules(vec!["k_proj".into()])] };
+        assert_eq!(of(&trained(&small(), &keys), Recompute::None), 3 * (112 - 8 - 16) + 56 + 16);
+        // Seven matrices with two inner values each.
+        assert_eq!(of(&trained(&small(), &adapter(2)), Recompute::None), 3 * (112 + 14) + 40 + 16);
+        let head = Selection { lora: None, train: vec![Line::Modules(vec!["lm_head".into()])] };
+        assert_eq!(of(&trained(&small(), &head), Recompute::None), 16 + 3 * 16);
+    }
+
+    #[test]
+    fn a_quantised_base_with_its_adapter() {
+        let quantized = Some(Quantized { bits: 4, block: 64, double: false });
+        let trained = trained(&small(), &adapter(2));
+        let memory = memory(&small(), &trained, &Setup { quantized, ..SETUP });
+        let matrices = [64, 32, 32, 64, 128, 128, 128].map(|n: u64| n / 2 + 4 * n.div_ceil(64));
+        let weights = 3 * matrices.iter().sum::<u64>() + 2 * (PARAMETERS - 3 * 576);
+        let parameters = trained.parameters();
+        assert_eq!(
+            items(&memory, &["weights", "masters", ADAPTER, "gradients", "optimizer"]),
+            [weights, 0, 6 * parameters, 2 * parameters, 8 * parameters]
+        );
+    }
+
+    #[test]
+    fn a_reference_beside_costs_its_weights() {
+        let of = |reference| memory(&small(), &full(), &Setup { reference, ..SETUP }).bytes(REFERENCE);
+        assert_eq!([Reference::None, Reference::Ahead, Reference::Beside].map(of), [0, 0, 2 * PARAMETERS]);
+    }
+
+    #[test]
+    fn shards_divide_what_lasts_and_gather_two_layers() {
+        let one = memory(&small(), &full(), &SETUP);
+        let four = devices(1 << 20, 4).memory(&small(), &full(), &SETUP);
+        for name in ["weights", "masters", "gradients", "optimizer"] {
+            assert_eq!(four.bytes(name), one.bytes(name).div_ceil(4), "{name}");
+        }
+        assert_eq!((one.bytes(GATHERED), four.bytes(GATHERED)), (0, 2 * 2 * 592 + 2 * 592));
+        assert_eq!(one.bytes("activations"), four.bytes("activations"));
+    }
+
+    #[test]
+    fn the_largest_micro_batch_fits_and_one_more_does_not() {
+        let (shapes, trained) = (small(), full());
+        let total = |micro: u64| memory(&shapes, &trained, &Setup { tokens: 10 * micro, ..SETUP }).total();
+        let largest = |memory, limit| devices(memory, 1).largest_micro(&shapes, &trained, &SETUP, limit);
+        assert_eq!(largest(total(5), 64), Some(5));
+        assert_eq!(largest(total(6) - 1, 64), Some(5));
+        assert_eq!(largest(total(5), 4), Some(4));
+        assert_eq!(largest(total(1) - 1, 64), None);
+    }
+
+    /// Published: QLoRA of a 65B model fits one GPU of 48 GB, which full 16-bit training exceeds by 16 times.
+    #[test]
+    fn qlora_of_65b_fits_48_gib() {
+        let config = json!({"model_type": "llama", "hidden_size": 8192, "intermediate_size": 22016,
+            "num_hidden_layers": 80, "num_attention_heads": 64});
+        let shapes = shapes(&config).unwrap();
+        let setup = Setup {
+            quantized: Some(Quantized { bits: 4, block: 64, double: true }),
+            recompute: Recompute::Block,
+            tokens: 512,
+            ..SETUP
+        };
+        let qlora = memory(&shapes, &trained(&shapes, &adapter(16)), &setup).total();
+        assert!(qlora < 48 << 30, "{qlora}");
+        let full =
+            memory(&shapes, &trained(&shapes, &Selection::default()), &Setup { quantized: None, ..setup });
+        assert!(full.total() > 780_000_000_000, "{}", full.total());
+    }
+}

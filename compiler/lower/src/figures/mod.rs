@@ -15,7 +15,11 @@ pub mod activations;
 pub mod formats;
 pub mod memory;
 
+pub mod cost;
+pub mod time;
+
 pub use architecture::{Shapes, Unknown, shapes};
+pub use cost::flops;
 pub use memory::{devices, memory};
 pub use names::{adapter_names, module_names};
 pub use trained::trained;
