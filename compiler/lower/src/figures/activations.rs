@@ -38,7 +38,8 @@ pub fn elements_per_token(shapes: &Shapes, trained: &Trained, recompute: Recompu
         return forward_only(shapes).max(3 * h);
     };
     let needs = Needs::new(shapes, trained);
-    let layers = (lowest..shapes.layers).map(|layer| kept(shapes, &needs, layer));
+    let norms = Norms::new(shapes);
+    let layers = (lowest..shapes.layers).map(|layer| kept(shapes, norms, needs.of(layer)));
     let last = needs.of(shapes.layers - 1);
     let passing = in_passing(shapes, last).max(3 * h) + 2 * h;
     match recompute {
@@ -51,10 +52,15 @@ pub fn elements_per_token(shapes: &Shapes, trained: &Trained, recompute: Recompu
 }
 
 /// Returns the elements per token of a forward pass that keeps nothing: the widest moment of a layer.
+///
+/// Beside the MLP's inner values there are the residual stream and its normed copy, and where no gate makes the
+/// inner values wide, as much again in holes that attention has left.
 pub fn forward_only(shapes: &Shapes) -> u64 {
+    let (h, i) = (shapes.hidden, shapes.intermediate);
     let (q, kv) = (shapes.heads * shapes.head_dim, shapes.kv_heads * shapes.head_dim);
-    let attention = 2 * shapes.hidden + 2 * q + 2 * kv;
-    attention.max(2 * shapes.hidden + per_token(shapes) * mlp_inner(shapes))
+    let narrow = 4 * h + 2 * i * per_token(shapes);
+    let gated = if shapes.gated { 2 * h + 3 * i * per_token(shapes) } else { 0 };
+    narrow.max(gated).max(2 * h + 2 * q + 2 * kv)
 }
 
 /// What the trained tensors of each layer need.
@@ -102,24 +108,38 @@ impl Needs {
     }
 }
 
-fn kept(shapes: &Shapes, needs: &Needs, layer: u32) -> u64 {
+fn kept(shapes: &Shapes, norms: Norms, needs: LayerNeeds) -> u64 {
     let (h, d) = (shapes.hidden, shapes.head_dim);
-    let needs = needs.of(layer);
-    let norms =
-        shapes.layer(layer).filter(|tensor| tensor.kind == Kind::Norm && tensor.name.ends_with("weight"));
-    let (hidden_norms, head_norms): (Vec<_>, Vec<_>) = norms.partition(|norm| norm.shape[0] == h);
     let sums = if shapes.parallel { h } else { 2 * h };
     // Norms before attention and MLP; any more stand after them.
-    let after = hidden_norms.len().saturating_sub(2) as u64 * h;
-    let normed = match (hidden_norms.len(), needs.attention_in, needs.mlp_in) {
-        (1, attention_in, mlp_in) => u64::from(attention_in || mlp_in) * h,
-        (_, attention_in, mlp_in) => (u64::from(attention_in) + u64::from(mlp_in)) * h,
+    let after = norms.hidden.saturating_sub(2) * h;
+    let normed = match norms.hidden {
+        1 => u64::from(needs.attention_in || needs.mlp_in) * h,
+        _ => (u64::from(needs.attention_in) + u64::from(needs.mlp_in)) * h,
     };
     let (q, kv) = (shapes.heads * d, shapes.kv_heads * d);
-    let before_head_norms = if head_norms.is_empty() { 0 } else { q + kv };
+    let before_head_norms = if norms.of_heads { q + kv } else { 0 };
     let attention = 2 * q + 2 * kv + shapes.heads + before_head_norms;
-    let statistics = 2 * hidden_norms.len() as u64;
+    let statistics = 2 * norms.hidden;
     sums + after + normed + statistics + attention + mlp(shapes, needs) + needs.ranks
+}
+
+/// The norms of a layer, which all layers have alike.
+#[derive(Debug, Clone, Copy)]
+struct Norms {
+    /// Over the residual stream.
+    hidden: u64,
+    /// Whether there are norms of queries and keys.
+    of_heads: bool,
+}
+
+impl Norms {
+    fn new(shapes: &Shapes) -> Norms {
+        let norms =
+            shapes.layer(0).filter(|tensor| tensor.kind == Kind::Norm && tensor.name.ends_with("weight"));
+        let (hidden, of_heads): (Vec<_>, Vec<_>) = norms.partition(|norm| norm.shape[0] == shapes.hidden);
+        Norms { hidden: hidden.len() as u64, of_heads: !of_heads.is_empty() }
+    }
 }
 
 fn mlp(shapes: &Shapes, needs: LayerNeeds) -> u64 {
@@ -146,8 +166,4 @@ fn in_passing(shapes: &Shapes, needs: LayerNeeds) -> u64 {
 
 fn per_token(shapes: &Shapes) -> u64 {
     shapes.experts.map_or(1, |experts| experts.per_token)
-}
-
-fn mlp_inner(shapes: &Shapes) -> u64 {
-    if shapes.gated { 3 * shapes.intermediate } else { 2 * shapes.intermediate }
 }

@@ -20,7 +20,8 @@ pub struct Pass {
     /// Share of the tokens that the loss looks at.
     pub trained_share: f64,
     pub recompute: Recompute,
-    /// With any reference, its log-probabilities are computed once per token.
+    /// With any reference, its log-probabilities are computed once per token. Those computed ahead serve
+    /// every epoch: the caller counts them once.
     pub reference: Reference,
 }
 

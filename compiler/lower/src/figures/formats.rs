@@ -118,7 +118,7 @@ mod tests {
     use crate::figures::trained::Part;
 
     fn update(shape: &[u64], layer: Option<u32>) -> Update {
-        Update { shape: shape.to_vec(), layer, kind: Kind::Linear, place: None, part: Part::Whole }
+        Update { tensor: 0, shape: shape.to_vec(), layer, kind: Kind::Linear, place: None, part: Part::Whole }
     }
 
     #[test]

@@ -16,7 +16,8 @@ use super::architecture::{Kind, Shapes, Tensor};
 use super::formats::{Optimizer, Precision, Quantized, is_quantized};
 use super::trained::{Part, Trained, Update};
 use plan::op::{HEAD_CHUNK, REDUCE_ROWS};
-use plan::value::Role;
+use plan::value::{Dtype, Role};
+use std::collections::HashSet;
 
 /// What a stage needs besides its model and what it trains of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,9 @@ pub const ADAPTER: &str = "adapter";
 pub const GATHERED: &str = "gathered";
 pub const REFERENCE: &str = "reference";
 pub const PROCESS: &str = "process";
+
+/// What a GPU's driver and libraries take besides: context, code, scratch. A reserve, not a measurement.
+pub const GPU_PROCESS_BYTES: u64 = 1 << 30;
 
 /// Numbers that the host writes for each token of a micro-step: id, position, index, label and row of 4 bytes.
 const BATCH_BYTES_PER_TOKEN: u64 = 20;
@@ -123,7 +127,7 @@ pub fn memory(shapes: &Shapes, trained: &Trained, setup: &Setup) -> Memory {
     let elements = |updates: &[&Update]| updates.iter().map(|update| update.elements()).sum::<u64>();
     let master = if setup.precision.masters { 4 } else { 0 };
     let kept = activations::elements_per_token(shapes, trained, setup.recompute);
-    let items = [
+    listed([
         (Role::Weight.name(), share(weights(shapes, trained, setup))),
         (Role::Master.name(), share(master * elements(&base))),
         (ADAPTER, share((float + master) * elements(&adapter))),
@@ -135,18 +139,60 @@ pub fn memory(shapes: &Shapes, trained: &Trained, setup: &Setup) -> Memory {
         (REFERENCE, share(reference(shapes, setup))),
         (Role::Batch.name(), setup.tokens.saturating_mul(BATCH_BYTES_PER_TOKEN)),
         (PROCESS, setup.process),
-    ];
+    ])
+}
+
+/// What an evaluation or a generation needs besides its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inference {
+    pub compute: Dtype,
+    /// Tokens that pass through the model at once.
+    pub tokens: u64,
+    /// Prompts answered at once, and positions that each may fill; 0 without decoding.
+    pub slots: u64,
+    pub cached: u64,
+    pub process: u64,
+}
+
+/// Returns the bytes of an evaluation or a generation on one device.
+pub fn inference(shapes: &Shapes, needs: &Inference) -> Memory {
+    let float = needs.compute.bytes();
+    let of_position = 2 * shapes.kv_heads * shapes.head_dim * u64::from(shapes.layers) * float;
+    let logits = match needs.slots {
+        0 => 0,
+        slots => slots * shapes.vocab * float,
+    };
+    let scratch = match needs.slots {
+        0 => needs.tokens.min(HEAD_CHUNK) * (shapes.vocab + 2 * shapes.hidden) * 4,
+        _ => 0,
+    };
+    listed([
+        (Role::Weight.name(), shapes.parameters() * float),
+        (Role::Cache.name(), of_position.saturating_mul(needs.slots).saturating_mul(needs.cached)),
+        (Role::Activation.name(), activations::forward_only(shapes).saturating_mul(needs.tokens) * float),
+        (Role::Workspace.name(), scratch),
+        (Role::Batch.name(), needs.tokens.saturating_mul(BATCH_BYTES_PER_TOKEN) + logits),
+        (PROCESS, needs.process),
+    ])
+}
+
+fn listed<const N: usize>(items: [(&'static str, u64); N]) -> Memory {
     let items = items.into_iter().filter(|&(_, bytes)| bytes > 0).map(|(name, bytes)| Item { name, bytes });
     Memory { items: items.collect() }
 }
 
-/// Bytes of the weights without masters and adapters.
+/// Bytes of the weights without masters and adapters; what is trained in full is not quantised.
 fn weights(shapes: &Shapes, trained: &Trained, setup: &Setup) -> u64 {
-    let whole = trained.updates.iter().any(|update| update.part == Part::Whole && is_quantized(update.kind));
-    debug_assert!(!(whole && setup.quantized.is_some()), "quantised matrices are frozen");
-    shapes.tensors.iter().map(|tensor| stored(tensor, setup)).sum()
+    let whole = trained.updates.iter().filter(|update| update.part == Part::Whole);
+    let whole: HashSet<usize> = whole.map(|update| update.tensor).collect();
+    let bytes = |(index, tensor): (usize, &Tensor)| match whole.contains(&index) {
+        true => tensor.elements() * setup.precision.compute.bytes(),
+        false => stored(tensor, setup),
+    };
+    shapes.tensors.iter().enumerate().map(bytes).sum()
 }
 
+/// Bytes of a frozen tensor.
 fn stored(tensor: &Tensor, setup: &Setup) -> u64 {
     match setup.quantized {
         Some(quantized) if is_quantized(tensor.kind) => quantized.bytes(tensor.elements()),
@@ -189,13 +235,15 @@ fn gathered(shapes: &Shapes, trained: &Trained, setup: &Setup) -> u64 {
     let layer: u64 = unit(Some(0)).map(|tensor| stored(tensor, setup)).sum();
     let table = unit(None).map(|tensor| stored(tensor, setup)).max().unwrap_or(0);
     let float = setup.precision.compute.bytes();
-    let of_layer = |layer: u32| {
-        let updates = trained.updates.iter().filter(move |update| update.layer == Some(layer));
-        updates.map(Update::elements).sum::<u64>()
-    };
-    let outside = trained.updates.iter().filter(|update| update.layer.is_none()).map(Update::elements);
-    let gradient =
-        float * (0..shapes.layers).map(of_layer).max().unwrap_or(0).max(outside.max().unwrap_or(0));
+    let mut of_layer = vec![0; shapes.layers as usize];
+    let mut widest = 0;
+    for update in &trained.updates {
+        match update.layer {
+            Some(layer) => of_layer[layer as usize] += update.elements(),
+            None => widest = widest.max(update.elements()),
+        }
+    }
+    let gradient = float * of_layer.into_iter().max().unwrap_or(0).max(widest);
     2 * layer.max(table) + gradient
 }
 
@@ -286,6 +334,27 @@ mod tests {
             items(&memory, &["weights", "masters", ADAPTER, "gradients", "optimizer"]),
             [weights, 0, 6 * parameters, 2 * parameters, 8 * parameters]
         );
+    }
+
+    #[test]
+    fn what_is_trained_in_full_is_not_quantised() {
+        let quantized = Some(Quantized { bits: 8, block: 64, double: false });
+        let mut selection = adapter(2);
+        let weights = |selection: &Selection| {
+            let trained = trained(&small(), selection);
+            memory(&small(), &trained, &Setup { quantized, ..SETUP }).bytes("weights")
+        };
+        let frozen = weights(&selection);
+        selection.train = vec![Line::Modules(vec!["up_proj".into()])];
+        assert_eq!(weights(&selection), frozen + 3 * (2 * 128 - (128 + 8)));
+    }
+
+    #[test]
+    fn a_cache_holds_keys_and_values_of_every_layer() {
+        let needs = Inference { compute: Dtype::Bf16, tokens: 4, slots: 2, cached: 16, process: 0 };
+        let memory = inference(&small(), &needs);
+        assert_eq!(memory.bytes("cache"), 2 * 4 * 3 * 2 * 2 * 16);
+        assert_eq!(memory.bytes("batch"), 4 * 20 + 2 * 10 * 2);
     }
 
     #[test]

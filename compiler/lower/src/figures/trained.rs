@@ -67,6 +67,8 @@ pub struct Trained {
 /// One trained tensor, or the trained rows of one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Update {
+    /// Index in [`Shapes::tensors`]; of an adapter that of the matrix beside which it stands.
+    pub tensor: usize,
     pub shape: Vec<u64>,
     pub layer: Option<u32>,
     pub kind: Kind,
@@ -153,21 +155,22 @@ pub fn trained(shapes: &Shapes, selection: &Selection) -> Trained {
         }
     }
     let mut updates: Vec<Update> =
-        found.whole.iter().map(|&index| update(&shapes.tensors[index], None, Part::Whole)).collect();
+        found.whole.iter().map(|&index| update(shapes, index, None, Part::Whole)).collect();
     if rows > 0 {
         let tables = shapes.tensors.iter().enumerate().filter(|(index, tensor)| {
             matches!(tensor.kind, Kind::Embedding | Kind::Head) && !found.whole.contains(index)
         });
         let of = |tensor: &Tensor| vec![rows.min(tensor.shape[0]), tensor.shape[1]];
-        updates.extend(tables.map(|(_, tensor)| update(tensor, Some(of(tensor)), Part::Rows)));
+        updates.extend(tables.map(|(index, tensor)| update(shapes, index, Some(of(tensor)), Part::Rows)));
     }
     updates.extend(adapter);
     Trained { updates, reached: found.reached, missing: found.missing }
 }
 
-fn update(tensor: &Tensor, shape: Option<Vec<u64>>, part: Part) -> Update {
+fn update(shapes: &Shapes, index: usize, shape: Option<Vec<u64>>, part: Part) -> Update {
+    let tensor = &shapes.tensors[index];
     let shape = shape.unwrap_or_else(|| tensor.shape.clone());
-    Update { shape, layer: tensor.layer, kind: tensor.kind, place: tensor.place, part }
+    Update { tensor: index, shape, layer: tensor.layer, kind: tensor.kind, place: tensor.place, part }
 }
 
 /// Collects tensors by name.
@@ -193,13 +196,14 @@ impl Search<'_> {
         }
         lora.also.iter().for_each(|name| self.module(name));
         let mut updates = Vec::new();
-        for (tensor, rank) in self.shapes.tensors.iter().zip(ranks) {
+        for (index, rank) in ranks.into_iter().enumerate() {
             let Some(rank) = rank else { continue };
-            let (input, out) = sides(self.shapes, tensor);
-            updates.push(update(tensor, Some(vec![rank, input]), Part::LoraA));
-            updates.push(update(tensor, Some(vec![out, rank]), Part::LoraB));
+            let (input, out) = sides(self.shapes, &self.shapes.tensors[index]);
+            let update = |shape, part| update(self.shapes, index, Some(shape), part);
+            updates.push(update(vec![rank, input], Part::LoraA));
+            updates.push(update(vec![out, rank], Part::LoraB));
             if lora.magnitudes {
-                updates.push(update(tensor, Some(vec![out]), Part::Magnitude));
+                updates.push(update(vec![out], Part::Magnitude));
             }
         }
         updates
@@ -419,7 +423,7 @@ mod tests {
 
     #[test]
     fn layers_that_do_not_exist_are_named() {
-        for range in [0..4, 3..3, 2..1] {
+        for range in [0..4, 3..3, Range { start: 2, end: 1 }] {
             let found = trained(&small(true), &train(&[Line::Layers(Some(range))]));
             assert_eq!(found.missing[0].known, ["layers 0..3"]);
             assert_eq!(found.parameters(), 0);
