@@ -7,6 +7,7 @@
 //! [`diagnostic::Diagnostic`]s of the run.
 
 mod check;
+pub mod conditions;
 pub mod diagnostic;
 pub mod facts;
 pub mod recipe;
