@@ -79,6 +79,7 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
         names: &names,
         facts,
         folders: &folders,
+        sources: &sources,
         lost,
         diagnostics: &mut diagnostics,
         wants: &mut wants,

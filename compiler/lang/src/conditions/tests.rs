@@ -215,7 +215,7 @@ fn what_holds_for_a_row() {
         ("not nothing == 1", true),
         ("absent == 1 or n == 5", true),
         // Counts.
-        ("len(text) == 15", true),
+        ("len(text) == 14", true),
         ("words(text) == 3", true),
         ("len(messages) == 2", true),
         ("len(empty) == 0 and words(empty) == 0", true),
