@@ -114,6 +114,7 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
         names: &names,
         facts,
         folders: &folders,
+        sources: &sources,
         lost,
         diagnostics: &mut diagnostics,
         wants: &mut wants,

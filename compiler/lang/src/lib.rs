@@ -8,6 +8,7 @@
 
 pub mod capability;
 mod check;
+pub mod conditions;
 pub mod diagnostic;
 pub mod facts;
 pub mod lock;
