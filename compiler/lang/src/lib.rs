@@ -9,6 +9,7 @@
 mod check;
 pub mod diagnostic;
 pub mod facts;
+pub mod format;
 pub mod recipe;
 pub mod resolved;
 pub mod source;
