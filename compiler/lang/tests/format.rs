@@ -71,6 +71,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("/- a { b } c 1", "/- a {\n    b\n}\nc 1\n"),
     ("a /- k = /* x */ 1 /-(t) 2", "a /-k= /* x */ 1 /-(t)2\n"),
     ("a /- /- 1 2 3", "a /- /-1 2 3\n"),
+    ("a /- -5 /- - 1", "a /--5 /-- 1\n"),
     // Lines that go on.
     ("a \\\n  1 \\ // more\n  2\n", "a \\\n    1 \\ // more\n    2\n"),
     ("x {\na 1   \\\n\n b }", "x {\n    a 1\n\n    b\n}\n"),
@@ -208,6 +209,14 @@ fn the_recipes_of_the_gallery_are_formatted() {
         let text = std::fs::read_to_string(&path).expect("it is readable");
         assert_eq!(format(&text).as_ref(), Ok(&text), "{path:?}");
     }
+}
+
+#[test]
+fn the_example_of_the_page_is_formatted() {
+    let page = std::fs::read_to_string(root().join("docs/language/format.md")).expect("it is there");
+    let (_, example) = page.split_once("```kdl\n").expect("the page has an example");
+    let (example, _) = example.split_once("```").expect("the example ends");
+    assert_eq!(format(example).as_deref(), Ok(example));
 }
 
 /// Whether formatting kept the tree, the comments and every character, and is the last formatting.

@@ -35,8 +35,9 @@ fn group(lines: &[Line]) -> &[Line] {
 }
 
 fn is_aligned(line: &Line) -> bool {
-    let is_single = !line.text.is_empty() && !line.text.contains('\n');
-    is_single && line.comment.is_some() && width(line) <= WIDTH
+    // A comment behind `\` is of the part of the node before it.
+    let is_whole = !line.text.is_empty() && !line.text.contains('\n') && !line.text.ends_with('\\');
+    is_whole && line.comment.is_some() && width(line) <= WIDTH
 }
 
 fn width(line: &Line) -> usize {
