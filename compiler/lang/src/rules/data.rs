@@ -1,29 +1,37 @@
 //! Rules about datasets and mixes.
 
 use super::Context;
+use crate::capability;
 use crate::diagnostic::Diagnostic;
 use crate::facts::Want;
 use crate::names::Names;
+use crate::paths;
 use crate::suggest;
 use crate::tree::{Item, Slot};
-use crate::values::{self, Typed};
+use crate::values::Typed;
 use std::collections::BTreeSet;
 use stdlib::schema::Unit;
 
-/// Endings of formats that later versions read.
-const LATER_FORMATS: [&str; 8] = [".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst", ".zip", ".xz"];
-
-/// Returns the row type of a dataset or of the first readable part of a mix.
+/// Returns the row type of data, when it is known: of a mix that of its first readable part.
 pub fn row_type<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a str> {
-    row_type_slot(names, data).and_then(Slot::text)
+    parts(names, data).into_iter().find_map(|part| match part.kind() {
+        "thread" => part.child_argument("pick").and_then(Slot::text).map(picked),
+        _ => part.child_argument("rows").and_then(Slot::text),
+    })
+}
+
+/// The rows that are picked from trees.
+fn picked(what: &str) -> &'static str {
+    if what == "best-path" { "chat" } else { "preference" }
 }
 
 /// Returns the value that states the row type.
 pub fn row_type_slot<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a Slot> {
-    parts(names, data).into_iter().find_map(|dataset| dataset.child_argument("rows"))
+    let stated = |part: &'a Item| if part.kind() == "thread" { "pick" } else { "rows" };
+    parts(names, data).into_iter().find_map(|part| part.child_argument(stated(part)))
 }
 
-/// Returns the datasets that data is made of, each once; mixes in a circle are read once too.
+/// Returns the datasets and threads that data is made of, each once; a translation is made of what it translates.
 pub fn parts<'a>(names: &Names<'a>, data: &'a Item) -> Vec<&'a Item> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
@@ -33,7 +41,8 @@ pub fn parts<'a>(names: &Names<'a>, data: &'a Item) -> Vec<&'a Item> {
             continue;
         }
         match item.kind() {
-            "dataset" => found.push(item),
+            "dataset" | "thread" => found.push(item),
+            "translate" => open.extend(names.follow(item, "data")),
             "mix" => {
                 let takes: Vec<&Item> = item.children_of("take").collect();
                 let parts = takes.iter().filter_map(|take| take.argument().and_then(Slot::text));
@@ -45,9 +54,29 @@ pub fn parts<'a>(names: &Names<'a>, data: &'a Item) -> Vec<&'a Item> {
     found
 }
 
+/// Returns the datasets that rows come from in the end.
+pub fn origins<'a>(names: &Names<'a>, data: &'a Item) -> Vec<&'a Item> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut open = parts(names, data);
+    open.reverse();
+    while let Some(item) = open.pop().filter(|_| seen.len() < 10_000) {
+        if !seen.insert(item.declared()) {
+            continue;
+        }
+        match item.kind() {
+            "thread" => {
+                open.extend(names.follow(item, "data").into_iter().flat_map(|data| parts(names, data)))
+            }
+            _ => found.push(item),
+        }
+    }
+    found
+}
+
 /// Whether data has rows that are kept from training.
 pub fn has_held_out<'a>(names: &Names<'a>, data: &'a Item) -> bool {
-    parts(names, data).into_iter().any(holds_out)
+    origins(names, data).into_iter().any(holds_out)
 }
 
 /// Whether a dataset has rows that are kept from training.
@@ -120,28 +149,26 @@ fn check_holdout(context: &mut Context, item: &Item) {
 
 fn check_source(context: &mut Context, item: &Item, source: &Slot) {
     let Some(text) = source.text() else { return };
-    if let Some(refusal) = refuse_source(text, source) {
-        context.report(refusal);
-        return;
-    }
-    let path = context.resolve(item, text);
-    if context.is_there(&path, source.span, true) {
-        check_rows(context, item, source, &path);
+    refuse_hub_options(context, item, text);
+    let Some(key) = context.source_key(item) else { return };
+    let is_later = capability::of_source(text, "dataset", source.span).is_some();
+    if paths::is_remote(text) || context.is_there(&key, source.span, true) && !is_later {
+        check_rows(context, item, source, &key);
     }
 }
 
-/// Sources that later versions read.
-fn refuse_source(text: &str, source: &Slot) -> Option<Diagnostic> {
-    let scheme = ["hf:", "https://", "http://", "s3://"].into_iter().find(|scheme| text.starts_with(scheme));
-    if let Some(scheme) = scheme {
-        let what = format!("a dataset from `{scheme}…`");
-        return Some(
-            values::not_yet_there(&what, source.span).with_help("download the data and write its path"),
+/// `config` and `revision` belong to what comes from the hub.
+fn refuse_hub_options(context: &mut Context, item: &Item, source: &str) {
+    if source.starts_with("hf:") {
+        return;
+    }
+    for option in item.properties.iter().filter(|slot| matches!(slot.name, "config" | "revision")) {
+        let message = format!("`{}` has no effect on data that is not from the hub", option.name);
+        context.report(
+            Diagnostic::error("ineffective-option", message, option.key, "changes nothing here")
+                .with_help("remove it"),
         );
     }
-    let ending = LATER_FORMATS.into_iter().find(|ending| text.ends_with(ending))?;
-    let what = format!("a dataset in the format `{ending}`");
-    Some(values::not_yet_there(&what, source.span).with_help("convert it to JSONL"))
 }
 
 /// What the first rows of the source tell.

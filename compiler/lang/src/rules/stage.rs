@@ -1,14 +1,14 @@
 //! Rules about stages.
 
 use super::Context;
-use super::data::{has_held_out, row_type_slot};
+use super::data::{has_held_out, row_type, row_type_slot};
 use super::{leaks, model, template};
 use crate::diagnostic::Diagnostic;
+use crate::names::Names;
 use crate::source::Origin;
-use crate::source::Span;
 use crate::suggest;
 use crate::tree::{Item, Slot};
-use crate::values::{self, Typed, show_number};
+use crate::values::{Typed, show_number};
 use stdlib::schema::Unit;
 
 /// How many stages a chain of models may have before it is taken for a circle.
@@ -17,8 +17,8 @@ const CHAIN: usize = 1000;
 /// Checks a training stage.
 pub fn check_training(context: &mut Context, item: &Item) {
     check_budget(context, item);
-    check_precision(context, item);
     check_batch(context, item);
+    check_rate(context, item);
     check_schedule(context, item);
     check_sequence(context, item);
     check_overflow(context, item);
@@ -28,6 +28,11 @@ pub fn check_training(context: &mut Context, item: &Item) {
     check_rows(context, item, item.child_argument("data"));
     check_evaluation(context, item);
     template::check_use(context, item);
+}
+
+/// Checks a stage that gives rows.
+pub fn check_data_stage(context: &mut Context, item: &Item) {
+    check_rows(context, item, item.child_argument("data"));
 }
 
 /// Checks an `evaluate` stage.
@@ -79,24 +84,6 @@ fn check_budget(context: &mut Context, item: &Item) {
                 .with_help("write `epochs 1` in its block, or in `defaults`"),
         );
     }
-}
-
-/// The language's default, bf16, is not built; saying nothing would not be what it means.
-fn check_precision(context: &mut Context, item: &Item) {
-    let is_default = item.child("precision").is_some_and(|precision| precision.origin == Origin::Default);
-    if !is_default || item.damaged || context.lost {
-        return;
-    }
-    let diagnostic = values::not_yet_there("the default `precision bf16`", item.at)
-        .with_help("write `precision f32` in its block");
-    let first = item.children.iter().find(|child| child.origin == Origin::Written);
-    context.report(match first {
-        Some(first) => {
-            let before = Span { end: first.at.start, ..first.at };
-            diagnostic.with_fix("insert `precision f32`", before, "precision f32\n    ")
-        }
-        None => diagnostic,
-    });
 }
 
 fn check_batch(context: &mut Context, item: &Item) {
@@ -152,6 +139,30 @@ fn check_batch_tokens(context: &mut Context, item: &Item, tokens: Option<&Slot>)
             .with_label(sequence.span, "the sequence")
             .with_help("raise `tokens`, or shorten `sequence`"),
         );
+    }
+}
+
+/// The learning rate is written, or goes on from the stage before.
+fn check_rate(context: &mut Context, item: &Item) {
+    let Some(optimizer) = item.child("optimizer") else { return };
+    let from = item.child("schedule").and_then(|schedule| schedule.property("from"));
+    let rate = optimizer.properties.iter().find(|slot| slot.name == "lr");
+    match (rate, from) {
+        (None, None) if !optimizer.damaged && !item.damaged => context.report(
+            Diagnostic::error("missing-option", "`optimizer` lacks `lr`", optimizer.at, "needs `lr`")
+                .with_help("write `lr=…`: the peak learning rate"),
+        ),
+        (Some(rate), Some(from)) => context.report(
+            Diagnostic::error(
+                "conflicting-options",
+                "the learning rate is written, and goes on from the stage before",
+                rate.key,
+                "the second",
+            )
+            .with_label(from.span, "starts where that stage ended")
+            .with_help("remove one of them"),
+        ),
+        (None, None | Some(_)) | (Some(_), None) => {}
     }
 }
 
@@ -226,14 +237,24 @@ fn check_positions(context: &mut Context, item: &Item) {
 /// Follows `model` to the declaration that a chain of stages starts from.
 pub fn base_model<'a>(context: &Context<'a>, item: &Item) -> Option<&'a Item> {
     let names = context.names;
-    let mut at = names.follow(item, "model")?;
+    let mut at = starts_from(names, item)?;
     for _ in 0..CHAIN {
         if at.kind() == "model" {
             return Some(at);
         }
-        at = names.follow(at, "model")?;
+        at = starts_from(names, at)?;
     }
     None
+}
+
+/// Returns what a stage starts from; of a merge its base, or what it merges first.
+pub fn starts_from<'a>(names: &Names<'a>, item: &Item) -> Option<&'a Item> {
+    let child = match item.kind() {
+        "merge" if item.child("base").is_some() => "base",
+        "merge" => "from",
+        _ => "model",
+    };
+    names.follow(item, child)
 }
 
 fn check_overflow(context: &mut Context, item: &Item) {
@@ -307,7 +328,8 @@ fn check_rows(context: &mut Context, item: &Item, reference: Option<&Slot>) -> b
     let Some(reference) = reference else { return true };
     let Some(data) = reference.text().and_then(|name| context.names.find(name)) else { return true };
     let Some(rows) = row_type_slot(context.names, data) else { return true };
-    let Some(kind) = rows.text().filter(|kind| !item.schema.fits.contains(kind)) else { return true };
+    let kind = row_type(context.names, data).filter(|kind| !item.schema.fits.contains(kind));
+    let Some(kind) = kind else { return true };
     let needs =
         suggest::list(item.schema.fits.iter().copied().filter(|fit| *fit != "tokens"), "or").replace('`', "");
     let message = format!("`{}` needs {needs} rows, but `{}` has {kind} rows", item.kind(), data.declared());
@@ -323,10 +345,15 @@ fn remedy(rows: &str, kind: &str) -> String {
     let fitting = match rows {
         "text" => "cpt",
         "preference" => "dpo",
+        "labelled" => "kto",
+        "tree" => "thread",
         _ => "sft",
     };
-    if fitting == kind || kind == "evaluate" || kind == "generate" {
+    if fitting == kind || matches!(kind, "evaluate" | "generate" | "thread" | "translate") {
         return format!("give `{kind}` a dataset of rows that fit");
+    }
+    if fitting == "thread" {
+        return format!("make conversations or pairs of it with `thread`, or give `{kind}` rows that fit");
     }
     format!("train it with `{fitting}`, or give `{kind}` a dataset of rows that fit")
 }
@@ -345,7 +372,7 @@ fn check_evaluation(context: &mut Context, item: &Item) {
 
 fn check_held_out(context: &mut Context, item: &Item, evaluate: &Item) {
     let Some(data) = context.names.follow(item, "data") else { return };
-    if has_held_out(context.names, data) || !matches!(data.kind(), "dataset" | "mix") {
+    if has_held_out(context.names, data) || data.schema.gives != "data" {
         return;
     }
     let message = format!("`{}` has no held-out rows to evaluate on", data.declared());
