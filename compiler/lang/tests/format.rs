@@ -65,8 +65,11 @@ const PAIRS: &[(&str, &str)] = &[
     ("/-a 1\nb  /-  2 3 /- c=4  /-{ e } { f }", "/- a 1\nb /-2 3 /-c=4 /- {\n    e\n} {\n    f\n}\n"),
     ("/-\n  a 1\n/- b { c; d }", "/- a 1\n/- b {\n    c\n    d\n}\n"),
     ("/- // why\n\n  a 1", "/- // why\na 1\n"),
-    ("a /- // why\n 1 2", "a /- // why\n    1 2\n"),
-    ("a {} /- // why\n {b}", "a {} /- // why\n    {\n    b\n}\n"),
+    ("a /- // why\n 1 2", "a /- \\ // why\n    1 2\n"),
+    ("a /- // b\n// c\n 1", "a /- \\ // b\n    \\ // c\n    1\n"),
+    // With so many of them the recovery reader is asked as well.
+    ("a /-1 /-2 /-3 /-4 /- \\ // why\n {b}", "a /-1 /-2 /-3 /-4 /- \\ // why\n    {\n    b\n}\n"),
+    ("a {} /- // why\n {b}", "a {} /- \\ // why\n    {\n    b\n}\n"),
     ("a { b } /-\n{ c }\nd", "a {\n    b\n} /- {\n    c\n}\nd\n"),
     ("/- a { b } c 1", "/- a {\n    b\n}\nc 1\n"),
     ("a /- k = /* x */ 1 /-(t) 2", "a /-k= /* x */ 1 /-(t)2\n"),

@@ -220,7 +220,11 @@ impl Layout {
     fn cut(&mut self, draft: &mut Draft, comment: String) {
         let depth = self.depth + usize::from(draft.named);
         let next = Line { depth, ..Line::default() };
-        let line = std::mem::replace(&mut draft.line, next);
+        let mut line = std::mem::replace(&mut draft.line, next);
+        // The `kdl` crate can do without `\` there, the recovery reader cannot.
+        if draft.named {
+            line.text += go_on_mark(&line);
+        }
         self.lines.push(Line { comment: Some(comment), ..line });
         draft.last = None;
     }
@@ -236,7 +240,7 @@ impl Layout {
         loop {
             let next = Line { depth: self.depth + 1, ..Line::default() };
             let mut line = std::mem::replace(&mut draft.line, next);
-            line.text += if line.text.is_empty() { "\\" } else { " \\" };
+            line.text += go_on_mark(&line);
             line.comment = comments.next();
             self.lines.push(line);
             if comments.len() == 0 {
@@ -288,6 +292,11 @@ impl Layout {
         self.lines.push(Line { comment: comments.next(), ..line });
         comments.for_each(|comment| self.comment_line(comment));
     }
+}
+
+/// Returns what ends a line that goes on.
+fn go_on_mark(line: &Line) -> &'static str {
+    if line.text.is_empty() { "\\" } else { " \\" }
 }
 
 /// Whether the next token but comments and line ends is a `{`.
