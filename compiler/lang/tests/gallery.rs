@@ -1,0 +1,373 @@
+//! The recipes of `recipes/`: each checks, says what it is, has its sources in its lock file, and
+//! holds the numbers of the system that it comes from.
+
+use lang::facts::{Facts, ModelFact, RowsFact, TokenizerFact, Want};
+use lang::resolved::{Resolved, ResolvedNode};
+use lang::{Checked, Input, check};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// All recipes, as paths from the root, and the folders of systems among them.
+fn recipes() -> (Vec<String>, BTreeSet<String>) {
+    let entries = |folder: &str| {
+        let entries = std::fs::read_dir(root().join(folder)).expect("the folder is there");
+        entries.map(|entry| entry.expect("an entry is readable").path()).collect::<Vec<_>>()
+    };
+    let name = |path: &Path| path.file_name().expect("it has a name").to_string_lossy().into_owned();
+    let is_recipe = |path: &Path| path.extension().is_some_and(|ending| ending == "kdl");
+    let (mut found, mut folders) = (Vec::new(), BTreeSet::new());
+    for path in entries("recipes") {
+        if is_recipe(&path) {
+            found.push(format!("recipes/{}", name(&path)));
+        }
+        if !path.is_dir() {
+            continue;
+        }
+        let folder = format!("recipes/{}", name(&path));
+        for inner in entries(&folder).into_iter().filter(|inner| is_recipe(inner)) {
+            found.push(format!("{folder}/{}", name(&inner)));
+            folders.insert(folder.clone());
+        }
+    }
+    found.sort();
+    (found, folders)
+}
+
+/// The facts that hold for every recipe: the texts of the others, which some use.
+fn texts() -> Facts {
+    let texts = recipes().0.into_iter().map(|path| (path.clone(), read(&path)));
+    Facts { texts: texts.collect(), ..Facts::default() }
+}
+
+fn checked(path: &str, facts: &Facts) -> Checked {
+    check(&Input { path, text: &read(path), sets: &[] }, facts)
+}
+
+fn folder(path: &str) -> &str {
+    path.rsplit_once('/').expect("it lies in a folder").0
+}
+
+// ---- Lock files.
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lock {
+    version: u32,
+    sources: BTreeMap<String, Source>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum Source {
+    Model {
+        revision: Option<String>,
+        licence: Option<String>,
+        config: Map<String, Json>,
+        tokenizer: Option<Tokenizer>,
+        note: Option<String>,
+    },
+    Tokenizer {
+        revision: Option<String>,
+        licence: Option<String>,
+        tokenizer: Tokenizer,
+        note: Option<String>,
+    },
+    Dataset {
+        revision: Option<String>,
+        licence: Option<String>,
+        columns: Vec<String>,
+        splits: BTreeMap<String, Option<u64>>,
+        measured: Option<Measured>,
+        note: Option<String>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tokenizer {
+    vocab_size: u64,
+    bos: Option<String>,
+    eos: Option<String>,
+    pad: Option<String>,
+    special: Option<Vec<String>>,
+    chat_template: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Measured {
+    sequence: u64,
+    kept: u64,
+}
+
+fn lock(folder: &str) -> Lock {
+    let path = format!("{folder}/adapt.lock");
+    serde_json::from_str(&read(&path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What a lock file tells, as far as the facts have a place for it.
+fn facts(folder: &str) -> Facts {
+    let mut facts = texts();
+    for (key, source) in lock(folder).sources {
+        let file = format!("{folder}/adapt.lock");
+        match source {
+            Source::Model { config, tokenizer, .. } => {
+                let chat_template = tokenizer.as_ref().and_then(|known| known.chat_template.clone());
+                add_tokenizer(&mut facts, &key, tokenizer);
+                let fact = ModelFact {
+                    config: Json::Object(config),
+                    tensors: None,
+                    weight_files: Vec::new(),
+                    generation_config: None,
+                    chat_template,
+                    problem: None,
+                };
+                facts.models.insert(key, fact);
+            }
+            Source::Tokenizer { tokenizer, .. } => add_tokenizer(&mut facts, &key, Some(tokenizer)),
+            Source::Dataset { columns, splits, .. } => {
+                let splits = splits.into_keys().collect();
+                let fact = RowsFact { columns, splits, file, row_bytes: None, problem: None };
+                facts.rows.insert(key, fact);
+            }
+        }
+    }
+    facts
+}
+
+/// A tokenizer whose special tokens are not listed stays unknown: the facts cannot say so.
+fn add_tokenizer(facts: &mut Facts, key: &str, tokenizer: Option<Tokenizer>) {
+    let Some(Tokenizer { vocab_size, bos, eos, pad, special: Some(special), chat_template }) = tokenizer
+    else {
+        return;
+    };
+    // The ids are not in the lock; no rule reads them.
+    let token = |text: Option<String>| text.map(|text| (text, 0));
+    let fact = TokenizerFact {
+        vocab_size,
+        bos: token(bos),
+        eos: token(eos),
+        pad: token(pad),
+        special: special.into_iter().map(|text| (text, 0)).collect(),
+        chat_template,
+        files: Vec::new(),
+        problem: None,
+    };
+    facts.tokenizers.insert(key.to_owned(), fact);
+}
+
+// ---- Tests.
+
+/// With and without the lock file, nothing is found but what this version cannot run yet.
+#[test]
+fn every_recipe_checks() {
+    let (recipes, folders) = recipes();
+    assert!(recipes.len() >= 22 && folders.len() >= 13, "{recipes:?}");
+    for path in recipes {
+        let known = folders.contains(folder(&path)).then(|| facts(folder(&path)));
+        for facts in [Some(texts()), known].into_iter().flatten() {
+            let checked = checked(&path, &facts);
+            let found = checked.diagnostics.iter().filter(|found| found.code != "not-yet-runnable");
+            let found: Vec<String> =
+                found.map(|found| format!("{}: {}", found.code, found.message)).collect();
+            assert_eq!(found, [""; 0], "{path}");
+            assert_eq!(checked.errors(), 0, "{path}");
+        }
+    }
+}
+
+/// What it is, where it comes from, how it is run, what it needs: in this order, before anything else.
+#[test]
+fn every_recipe_says_what_it_is() {
+    for path in recipes().0 {
+        let text = read(&path);
+        let comment: Vec<&str> = text.lines().take_while(|line| line.starts_with("//")).collect();
+        assert!(
+            text.lines().nth(comment.len()) == Some("adapt 1"),
+            "{path}: the comment stands before `adapt 1`"
+        );
+        let at = |word: &str| comment.iter().position(|line| line.starts_with(word));
+        let parts = [at("// Source:  "), at("// Run it:  adapt run "), at("// Needs:   ")];
+        let [Some(source), Some(command), Some(needs)] = parts else { panic!("{path}: {parts:?}") };
+        assert!(0 < source && source < command && command < needs, "{path}: {parts:?}");
+        assert!(comment[command].contains(&path), "{path}: the command runs another recipe");
+    }
+}
+
+/// The sources that the recipes of a folder ask for are those of its lock file, under the same keys.
+#[test]
+fn lock_files_hold_the_sources_of_their_recipes() {
+    let (recipes, folders) = recipes();
+    for folder in folders {
+        let own = recipes.iter().filter(|path| self::folder(path) == folder);
+        let wants = own.flat_map(|path| checked(path, &texts()).wants);
+        let wanted: BTreeSet<String> = wants
+            .filter_map(|want| match want {
+                Want::Model(key) | Want::Tokenizer(key) | Want::Rows(key) => Some(key),
+                Want::Path(_) | Want::Text(_) | Want::Hash(_) | Want::Hardware => None,
+            })
+            .filter(|key| key.starts_with("hf:"))
+            .collect();
+        let held: BTreeSet<String> = lock(&folder).sources.into_keys().collect();
+        assert_eq!(wanted, held, "{folder}");
+    }
+}
+
+#[test]
+fn lock_files_hold_only_what_is_sound() {
+    for folder in recipes().1 {
+        let lock = lock(&folder);
+        assert_eq!(lock.version, 1, "{folder}");
+        for (key, source) in lock.sources {
+            let (revision, licence, note) = match source {
+                Source::Model { revision, licence, note, config, tokenizer } => {
+                    assert!(
+                        config.contains_key("model_type") && config.contains_key("architectures"),
+                        "{key}"
+                    );
+                    let rows = config.get("vocab_size").and_then(Json::as_u64);
+                    let ids = tokenizer.map(|tokenizer| tokenizer.vocab_size);
+                    assert!(ids.is_none() || ids <= rows, "{key}: more ids than rows");
+                    (revision, licence, note)
+                }
+                Source::Tokenizer { revision, licence, note, .. } => (revision, licence, note),
+                Source::Dataset { revision, licence, note, columns, splits, measured } => {
+                    assert!(!columns.is_empty() && !splits.is_empty(), "{key}");
+                    let rows: u64 = splits.values().flatten().sum();
+                    let is_sound = |of: &Measured| of.sequence > 0 && of.kept <= rows && note.is_some();
+                    assert!(measured.as_ref().is_none_or(is_sound), "{key}: measured without rows or a note");
+                    (revision, licence, note)
+                }
+            };
+            let is_text = |text: &Option<String>| text.as_ref().is_none_or(|text| !text.is_empty());
+            assert!(is_text(&revision) && is_text(&licence) && is_text(&note), "{key}: an empty text");
+        }
+    }
+}
+
+/// What the sources say: recipe, stage, values as `adapt show` writes them.
+const NUMBERS: &str = "
+gpt2-nl/gpt2-nl dutch                  batch=64 optimizer.lr=0.0002 sequence=1024 sequence.pack=#true epochs=1
+gpt2-nl/gpt2-nl chat                   batch=32 optimizer.lr=0.00002 schedule.warmup=\"10%\" sequence=1024
+gpt2-nl/gpt2-nl aligned                batch=256 optimizer.lr=5e-7 beta=0.1 sequence.prompt=512
+zephyr-7b-beta/full chat               batch=128 optimizer.lr=0.00002 sequence=2048
+zephyr-7b-beta/full aligned            batch=128 optimizer.lr=5e-7 beta=0.01 epochs=1
+zephyr-7b-beta/qlora chat              batch=8 optimizer.lr=0.0002 lora.rank=16 lora.alpha=16 lora.dropout=0.05
+zephyr-7b-beta/qlora aligned           batch=128 optimizer.lr=0.000005 lora.rank=128 lora.alpha=128 quantize=nf4
+zephyr-7b-gemma/zephyr-7b-gemma chat   batch=128 optimizer.lr=0.00002 epochs=3
+zephyr-7b-gemma/zephyr-7b-gemma aligned batch=128 optimizer.lr=5e-7 beta=0.05 epochs=2
+gemma-7b-qlora/gemma-7b-qlora coder    batch=4 optimizer.lr=0.0002 epochs=5 lora.rank=16 sequence=2048
+starchat2-15b/starchat2-15b chat       batch=128 optimizer.lr=0.00002 epochs=3
+starchat2-15b/starchat2-15b aligned    batch=128 optimizer.lr=5e-7 beta=0.05 epochs=2
+zephyr-141b-orpo/zephyr-141b-orpo zephyr batch=32 optimizer.lr=0.000005 optimizer.state=int8 beta=0.05 epochs=3 schedule=inverse-sqrt schedule.warmup=100 sequence=2048 sequence.prompt=1792
+constitutional-ai/constitutional-ai harmless batch=256 optimizer.lr=0.00002 epochs=1
+constitutional-ai/constitutional-ai aligned batch=16 optimizer=rmsprop optimizer.lr=5e-7 schedule=linear beta=0.1 epochs=3
+constitutional-ai/constitutional-ai grok batch=256 optimizer.lr=0.00002 sequence=2048
+pref-align-scan/pref-align-scan zephyr-aligned batch=128 optimizer.lr=5e-7 beta=0.01 loss=sigmoid
+pref-align-scan/pref-align-scan hermes-aligned batch=128 optimizer.lr=5e-7 beta=0.01 epochs=1
+smollm2/smollm2 chat                   batch=128 optimizer.lr=0.0003 sequence=8192 epochs=2
+smollm2/smollm2 aligned                batch=128 optimizer.lr=0.000001 beta=0.5 epochs=3
+smollm2/smollm2 small-chat             batch=128 optimizer.lr=0.001 sequence=8192 epochs=2
+smollm2/smollm2 small-aligned          batch=128 optimizer.lr=0.000001 beta=0.5 epochs=2
+smollm3/smollm3 thinker                batch=128 optimizer.lr=0.00002 optimizer.clip=0.2 epochs=5 sequence=32768 schedule.floor=\"10%\"
+smollm3/smollm3 chat                   batch=128 optimizer.lr=0.00002 loss-on=assistant epochs=5 sequence=65536
+smollm3/smollm3 aligned                batch=32 optimizer.lr=0.000001 loss=apo-zero beta=0.05 sequence=24576 epochs=1
+vinasmol/vinasmol vinasmol             batch=64 optimizer.lr=0.0001 optimizer.weight-decay=0.1 optimizer.beta2=0.95 tokens=2000000000 seed=20250830
+vinasmol/vinasmol annealed             batch=64 optimizer.lr=0.0001 tokens=500000000 seed=20250901
+vinasmol/vinasmol vi-alpaca            batch=8 optimizer.lr=0.0002 epochs=2 lora.rank=16 sequence=1024 seed=20250901
+vinasmol/vinasmol vi-dialogues         batch=8 optimizer.lr=0.0002 epochs=2 lora.alpha=16
+vinasmol/vinasmol vi-muri              batch=8 optimizer.lr=0.0002 epochs=1
+vinasmol/vinasmol lima-chat            batch=64 optimizer.lr=0.0001 epochs=8 lora.rank=16 lora.alpha=32 sequence=2048 seed=1337
+vinasmol/eeve new-words                optimizer.lr=0.001 tokens=200000000 train=new-rows batch=64
+vinasmol/eeve all-words                optimizer.lr=0.0005 tokens=200000000 train=embed_tokens
+vinasmol/eeve everything               optimizer.lr=0.0002 tokens=1200000000
+vinasmol/eeve layers-only              optimizer.lr=0.0001 tokens=400000000 train=layers
+vinasmol/vinasmol vi-merge             method=dare-ties method.normalize=#true method.lambda=1 base=vinasmol
+vinasmol/vinasmol final                method=della-linear method.normalize=#true method.lambda=1
+aguila-7b/aguila-7b aguila             tokens=26000000000
+aguila-7b/sft instruct                 batch=8 optimizer.lr=0.0002 optimizer.weight-decay=0.000001 epochs=2 lora.rank=64 lora.alpha=16 lora.dropout=0.05 schedule.warmup=10 quantize=nf4
+llama2lang/sft chat                    batch=4 optimizer.lr=0.0002 optimizer.weight-decay=0.001 optimizer.clip=0.3 epochs=2 lora.rank=64 lora.dropout=0.1 schedule=constant sequence=512
+llama2lang/dpo aligned                 batch=4 optimizer.lr=0.00005 beta=0.1 schedule=cosine schedule.warmup=100 lora.alpha=16
+";
+
+/// Returns the texts of a stage's argument or property: `batch`, `optimizer.lr`.
+fn value(resolved: &Resolved, stage: &str, path: &str) -> Option<String> {
+    let is_stage = |node: &&ResolvedNode| node.head.split_once(' ').is_some_and(|(_, name)| name == stage);
+    let stage = resolved.nodes.iter().find(is_stage)?;
+    let (child, key) = path.split_once('.').map_or((path, None), |(child, key)| (child, Some(key)));
+    let child = stage.children.iter().find(|node| node.head == child)?;
+    child.values.iter().find(|value| value.key == key).map(|value| value.text.clone())
+}
+
+#[test]
+fn recipes_hold_the_numbers_of_their_sources() {
+    let mut wrong = Vec::new();
+    for line in NUMBERS.lines().filter(|line| !line.is_empty()) {
+        let mut words = line.split_whitespace();
+        let mut next = || words.next().expect("a line names a recipe and a stage");
+        let (path, stage) = (format!("recipes/{}.kdl", next()), next());
+        let resolved = checked(&path, &texts()).resolved;
+        for (path_of, expected) in words.map(|word| word.split_once('=').expect("a path and a value")) {
+            let found = value(&resolved, stage, path_of);
+            if found.as_deref() != Some(expected) {
+                wrong.push(format!("{path} {stage}.{path_of}: {found:?}, not {expected}"));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// Weights of mixes and numbers of merges stand on lines of their own.
+#[test]
+fn mixes_and_merges_hold_the_numbers_of_their_sources() {
+    let resolved = checked("recipes/vinasmol/vinasmol.kdl", &texts()).resolved;
+    let shown = |name: &str, head: &str, key: &str| {
+        let is_named = |node: &&ResolvedNode| node.head.split_once(' ').is_some_and(|(_, own)| own == name);
+        let node = resolved.nodes.iter().find(is_named).unwrap_or_else(|| panic!("{name} is declared"));
+        let values = node.children.iter().filter(|child| child.head == head).flat_map(|child| &child.values);
+        values.filter(|value| value.key == Some(key)).map(|value| value.text.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown("corpus", "take", "weight"), ["0.55", "0.4", "0.05"]);
+    assert_eq!(shown("annealing-corpus", "take", "weight"), ["0.32", "0.25", "0.03", "0.4"]);
+    assert_eq!(shown("vi-merge", "from", "weight"), ["0.2", "0.5", "0.5"]);
+    assert_eq!(shown("vi-merge", "from", "density"), ["0.3", "0.6", "0.6"]);
+    assert_eq!(shown("final", "from", "weight"), ["0.7", "0.05", "0.25"]);
+    assert_eq!(shown("final", "from", "density"), ["0.8", "0.5", "0.5"]);
+    assert_eq!(shown("final", "from", "epsilon"), ["0.15", "0.4", "0.4"]);
+}
+
+/// 6,854,619,456 frozen parameters and 130,547,712 of an adapter, 11,864 steps: as published.
+#[test]
+fn the_lock_of_aguila_gives_its_published_figures() {
+    let mut lock = lock("recipes/aguila-7b");
+    let Some(Source::Model { config, .. }) = lock.sources.remove("hf:projecte-aina/aguila-7b") else {
+        panic!("the model is in the lock")
+    };
+    let field = |name: &str| config[name].as_u64().expect("a number");
+    let (hidden, layers, heads, rows) =
+        (field("hidden_size"), field("n_layer"), field("n_head"), field("vocab_size"));
+    let head = hidden / heads;
+    // One key and one value head; the MLP is four times as wide; one norm of two vectors per layer.
+    let fused = hidden + 2 * head;
+    let linear = [(hidden, fused), (hidden, hidden), (hidden, 4 * hidden), (4 * hidden, hidden)];
+    let weights: u64 = linear.iter().map(|(input, output)| input * output).sum();
+    let sides: u64 = linear.iter().map(|(input, output)| input + output).sum();
+    assert_eq!(layers * (weights + 2 * hidden) + 2 * hidden + rows * hidden, 6_854_619_456);
+    assert_eq!(64 * sides * layers, 130_547_712);
+    let Some(Source::Dataset { measured: Some(measured), .. }) =
+        lock.sources.remove("hf:MBZUAI/Bactrian-X#es")
+    else {
+        panic!("the dataset is in the lock")
+    };
+    assert_eq!((measured.sequence, measured.kept * 2 / 8), (2048, 11_864));
+}
