@@ -1,12 +1,12 @@
 //! The recipes of `recipes/`: each checks, says what it is, has its sources in its lock file, and
 //! holds the numbers of the system that it comes from.
 
-use lang::facts::{Facts, ModelFact, RowsFact, TokenizerFact, Want};
+use lang::facts::{Facts, Want};
+use lang::lock::{self, Kind, Lock};
 use lang::resolved::{Resolved, ResolvedNode};
 use lang::{Checked, Input, check};
-use serde::Deserialize;
-use serde_json::{Map, Value as Json};
-use std::collections::{BTreeMap, BTreeSet};
+use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
@@ -57,116 +57,19 @@ fn folder(path: &str) -> &str {
     path.rsplit_once('/').expect("it lies in a folder").0
 }
 
-// ---- Lock files.
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Lock {
-    version: u32,
-    sources: BTreeMap<String, Source>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-enum Source {
-    Model {
-        revision: Option<String>,
-        licence: Option<String>,
-        config: Map<String, Json>,
-        tokenizer: Option<Tokenizer>,
-        note: Option<String>,
-    },
-    Tokenizer {
-        revision: Option<String>,
-        licence: Option<String>,
-        tokenizer: Tokenizer,
-        note: Option<String>,
-    },
-    Dataset {
-        revision: Option<String>,
-        licence: Option<String>,
-        columns: Vec<String>,
-        splits: BTreeMap<String, Option<u64>>,
-        measured: Option<Measured>,
-        note: Option<String>,
-    },
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tokenizer {
-    vocab_size: u64,
-    bos: Option<String>,
-    eos: Option<String>,
-    pad: Option<String>,
-    special: Option<Vec<String>>,
-    chat_template: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Measured {
-    sequence: u64,
-    kept: u64,
-}
-
 fn lock(folder: &str) -> Lock {
-    let path = format!("{folder}/adapt.lock");
-    serde_json::from_str(&read(&path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    let path = format!("{folder}/{}", lock::FILE);
+    Lock::read(&read(&path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What a lock file tells, as far as the facts have a place for it.
-fn facts(folder: &str) -> Facts {
-    let mut facts = texts();
-    for (key, source) in lock(folder).sources {
-        let file = format!("{folder}/adapt.lock");
-        match source {
-            Source::Model { config, tokenizer, .. } => {
-                let chat_template = tokenizer.as_ref().and_then(|known| known.chat_template.clone());
-                add_tokenizer(&mut facts, &key, tokenizer);
-                let fact = ModelFact {
-                    config: Json::Object(config),
-                    tensors: None,
-                    weight_files: Vec::new(),
-                    generation_config: None,
-                    chat_template,
-                    problem: None,
-                };
-                facts.models.insert(key, fact);
-            }
-            Source::Tokenizer { tokenizer, .. } => add_tokenizer(&mut facts, &key, Some(tokenizer)),
-            Source::Dataset { columns, splits, .. } => {
-                let splits = splits.into_keys().collect();
-                let fact = RowsFact { columns, splits, file, row_bytes: None, problem: None };
-                facts.rows.insert(key, fact);
-            }
-        }
+/// What a recipe wants to know, as far as the lock file of its folder knows it.
+fn locked(path: &str) -> Facts {
+    let (lock, mut facts) = (lock(folder(path)), texts());
+    for want in checked(path, &texts()).wants {
+        lock.fill(&want, &mut facts);
     }
     facts
 }
-
-/// A tokenizer whose special tokens are not listed stays unknown: the facts cannot say so.
-fn add_tokenizer(facts: &mut Facts, key: &str, tokenizer: Option<Tokenizer>) {
-    let Some(Tokenizer { vocab_size, bos, eos, pad, special: Some(special), chat_template }) = tokenizer
-    else {
-        return;
-    };
-    // The ids are not in the lock; no rule reads them.
-    let token = |text: Option<String>| text.map(|text| (text, 0));
-    let fact = TokenizerFact {
-        vocab_size,
-        bos: token(bos),
-        eos: token(eos),
-        pad: token(pad),
-        special: special.into_iter().map(|text| (text, 0)).collect(),
-        chat_template,
-        files: Vec::new(),
-        problem: None,
-    };
-    facts.tokenizers.insert(key.to_owned(), fact);
-}
-
-// ---- Tests.
 
 /// FIXME: what the checker says of right recipes, to be emptied as it is corrected: the prompt of `orpo` rows may be
 /// limited, and `best=` of tree rows is no column.
@@ -184,7 +87,7 @@ fn every_recipe_checks() {
     assert!(recipes.len() >= 22 && folders.len() >= 13, "{recipes:?}");
     let mut found = BTreeSet::new();
     for path in &recipes {
-        let known = folders.contains(folder(path)).then(|| facts(folder(path)));
+        let known = folders.contains(folder(path)).then(|| locked(path));
         for facts in [Some(texts()), known].into_iter().flatten() {
             let diagnostics = checked(path, &facts).diagnostics.into_iter();
             let diagnostics = diagnostics.filter(|found| found.code != "not-yet-runnable");
@@ -236,34 +139,33 @@ fn lock_files_hold_the_sources_of_their_recipes() {
     }
 }
 
+/// Each kind has its own fields, and what a published run kept is no more than there is.
 #[test]
 fn lock_files_hold_only_what_is_sound() {
     for folder in recipes().1 {
-        let lock = lock(&folder);
-        assert_eq!(lock.version, 1, "{folder}");
-        for (key, source) in lock.sources {
-            let (revision, licence, note) = match source {
-                Source::Model { revision, licence, note, config, tokenizer } => {
-                    assert!(
-                        config.contains_key("model_type") && config.contains_key("architectures"),
-                        "{key}"
-                    );
-                    let rows = config.get("vocab_size").and_then(Json::as_u64);
-                    let ids = tokenizer.map(|tokenizer| tokenizer.vocab_size);
-                    assert!(ids.is_none() || ids <= rows, "{key}: more ids than rows");
-                    (revision, licence, note)
+        for (key, entry) in lock(&folder).sources {
+            let config = |name: &str| entry.config.as_ref().and_then(|config| config.get(name));
+            let ids = entry.tokenizer.as_ref().and_then(|tokenizer| tokenizer.vocab_size);
+            let has_rows = !entry.columns.is_empty() && !entry.splits.is_empty();
+            let is_empty = entry.columns.is_empty() && entry.splits.is_empty() && entry.measured.is_none();
+            let is_sound = match entry.kind {
+                Kind::Model => {
+                    let rows = config("vocab_size").and_then(Json::as_u64);
+                    config("model_type").is_some() && is_empty && (ids.is_none() || ids <= rows)
                 }
-                Source::Tokenizer { revision, licence, note, .. } => (revision, licence, note),
-                Source::Dataset { revision, licence, note, columns, splits, measured } => {
-                    assert!(!columns.is_empty() && !splits.is_empty(), "{key}");
-                    let rows: u64 = splits.values().flatten().sum();
-                    let is_sound = |of: &Measured| of.sequence > 0 && of.kept <= rows && note.is_some();
-                    assert!(measured.as_ref().is_none_or(is_sound), "{key}: measured without rows or a note");
-                    (revision, licence, note)
-                }
+                Kind::Tokenizer => entry.config.is_none() && ids.is_some() && is_empty,
+                Kind::Dataset => entry.config.is_none() && entry.tokenizer.is_none() && has_rows,
             };
-            let is_text = |text: &Option<String>| text.as_ref().is_none_or(|text| !text.is_empty());
-            assert!(is_text(&revision) && is_text(&licence) && is_text(&note), "{key}: an empty text");
+            assert!(is_sound, "{folder}, {key}: {entry:#?}");
+            if let Some(measured) = &entry.measured {
+                let rows: u64 = entry.splits.values().flatten().sum();
+                assert!(
+                    measured.kept <= rows && entry.note.is_some(),
+                    "{key}: more than there is, or no note"
+                );
+            }
+            let texts = [&entry.revision, &entry.licence, &entry.note];
+            assert!(texts.into_iter().flatten().all(|text| !text.is_empty()), "{key}: an empty text");
         }
     }
 }
@@ -373,32 +275,42 @@ fn values_that_comments_name_can_be_set() {
     }
 }
 
+/// Returns a property of all children of one kind, in the order written.
+fn all(resolved: &Resolved, name: &str, head: &str, key: &str) -> Vec<String> {
+    let is_named = |node: &&ResolvedNode| node.head.split_once(' ').is_some_and(|(_, own)| own == name);
+    let node = resolved.nodes.iter().find(is_named).unwrap_or_else(|| panic!("{name} is declared"));
+    let values = node.children.iter().filter(|child| child.head == head).flat_map(|child| &child.values);
+    values.filter(|value| value.key == Some(key)).map(|value| value.text.clone()).collect()
+}
+
 /// Weights of mixes and numbers of merges stand on lines of their own.
 #[test]
 fn mixes_and_merges_hold_the_numbers_of_their_sources() {
     let resolved = checked("recipes/vinasmol/vinasmol.kdl", &texts()).resolved;
-    let shown = |name: &str, head: &str, key: &str| {
-        let is_named = |node: &&ResolvedNode| node.head.split_once(' ').is_some_and(|(_, own)| own == name);
-        let node = resolved.nodes.iter().find(is_named).unwrap_or_else(|| panic!("{name} is declared"));
-        let values = node.children.iter().filter(|child| child.head == head).flat_map(|child| &child.values);
-        values.filter(|value| value.key == Some(key)).map(|value| value.text.clone()).collect::<Vec<_>>()
-    };
-    assert_eq!(shown("corpus", "take", "weight"), ["0.55", "0.4", "0.05"]);
-    assert_eq!(shown("annealing-corpus", "take", "weight"), ["0.32", "0.25", "0.03", "0.4"]);
-    assert_eq!(shown("vi-merge", "from", "weight"), ["0.2", "0.5", "0.5"]);
-    assert_eq!(shown("vi-merge", "from", "density"), ["0.3", "0.6", "0.6"]);
-    assert_eq!(shown("final", "from", "weight"), ["0.7", "0.05", "0.25"]);
-    assert_eq!(shown("final", "from", "density"), ["0.8", "0.5", "0.5"]);
-    assert_eq!(shown("final", "from", "epsilon"), ["0.15", "0.4", "0.4"]);
+    assert_eq!(all(&resolved, "corpus", "take", "weight"), ["0.55", "0.4", "0.05"]);
+    assert_eq!(all(&resolved, "annealing-corpus", "take", "weight"), ["0.32", "0.25", "0.03", "0.4"]);
+    assert_eq!(all(&resolved, "vi-merge", "from", "weight"), ["0.2", "0.5", "0.5"]);
+    assert_eq!(all(&resolved, "vi-merge", "from", "density"), ["0.3", "0.6", "0.6"]);
+    assert_eq!(all(&resolved, "final", "from", "weight"), ["0.7", "0.05", "0.25"]);
+    assert_eq!(all(&resolved, "final", "from", "density"), ["0.8", "0.5", "0.5"]);
+    assert_eq!(all(&resolved, "final", "from", "epsilon"), ["0.15", "0.4", "0.4"]);
+
+    let resolved = checked("recipes/smollm3/smollm3.kdl", &texts()).resolved;
+    let fractions = all(&resolved, "conversations", "take", "fraction");
+    let less: Vec<&str> = fractions.iter().map(String::as_str).filter(|share| *share != "\"100%\"").collect();
+    assert_eq!(fractions.len(), 25);
+    assert_eq!(less, ["\"50%\"", "\"50%\"", "\"40%\"", "\"30%\"", "\"2%\""]);
+    assert_eq!(all(&resolved, "pairs", "take", "fraction"), ["\"50%\"", "\"25%\""]);
+
+    let resolved = checked("recipes/constitutional-ai/constitutional-ai.kdl", &texts()).resolved;
+    assert_eq!(all(&resolved, "cheeky-chat", "take", "fraction"), ["\"15%\"", "\"100%\""]);
 }
 
 /// 6,854,619,456 frozen parameters and 130,547,712 of an adapter, 11,864 steps: as published.
 #[test]
 fn the_lock_of_aguila_gives_its_published_figures() {
-    let mut lock = lock("recipes/aguila-7b");
-    let Some(Source::Model { config, .. }) = lock.sources.remove("hf:projecte-aina/aguila-7b") else {
-        panic!("the model is in the lock")
-    };
+    let sources = lock("recipes/aguila-7b").sources;
+    let config = sources["hf:projecte-aina/aguila-7b"].config.as_ref().expect("the lock has its config");
     let field = |name: &str| config[name].as_u64().expect("a number");
     let (hidden, layers, heads, rows) =
         (field("hidden_size"), field("n_layer"), field("n_head"), field("vocab_size"));
@@ -410,10 +322,6 @@ fn the_lock_of_aguila_gives_its_published_figures() {
     let sides: u64 = linear.iter().map(|(input, output)| input + output).sum();
     assert_eq!(layers * (weights + 2 * hidden) + 2 * hidden + rows * hidden, 6_854_619_456);
     assert_eq!(64 * sides * layers, 130_547_712);
-    let Some(Source::Dataset { measured: Some(measured), .. }) =
-        lock.sources.remove("hf:MBZUAI/Bactrian-X#es")
-    else {
-        panic!("the dataset is in the lock")
-    };
+    let measured = sources["hf:MBZUAI/Bactrian-X#es"].measured.as_ref().expect("the lock has its rows");
     assert_eq!((measured.sequence, measured.kept * 2 / 8), (2048, 11_864));
 }
