@@ -220,7 +220,11 @@ fn details(task: &Task) -> String {
         line("compute", format!("{}FLOP per token{total}", text::short(flops)));
     }
     if let Some(seconds) = figures.seconds {
-        let mark = if seconds.estimate { "~" } else { "" };
+        let mark = match (figures.seconds_at_most, seconds.estimate) {
+            (true, _) => "at most ~",
+            (false, true) => "~",
+            (false, false) => "",
+        };
         let place = figures.devices.as_ref().map_or("on this machine".into(), on_devices);
         line("time", format!("{mark}{} {place}", text::seconds(seconds.value)));
     }
