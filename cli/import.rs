@@ -105,8 +105,7 @@ fn refuse(args: &Args, text: &str, problems: &[Problem]) -> ExitCode {
         .iter()
         .map(|problem| {
             let at = Span { source: SourceId(0), start: problem.start, end: problem.end };
-            Diagnostic::error(problem.code, problem.message.as_str(), at, "")
-                .with_help(problem.help.as_str())
+            Diagnostic::error(problem.code, problem.message.as_str(), at, "").with_help(problem.help.as_str())
         })
         .collect();
     report(args, text, &found)
@@ -116,8 +115,9 @@ fn not_text(args: &Args, error: &std::string::FromUtf8Error) -> ExitCode {
     let valid = error.utf8_error().valid_up_to();
     let text = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
     let at = Span { source: SourceId(0), start: valid as u32, end: valid as u32 };
-    let found = Diagnostic::error("not-utf8", "the file is not UTF-8 text", at, "the first byte that is none")
-        .with_help("save the file as UTF-8");
+    let found =
+        Diagnostic::error("not-utf8", "the file is not UTF-8 text", at, "the first byte that is none")
+            .with_help("save the file as UTF-8");
     report(args, &text, &[found])
 }
 

@@ -11,7 +11,10 @@ fn main() {
             }
             Err(problems) => {
                 for problem in problems {
-                    println!("{path}:{}:{}: {} ({})", problem.line, problem.column, problem.message, problem.help);
+                    println!(
+                        "{path}:{}:{}: {} ({})",
+                        problem.line, problem.column, problem.message, problem.help
+                    );
                 }
             }
         }

@@ -81,7 +81,9 @@ fn blocks(comments: &[Comment]) -> Vec<Vec<&Comment>> {
     let mut blocks: Vec<Vec<&Comment>> = Vec::new();
     for comment in comments.iter().filter(|comment| comment.alone) {
         match blocks.last_mut() {
-            Some(block) if block.last().is_some_and(|last| last.line + 1 == comment.line) => block.push(comment),
+            Some(block) if block.last().is_some_and(|last| last.line + 1 == comment.line) => {
+                block.push(comment)
+            }
             _ => blocks.push(vec![comment]),
         }
     }
@@ -146,11 +148,17 @@ fn plain(comment: &str) -> String {
 /// Whether a comment says something about a value.
 fn explains(text: &str) -> bool {
     let lower = text.to_lowercase();
-    let is_heading = ["arguments", "config", "configuration", "parameters", "hyperparameters", "settings", "defaults"]
-        .iter()
-        .any(|word| lower.ends_with(word))
-        || (text.ends_with(':') && text.split_whitespace().count() <= 4)
-        || ["Model Configuration", "Dataset Configuration", "Training Configuration", "For definitions, see"]
+    let is_heading =
+        ["arguments", "config", "configuration", "parameters", "hyperparameters", "settings", "defaults"]
+            .iter()
+            .any(|word| lower.ends_with(word))
+            || (text.ends_with(':') && text.split_whitespace().count() <= 4)
+            || [
+                "Model Configuration",
+                "Dataset Configuration",
+                "Training Configuration",
+                "For definitions, see",
+            ]
             .iter()
             .any(|start| text.starts_with(start));
     let is_command = ["cd ", "axolotl train", "accelerate launch", "python ", "litgpt ", "start:"]

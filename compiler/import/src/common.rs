@@ -17,8 +17,15 @@ pub(crate) fn optimizer(name: &str) -> Option<Optimizer> {
     const BITS: &str = "its 8-bit moments have no counterpart";
     let of = |word, state, change| Some(Optimizer { word, state, change });
     match name {
-        "adamw" | "adamw_torch" | "adamw_hf" | "adamw_torch_fused" | "adamw_apex_fused" | "adamw_torch_xla"
-        | "adamw_torch_npu_fused" | "adamw_anyprecision" | "optimi_adamw" => of("adamw", None, None),
+        "adamw"
+        | "adamw_torch"
+        | "adamw_hf"
+        | "adamw_torch_fused"
+        | "adamw_apex_fused"
+        | "adamw_torch_xla"
+        | "adamw_torch_npu_fused"
+        | "adamw_anyprecision"
+        | "optimi_adamw" => of("adamw", None, None),
         "adamw_bnb_8bit" | "adamw_8bit" | "adamw_torch_8bit" => of("adamw", Some("int8"), None),
         "paged_adamw_8bit" => of("adamw", Some("int8"), Some(PAGED)),
         "paged_adamw" | "paged_adamw_32bit" => of("adamw", None, Some(PAGED)),
@@ -228,8 +235,18 @@ pub(crate) fn jinja_text(text: &str) -> String {
 /// Returns the name of a stage: from where the file sends its result, unless that says nothing.
 pub(crate) fn stage_name(section: &Section, hub_key: &str, dir_key: &str, other: &str) -> String {
     const SAYS_NOTHING: [&str; 12] = [
-        "out", "output", "outputs", "lora-out", "qlora-out", "model-out", "results", "checkpoints", "lora", "full",
-        "finetuned", "saves",
+        "out",
+        "output",
+        "outputs",
+        "lora-out",
+        "qlora-out",
+        "model-out",
+        "results",
+        "checkpoints",
+        "lora",
+        "full",
+        "finetuned",
+        "saves",
     ];
     for key in [hub_key, dir_key] {
         let Some(id) = section.text(key) else { continue };
@@ -254,8 +271,12 @@ mod tests {
 
     #[test]
     fn weights_get_the_names_of_the_language() {
-        let names = |names: &[&str]| weights(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        assert_eq!(names(&["q_proj", "self_attn.v_proj"]), Some((vec!["q_proj".into(), "v_proj".into()], true)));
+        let names =
+            |names: &[&str]| weights(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            names(&["q_proj", "self_attn.v_proj"]),
+            Some((vec!["q_proj".into(), "v_proj".into()], true))
+        );
         assert_eq!(names(&["lm_head"]), Some((vec!["lm_head".into()], false)));
         assert_eq!(names(&["query_key_value"]).map(|(found, _)| found.len()), Some(3));
         assert_eq!(names(&[r"model.layers.[\d]+.(up|down)_proj"]), None);

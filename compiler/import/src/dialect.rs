@@ -54,17 +54,30 @@ pub(crate) fn recognise(document: &Node) -> Result<Dialect, Problem> {
         return Ok(Dialect::Mergekit);
     }
     if has_in("data", "class_path")
-        || count(&["checkpoint_dir", "initial_checkpoint_dir", "tokenizer_dir", "out_dir"]) > 0 && has("train")
+        || count(&["checkpoint_dir", "initial_checkpoint_dir", "tokenizer_dir", "out_dir"]) > 0
+            && has("train")
         || has_in("train", "global_batch_size")
     {
         return Ok(Dialect::LitGpt);
     }
-    let handbook = ["dataset_mixer", "dataset_mixture", "dataset_splits", "per_device_train_batch_size", "num_train_epochs"];
+    let handbook = [
+        "dataset_mixer",
+        "dataset_mixture",
+        "dataset_splits",
+        "per_device_train_batch_size",
+        "num_train_epochs",
+    ];
     if has("model_name_or_path") && count(&handbook) > 0 {
         return Ok(Dialect::AlignmentHandbook);
     }
     let axolotl = [
-        "datasets", "pretraining_dataset", "micro_batch_size", "sequence_len", "adapter", "num_epochs", "sample_packing",
+        "datasets",
+        "pretraining_dataset",
+        "micro_batch_size",
+        "sequence_len",
+        "adapter",
+        "num_epochs",
+        "sample_packing",
     ];
     if has("base_model") && count(&axolotl) > 0 || count(&axolotl) >= 3 {
         return Ok(Dialect::Axolotl);

@@ -159,7 +159,8 @@ fn write_line(out: &mut Written, line: &Line, depth: usize, comments: &impl Fn(&
 
 /// Makes a comment that ends with its line and holds nothing that KDL forbids.
 fn safe(comment: &str) -> String {
-    let text: String = comment.chars().map(|c| if is_forbidden(c) || ends_line(c) { ' ' } else { c }).collect();
+    let text: String =
+        comment.chars().map(|c| if is_forbidden(c) || ends_line(c) { ' ' } else { c }).collect();
     lang::syntax::mask(text.trim())
 }
 
@@ -252,12 +253,10 @@ mod tests {
     #[test]
     fn numbers_are_written_as_recipes_write_them() {
         assert_eq!([2e-4, 5.5e-5, 0.05, 1.0, 16.0].map(number), ["2e-4", "5.5e-5", "0.05", "1", "16"]);
-        assert_eq!([0.05, 0.1, 0.03865, 1.0 / 3.0].map(percent), [
-            "\"5%\"",
-            "\"10%\"",
-            "\"3.865%\"",
-            "\"33.333333333%\""
-        ]);
+        assert_eq!(
+            [0.05, 0.1, 0.03865, 1.0 / 3.0].map(percent),
+            ["\"5%\"", "\"10%\"", "\"3.865%\"", "\"33.333333333%\""]
+        );
         assert_eq!(amount(2e9, "tokens"), "\"2B tokens\"");
         assert_eq!(amount(5e8, "tokens"), "\"500M tokens\"");
         assert_eq!(amount(498_073_600.0, "tokens"), "\"498073600 tokens\"");

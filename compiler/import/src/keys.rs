@@ -58,7 +58,8 @@ impl Tool {
         if let Some((_, near)) = self.synonyms.iter().find(|(other, _)| *other == word) {
             return Some(near);
         }
-        let siblings = self.keys().filter(|key| key.rsplit_once('.').map_or("", |(parent, _)| parent) == parent);
+        let siblings =
+            self.keys().filter(|key| key.rsplit_once('.').map_or("", |(parent, _)| parent) == parent);
         let near = |keys: &mut dyn Iterator<Item = &'static str>, limit: f64| {
             keys.filter(|key| !key.ends_with("[]"))
                 .map(|key| (distance(word, last(key)), key))

@@ -36,10 +36,19 @@ pub enum Outcome {
 /// Accounts for the keys of a file while it is read.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    entries: Vec<(String, Place, Option<(Outcome, String)>, Kind)>,
+    entries: Vec<Line>,
     /// Where the values stand.
     values: HashMap<String, Place>,
     index: HashMap<String, usize>,
+}
+
+/// One key while the file is read.
+#[derive(Debug)]
+struct Line {
+    key: String,
+    at: Place,
+    stated: Option<(Outcome, String)>,
+    kind: Kind,
 }
 
 /// What stands behind a key.
@@ -59,17 +68,12 @@ impl Ledger {
             let path = join(prefix, &pair.key);
             for place in &pair.earlier {
                 let why = format!("written again on line {}, which wins", pair.at.line);
-                self.entries.push((
-                    path.clone(),
-                    *place,
-                    Some((Outcome::Repeated, why)),
-                    Kind::Repeated,
-                ));
+                self.repeated(path.clone(), *place, why);
             }
             for (below, place) in &pair.lost {
                 let why = format!("its parent is written again on line {}, which wins", pair.at.line);
                 let path = format!("{path}{below}");
-                self.entries.push((path, *place, Some((Outcome::Repeated, why)), Kind::Repeated));
+                self.repeated(path, *place, why);
             }
             self.index.insert(path.clone(), self.entries.len());
             self.values.insert(path.clone(), pair.value.at);
@@ -78,7 +82,7 @@ impl Ledger {
                 _ if holds_keys(&pair.value) => Kind::Parent,
                 _ => Kind::Scalar,
             };
-            self.entries.push((path.clone(), pair.at, None, kind));
+            self.entries.push(Line { key: path.clone(), at: pair.at, stated: None, kind });
             if pair.key == "<<" {
                 self.mark(&path, Outcome::Carried, "its keys stand here as if they were written");
                 self.below_merge(&pair.value, &path);
@@ -91,25 +95,32 @@ impl Ledger {
         }
     }
 
+    /// Enters a key that does not count, since it is written again.
+    fn repeated(&mut self, key: String, at: Place, why: String) {
+        self.entries.push(Line { key, at, stated: Some((Outcome::Repeated, why)), kind: Kind::Repeated });
+    }
+
     /// The keys under `<<` were entered where they act; here they are named once more.
     fn below_merge(&mut self, node: &Node, path: &str) {
         let first = self.entries.len();
         self.enter(node, path);
         for entry in &mut self.entries[first..] {
-            entry.2.get_or_insert((Outcome::Carried, "stands in the mapping that it is merged into".into()));
+            entry
+                .stated
+                .get_or_insert((Outcome::Carried, "stands in the mapping that it is merged into".into()));
         }
     }
 
     /// States what became of a key; the first statement stays.
     pub fn mark(&mut self, path: &str, outcome: Outcome, why: impl Into<String>) {
         if let Some(&at) = self.index.get(path) {
-            self.entries[at].2.get_or_insert((outcome, why.into()));
+            self.entries[at].stated.get_or_insert((outcome, why.into()));
         }
     }
 
     /// Returns where a key stands.
     pub fn place(&self, path: &str) -> Option<Place> {
-        self.index.get(path).map(|&at| self.entries[at].1)
+        self.index.get(path).map(|&at| self.entries[at].at)
     }
 
     /// Returns where the value of a key stands.
@@ -119,24 +130,27 @@ impl Ledger {
 
     /// Returns the keys with their places, in the order of the file.
     pub fn keys(&self) -> impl Iterator<Item = (&str, Place)> {
-        self.entries.iter().filter(|entry| entry.3 != Kind::Repeated).map(|entry| (entry.0.as_str(), entry.1))
+        self.entries
+            .iter()
+            .filter(|entry| entry.kind != Kind::Repeated)
+            .map(|entry| (entry.key.as_str(), entry.at))
     }
 
     /// Returns the keys that nothing was stated of: path, and whether they are empty.
     pub fn open(&self) -> Vec<(String, bool)> {
-        let open = self.entries.iter().filter(|entry| entry.2.is_none() && entry.3 != Kind::Parent);
-        open.map(|entry| (entry.0.clone(), entry.3 == Kind::Empty)).collect()
+        let open = self.entries.iter().filter(|entry| entry.stated.is_none() && entry.kind != Kind::Parent);
+        open.map(|entry| (entry.key.clone(), entry.kind == Kind::Empty)).collect()
     }
 
     /// Returns the parents that nothing was stated of.
     pub fn open_parents(&self) -> Vec<String> {
-        let open = self.entries.iter().filter(|entry| entry.2.is_none() && entry.3 == Kind::Parent);
-        open.map(|entry| entry.0.clone()).collect()
+        let open = self.entries.iter().filter(|entry| entry.stated.is_none() && entry.kind == Kind::Parent);
+        open.map(|entry| entry.key.clone()).collect()
     }
 
     /// Returns what was stated of a key.
     pub fn stated(&self, path: &str) -> Option<(Outcome, String)> {
-        self.index.get(path).and_then(|&at| self.entries[at].2.clone())
+        self.index.get(path).and_then(|&at| self.entries[at].stated.clone())
     }
 
     /// Returns what was stated of the keys below a key.
@@ -144,8 +158,8 @@ impl Ledger {
         let is_below = |key: &str| {
             key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('['))
         };
-        let below = self.entries.iter().filter(|entry| is_below(&entry.0));
-        below.filter_map(|entry| entry.2.as_ref().map(|(outcome, _)| *outcome)).collect()
+        let below = self.entries.iter().filter(|entry| is_below(&entry.key));
+        below.filter_map(|entry| entry.stated.as_ref().map(|(outcome, _)| *outcome)).collect()
     }
 
     /// Turns the account into the report.
@@ -153,7 +167,7 @@ impl Ledger {
         let mut entries: Vec<Entry> = self
             .entries
             .into_iter()
-            .map(|(key, at, stated, _)| {
+            .map(|Line { key, at, stated, .. }| {
                 let (outcome, why) = stated.expect("`Import::finish` states something of every key");
                 Entry { key, line: at.line, outcome, why }
             })

@@ -142,7 +142,8 @@ fn step<'a>(node: &'a Node, path: &str) -> Option<&'a Node> {
     }
     // Keys may hold dots themselves; the longest that fits is meant.
     let fits = |key: &str| {
-        path.strip_prefix(key).filter(|rest| rest.is_empty() || rest.starts_with('.') || rest.starts_with('['))
+        path.strip_prefix(key)
+            .filter(|rest| rest.is_empty() || rest.starts_with('.') || rest.starts_with('['))
     };
     node.pairs().iter().find_map(|pair| {
         let rest = fits(&pair.key)?;

@@ -16,7 +16,10 @@ fn shown(file: &str) -> String {
         }
         Err(problems) => {
             let lines = problems.iter().map(|found| {
-                format!("{file}:{}:{}: [{}] {}\n  help: {}\n", found.line, found.column, found.code, found.message, found.help)
+                format!(
+                    "{file}:{}:{}: [{}] {}\n  help: {}\n",
+                    found.line, found.column, found.code, found.message, found.help
+                )
             });
             lines.collect()
         }

@@ -30,7 +30,11 @@ fn what_the_language_does_not_train_is_refused_at_its_value() {
         ("lr_scheduler: one_cycle", "no schedule `one_cycle`", 15),
         ("plugins: [axolotl.integrations.kd.KDPlugin]", "the plugin `KDPlugin`", 10),
         ("unfrozen_parameters: [lm_head.*]", "frozen by patterns", 22),
-        ("adapter: qlora\nlora_r: 8\nlora_alpha: 8\nlora_target_linear: true", "needs `load_in_4bit: true`", 10),
+        (
+            "adapter: qlora\nlora_r: 8\nlora_alpha: 8\nlora_target_linear: true",
+            "needs `load_in_4bit: true`",
+            10,
+        ),
         ("fp8: true", "no precision", 6),
     ] {
         let (message, at, found) = trap(line);
@@ -82,7 +86,10 @@ fn rows_of_other_shapes_are_refused() {
         assert_eq!((at, column), (4, 11));
     }
     let two = AXOLOTL.replace("sequence_len", "  - path: e/f\n    type: completion\nsequence_len");
-    assert_eq!(first(&two).0, "instruction rows and text rows are trained in one run, but a stage takes rows of one type");
+    assert_eq!(
+        first(&two).0,
+        "instruction rows and text rows are trained in one run, but a stage takes rows of one type"
+    );
     let image = AXOLOTL.replace("path: c/d", "path: s3://bucket/x.jsonl");
     assert!(first(&image).0.contains("does not read data from `s3://"));
 }
@@ -111,13 +118,27 @@ fn files_of_none_of_the_four_are_told_so() {
 
 #[test]
 fn merges_of_parts_of_models_are_refused() {
-    let merge = |rest: &str| first(&format!("merge_method: slerp\nbase_model: a/b\nmodels:\n  - model: a/b\n  - model: c/d\n{rest}"));
-    assert!(merge("parameters:\n  t:\n    - filter: mlp\n      value: 0.5\n    - value: 0.3\n").0.contains("differs by the kind of weight"));
+    let merge = |rest: &str| {
+        first(&format!(
+            "merge_method: slerp\nbase_model: a/b\nmodels:\n  - model: a/b\n  - model: c/d\n{rest}"
+        ))
+    };
+    assert!(
+        merge("parameters:\n  t:\n    - filter: mlp\n      value: 0.5\n    - value: 0.3\n")
+            .0
+            .contains("differs by the kind of weight")
+    );
     assert!(merge("").0.contains("`parameters.t` is missing"));
     let slices = "merge_method: passthrough\nslices:\n  - sources:\n      - model: a/b\n        layer_range: [0, 24]\n  - sources:\n      - model: a/b\n        layer_range: [8, 32]\n";
     assert!(first(slices).0.contains("stacked"));
-    assert!(first("merge_method: karcher\nmodels:\n  - model: a/b\n").0.contains("no merge method `karcher`"));
-    assert!(first("merge_method: linear\nmodels:\n  - model: a/b+c/lora\n    parameters: {weight: 1}\n").0.contains("an adapter stands on the model"));
+    assert!(
+        first("merge_method: karcher\nmodels:\n  - model: a/b\n").0.contains("no merge method `karcher`")
+    );
+    assert!(
+        first("merge_method: linear\nmodels:\n  - model: a/b+c/lora\n    parameters: {weight: 1}\n")
+            .0
+            .contains("an adapter stands on the model")
+    );
 }
 
 #[test]

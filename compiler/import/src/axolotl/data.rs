@@ -6,7 +6,6 @@ use crate::common::Template;
 use crate::kdl::{Line, percent};
 use crate::names::{is_hub_id, source};
 use crate::section::Section;
-use crate::yaml::{Node, Value};
 
 /// What the datasets of a file came to.
 pub(crate) struct Datasets {
@@ -81,7 +80,12 @@ pub(crate) fn read(config: &Section, objective: Option<&Objective>) -> Datasets 
     datasets
 }
 
-fn read_rows(section: &Section, config: &Section, objective: Option<&Objective>, streamed: bool) -> Option<Rows> {
+fn read_rows(
+    section: &Section,
+    config: &Section,
+    objective: Option<&Objective>,
+    streamed: bool,
+) -> Option<Rows> {
     if streamed {
         if !matches!(section.text("type").as_deref(), None | Some("pretrain" | "completion")) {
             section.refuse("type", "streamed data is plain text", "write `type: pretrain`");
@@ -89,7 +93,9 @@ fn read_rows(section: &Section, config: &Section, objective: Option<&Objective>,
         }
         section.carried("type", "`rows text`: plain text");
         let rows = Rows::new("text", None);
-        let Some(column) = section.text("text_column").or_else(|| section.text("field")) else { return Some(rows) };
+        let Some(column) = section.text("text_column").or_else(|| section.text("field")) else {
+            return Some(rows);
+        };
         section.carried("text_column", "the column of `rows text`");
         section.carried("field", "the column of `rows text`");
         let columns = if column == "text" { Vec::new() } else { vec![("text", column)] };
@@ -110,10 +116,18 @@ fn agree(kinds: &[(Rows, Section)]) {
                 "{} rows and {} rows are trained in one run, but a stage takes rows of one type",
                 first.kind, rows.kind
             );
-            section.refuse("type", message, "give each kind a file, import both, and put one stage behind the other");
+            section.refuse(
+                "type",
+                message,
+                "give each kind a file, import both, and put one stage behind the other",
+            );
         } else if rows.template != first.template {
             let message = "two datasets have different templates, but a stage has one";
-            section.refuse("type", message, "give each a file, import both, and put one stage behind the other");
+            section.refuse(
+                "type",
+                message,
+                "give each a file, import both, and put one stage behind the other",
+            );
         }
     }
 }
@@ -143,7 +157,8 @@ fn sources(section: &Section) -> Vec<String> {
             section.carried("path", "told by the ending of the file");
             section.carried("data_files", "the source of the dataset");
             files.iter().for_each(|file| refuse_place(section, "data_files", file));
-            let folder = path.filter(|path| !is_loader(path) && !files.iter().any(|file| file.starts_with('/')));
+            let folder =
+                path.filter(|path| !is_loader(path) && !files.iter().any(|file| file.starts_with('/')));
             let join = |file: &String| folder.map_or(file.clone(), |folder| format!("{folder}/{file}"));
             files.iter().map(join).collect()
         }
@@ -219,7 +234,8 @@ fn split(section: &Section, is_hub: bool) -> (Option<Line>, Option<Line>, Share)
     }
     let head = slice.strip_prefix(':').unwrap_or_default();
     if slice.is_empty() {
-        section.carried("split", if is_hub { "the split that is trained on" } else { "a file has one split" });
+        section
+            .carried("split", if is_hub { "the split that is trained on" } else { "a file has one split" });
         return (line, None, Share::All);
     }
     if let Some(share) = head.strip_suffix('%').and_then(|share| share.parse::<f64>().ok()) {
@@ -300,12 +316,6 @@ fn join(config: &Section, parts: Vec<(String, Share)>, lines: &mut Vec<Line>) ->
         };
         mix.push(Line::new("take").word(part).with("fraction", percent(share)));
     }
-    // The dataset for evaluation was declared last; the mix goes before nothing, order is free.
     lines.push(mix);
     name
-}
-
-/// Whether a value is a mapping.
-pub(crate) fn is_map(node: &Node) -> bool {
-    matches!(node.value, Value::Map(_))
 }

@@ -1,11 +1,15 @@
 //! axolotl: one flat file per training run.
 
+mod adapter;
 mod data;
 mod keys;
 mod preference;
+mod prompt;
 mod refused;
 mod rows;
+mod template;
 mod train;
+mod watch;
 
 pub(crate) use keys::TOOL;
 pub(crate) use preference::dpo_loss;
@@ -14,7 +18,7 @@ use crate::common::{Template, stage_name};
 use crate::kdl::Line;
 use crate::names::{is_hub_id, source};
 use crate::section::Section;
-use data::Datasets;
+use data::Datasets as Data;
 
 /// Turns a file into the nodes of a recipe.
 pub(crate) fn read(config: &Section) -> Vec<Line> {
@@ -48,7 +52,7 @@ pub(crate) fn read(config: &Section) -> Vec<Line> {
     if let Some(objective) = objective {
         objective.lines.into_iter().for_each(|line| stage.push(line));
     }
-    train::watch(config, &mut stage, &data);
+    watch::fill(config, &mut stage, &data);
     lines.push(stage);
     lines.extend(publish(config, &name));
     lines
@@ -110,10 +114,8 @@ fn model(config: &Section) -> (Vec<Line>, String) {
     }
     config.carried("tokenizer_config", "the model's own tokenizer");
     for key in ["overrides_of_model_config", "model_config"] {
-        if let Some(overrides) = config.section(key) {
-            if let Some(child) = config_line(&overrides) {
-                line.push(child);
-            }
+        if let Some(child) = config.section(key).and_then(|overrides| config_line(&overrides)) {
+            line.push(child);
         }
     }
     if config.flag("trust_remote_code") {
@@ -132,7 +134,8 @@ fn config_line(overrides: &Section) -> Option<Line> {
             continue;
         }
         let Some(value) = crate::section::as_text(&pair.value) else {
-            let message = format!("the override `{}` is a list or a mapping, which a recipe cannot write", pair.key);
+            let message =
+                format!("the override `{}` is a list or a mapping, which a recipe cannot write", pair.key);
             overrides.refuse(&pair.key, message, "change config.json in a copy of the model's folder");
             continue;
         };
@@ -142,7 +145,9 @@ fn config_line(overrides: &Section) -> Option<Line> {
             _ => value,
         };
         overrides.carried(&pair.key, "a field of `config`");
-        line.push(Line::new(&crate::kdl::bare_or_quoted(&pair.key)).word(value).from(overrides.key(&pair.key)));
+        line.push(
+            Line::new(&crate::kdl::bare_or_quoted(&pair.key)).word(value).from(overrides.key(&pair.key)),
+        );
     }
     (!line.is_bare()).then_some(line)
 }
@@ -195,7 +200,10 @@ fn added_tokens(config: &Section, base: &str) -> Option<(Line, String)> {
 fn publish(config: &Section, stage: &str) -> Option<Line> {
     let id = config.text("hub_model_id")?;
     if !is_hub_id(&id) {
-        config.changed("hub_model_id", "gives the stage its name; to push, add `publish` with the owner's name");
+        config.changed(
+            "hub_model_id",
+            "gives the stage its name; to push, add `publish` with the owner's name",
+        );
         return None;
     }
     let name = config.import.free("publish-model");
@@ -210,6 +218,3 @@ fn publish(config: &Section, stage: &str) -> Option<Line> {
     config.dropped("hub_strategy", "the result is pushed once, at the end");
     Some(line)
 }
-
-/// What the datasets of a file came to.
-pub(crate) type Data = Datasets;

@@ -1,10 +1,11 @@
 //! axolotl's training on preferences: DPO and its losses, ORPO, KTO, SimPO.
 
-use super::data::is_map;
-use super::rows::{Rows, chat_template};
+use super::rows::Rows;
+use super::template::chat_template;
 use crate::common::{DeclaredTemplate, Template};
 use crate::kdl::{Line, number};
 use crate::section::Section;
+use crate::yaml::Value;
 
 /// What is optimised.
 pub(crate) struct Objective {
@@ -23,7 +24,11 @@ pub(crate) fn objective(config: &Section) -> Option<Objective> {
         "simpo" => ("simpo", None),
         other => {
             let message = format!("the language has no objective `{other}`");
-            config.refuse("rl", message, "train this with axolotl; the language has dpo, orpo, kto and simpo");
+            config.refuse(
+                "rl",
+                message,
+                "train this with axolotl; the language has dpo, orpo, kto and simpo",
+            );
             return None;
         }
     };
@@ -35,7 +40,10 @@ pub(crate) fn objective(config: &Section) -> Option<Objective> {
     lines.extend(margin(config, stage));
     lines.extend(weights(config, stage));
     config.dropped("rl_adapter_ref_model", "with `lora` the reference is the base with the adapter off");
-    config.carried("precompute_ref_log_probs", "the reference is computed when it is needed; the numbers are the same");
+    config.carried(
+        "precompute_ref_log_probs",
+        "the reference is computed when it is needed; the numbers are the same",
+    );
     Some(Objective { stage, lines })
 }
 
@@ -59,7 +67,11 @@ fn loss_line(config: &Section, stage: &str, loss: Option<&'static str>) -> Optio
         ("dpo", [], loss) => loss.map(|loss| line(loss).from(config.key("rl"))),
         ("dpo", [name], _) => {
             let Some(loss) = dpo_loss(name) else {
-                config.refuse("dpo_loss_type", format!("the language has no loss `{name}`"), "write sigmoid, ipo, hinge, robust or apo_zero");
+                config.refuse(
+                    "dpo_loss_type",
+                    format!("the language has no loss `{name}`"),
+                    "write sigmoid, ipo, hinge, robust or apo_zero",
+                );
                 return None;
             };
             config.carried("dpo_loss_type", "`loss`");
@@ -101,7 +113,11 @@ fn margin(config: &Section, stage: &str) -> Option<Line> {
         return None;
     }
     if config.number("cpo_alpha").is_some_and(|alpha| alpha != 0.0) {
-        config.refuse("cpo_alpha", "SimPO with a part of plain likelihood has no word in the language", "write `cpo_alpha: 0`");
+        config.refuse(
+            "cpo_alpha",
+            "SimPO with a part of plain likelihood has no word in the language",
+            "write `cpo_alpha: 0`",
+        );
     }
     config.carried("cpo_alpha", "off, as it is here");
     let gamma = config.number("simpo_gamma")?;
@@ -131,8 +147,8 @@ pub(crate) fn rows(dataset: &Section, config: &Section, objective: &Objective) -
         dataset.missing("type", "write the dataset's type, such as `type: chatml.intel`");
         return None;
     };
-    if is_map(node) {
-        return user_defined(&dataset.section("type")?, config, kind);
+    if matches!(node.value, Value::Map(_)) {
+        return user_defined(&dataset.section("type")?, kind);
     }
     let name = dataset.text("type")?;
     let (family, form) = name.split_once('.').unwrap_or((&name, "default"));
@@ -154,7 +170,9 @@ pub(crate) fn rows(dataset: &Section, config: &Section, objective: &Objective) -
     let renamed = columns.iter().filter(|(ours, theirs)| ours != theirs);
     rows.columns.extend(renamed.map(|(ours, theirs)| (*ours, (*theirs).to_owned())));
     rows.from.push(dataset.key("type"));
-    for (key, ours) in [("field_messages", "prompt"), ("field_chosen", "chosen"), ("field_rejected", "rejected")] {
+    for (key, ours) in
+        [("field_messages", "prompt"), ("field_chosen", "chosen"), ("field_rejected", "rejected")]
+    {
         let Some(column) = dataset.text(key) else { continue };
         dataset.carried(key, format!("a column of `rows {kind}`"));
         rows.columns.retain(|(name, _)| *name != ours);
@@ -192,7 +210,7 @@ fn refuse(dataset: &Section, name: &str) -> Option<Rows> {
 }
 
 /// A `type` that holds its own columns and formats.
-fn user_defined(kind: &Section, config: &Section, rows: &'static str) -> Option<Rows> {
+fn user_defined(kind: &Section, rows: &'static str) -> Option<Rows> {
     let mut found = Rows::new(rows, None);
     let keys: &[(&str, &'static str)] = if rows == "labelled" {
         &[("field_prompt", "prompt"), ("field_completion", "completion"), ("field_label", "label")]
@@ -208,25 +226,38 @@ fn user_defined(kind: &Section, config: &Section, rows: &'static str) -> Option<
         }
     }
     let answers = ["chosen_format", "rejected_format", "completion_format"];
-    let formats: Vec<(&str, String)> = answers.iter().filter_map(|key| Some((*key, kind.text(key)?))).collect();
+    let formats: Vec<(&str, String)> =
+        answers.iter().filter_map(|key| Some((*key, kind.text(key)?))).collect();
     let prompt = kind.text("prompt_format").unwrap_or_else(|| "{prompt}".to_owned());
     let user = prompt.replace("{prompt}", "{content}");
     let assistant = formats.first().map_or("{content}".to_owned(), |(_, format)| {
-        ["{chosen}", "{rejected}", "{completion}"].iter().fold(format.clone(), |text, mark| text.replace(mark, "{content}"))
+        ["{chosen}", "{rejected}", "{completion}"]
+            .iter()
+            .fold(format.clone(), |text, mark| text.replace(mark, "{content}"))
     });
     let others = formats.iter().skip(1).all(|(_, format)| {
-        ["{chosen}", "{rejected}", "{completion}"].iter().fold(format.clone(), |text, mark| text.replace(mark, "{content}")) == assistant
+        ["{chosen}", "{rejected}", "{completion}"]
+            .iter()
+            .fold(format.clone(), |text, mark| text.replace(mark, "{content}"))
+            == assistant
     });
     let is_plain = |text: &str| text.matches("{content}").count() == 1 && text.matches('{').count() == 1;
     if !others || !is_plain(&user) || !is_plain(&assistant) {
-        let key = if is_plain(&user) { formats.first().map_or("prompt_format", |(key, _)| key) } else { "prompt_format" };
-        kind.refuse(key, "the formats cannot be said as one template", "write one place in each, and the same answer format twice");
+        let key = if is_plain(&user) {
+            formats.first().map_or("prompt_format", |(key, _)| key)
+        } else {
+            "prompt_format"
+        };
+        kind.refuse(
+            key,
+            "the formats cannot be said as one template",
+            "write one place in each, and the same answer format twice",
+        );
         return None;
     }
     for key in ["prompt_format", "chosen_format", "rejected_format", "completion_format"] {
         kind.carried(key, "a template of its own");
     }
-    let _ = config;
     let assistant = if assistant.contains("{eos}") { assistant } else { format!("{assistant}{{eos}}") };
     let turns = DeclaredTemplate::Turns { system: None, user, assistant };
     found.template = Some(Template::Declared("prompt".into(), Box::new(turns)));

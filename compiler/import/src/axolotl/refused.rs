@@ -26,7 +26,8 @@ const SWITCHES: [(&str, &str); 19] = [
 ];
 
 /// Plugins that change kernels or reports only.
-const HARMLESS: [&str; 7] = ["Liger", "CutCrossEntropy", "LMEval", "Kernels", "SwanLab", "ChunkedCE", "TransformersV5"];
+const HARMLESS: [&str; 7] =
+    ["Liger", "CutCrossEntropy", "LMEval", "Kernels", "SwanLab", "ChunkedCE", "TransformersV5"];
 
 /// Refuses what has no counterpart and would change what is learnt.
 pub(crate) fn check(config: &Section) {
@@ -35,8 +36,14 @@ pub(crate) fn check(config: &Section) {
             config.refuse(key, format!("{reason} (`{key}`)"), "train this with axolotl, or remove the key");
         }
     }
-    if let Some(adapter) = config.text("adapter").filter(|adapter| !matches!(adapter.as_str(), "lora" | "qlora")) {
-        config.refuse("adapter", format!("the language has no adapter `{adapter}`"), "write `lora` or `qlora`");
+    if let Some(adapter) =
+        config.text("adapter").filter(|adapter| !matches!(adapter.as_str(), "lora" | "qlora"))
+    {
+        config.refuse(
+            "adapter",
+            format!("the language has no adapter `{adapter}`"),
+            "write `lora` or `qlora`",
+        );
     }
     for plugin in config.texts("plugins") {
         let class = plugin.rsplit('.').next().unwrap_or_default();
@@ -53,7 +60,11 @@ pub(crate) fn check(config: &Section) {
         config.refuse("fp8", "fp8 is no precision of the language", "write `bf16: true`");
     }
     if config.is_on("rope_scaling") {
-        config.refuse("rope_scaling", "axolotl has removed this key and stops on it", "write it under `overrides_of_model_config`");
+        config.refuse(
+            "rope_scaling",
+            "axolotl has removed this key and stops on it",
+            "write it under `overrides_of_model_config`",
+        );
     }
 }
 
@@ -62,13 +73,19 @@ fn check_adapter(config: &Section) {
     let adapter = config.text("adapter");
     for key in ["load_in_8bit", "load_in_4bit"] {
         if adapter.is_none() && config.flag(key) {
-            let message = format!("`{key}` without `adapter`: quantised weights cannot be trained, and axolotl refuses it too");
+            let message = format!(
+                "`{key}` without `adapter`: quantised weights cannot be trained, and axolotl refuses it too"
+            );
             config.refuse(key, message, "write `adapter: qlora`, or remove the key");
         }
     }
     let is_four = config.flag("load_in_4bit");
     if adapter.as_deref() == Some("qlora") && !is_four {
-        config.refuse("adapter", "`adapter: qlora` needs `load_in_4bit: true`, and axolotl refuses it without", "write `load_in_4bit: true`");
+        config.refuse(
+            "adapter",
+            "`adapter: qlora` needs `load_in_4bit: true`, and axolotl refuses it without",
+            "write `load_in_4bit: true`",
+        );
     }
     if is_four && config.flag("load_in_8bit") {
         config.refuse("load_in_8bit", "the base is loaded in 4 and in 8 bits", "keep one of them");

@@ -1,6 +1,8 @@
 //! axolotl's dataset types as row types: which columns, which template, what is trained.
 
-use crate::common::{DeclaredTemplate, Template, jinja_text};
+use super::prompt;
+use super::template::chat_template;
+use crate::common::{DeclaredTemplate, Template};
 use crate::kdl::Line;
 use crate::section::Section;
 use crate::yaml::Value;
@@ -26,7 +28,7 @@ impl Rows {
         Self { kind, columns: Vec::new(), template, roles: Vec::new(), from: Vec::new(), all_turns: false }
     }
 
-    fn rename(mut self, columns: &[(&'static str, &str)]) -> Self {
+    pub fn rename(mut self, columns: &[(&'static str, &str)]) -> Self {
         let renamed = columns.iter().filter(|(ours, theirs)| ours != theirs);
         self.columns.extend(renamed.map(|(ours, theirs)| (*ours, (*theirs).to_owned())));
         self
@@ -51,7 +53,7 @@ pub(crate) fn supervised(dataset: &Section, config: &Section) -> Option<Rows> {
         return untyped(dataset);
     };
     if let Value::Map(_) = node.value {
-        return user_defined(&dataset.section("type")?, "type");
+        return prompt::user_defined(&dataset.section("type")?);
     }
     let kind = dataset.text("type")?;
     let (base, option) = kind.split_once(':').map_or((kind.as_str(), ""), |(base, option)| (base, option));
@@ -157,39 +159,38 @@ fn alpaca(dataset: &Section, option: &str, columns: &[(&'static str, &str)]) -> 
             turns("chat", None, "USER: {content}\nASSISTANT:", "{content}{eos}"),
             "`rows instruction` with axolotl's chat prompt; the input follows the instruction",
         ),
-        "chatml" => (Template::Std("chatml"), "`rows instruction` with `std:chatml`; the input follows the instruction"),
+        "chatml" => (
+            Template::Std("chatml"),
+            "`rows instruction` with `std:chatml`; the input follows the instruction",
+        ),
         _ => {
-            dataset.refuse("type", format!("the prompt style `{option}` is not known"), "write `alpaca`, `alpaca:chat` or `alpaca:chatml`");
+            dataset.refuse(
+                "type",
+                format!("the prompt style `{option}` is not known"),
+                "write `alpaca`, `alpaca:chat` or `alpaca:chatml`",
+            );
             return None;
         }
     };
     dataset.changed("type", why);
     let mut rows = Rows::new("instruction", Some(template)).rename(columns);
     rows.from.push(dataset.key("type"));
-    // Fields may be renamed beside the type, as well as inside it.
-    for (key, ours) in [
-        ("field_instruction", "instruction"),
-        ("field_input", "input"),
-        ("field_output", "output"),
-        ("field_system", "system"),
-    ] {
-        if dataset.node(key).is_some() {
-            dataset.dropped(key, "axolotl reads it only inside a `type` of its own");
-        }
-        let _ = ours;
-    }
+    let fields = ["field_instruction", "field_input", "field_output", "field_system"];
+    dataset.drop_all(&fields, "axolotl reads it only inside a `type` of its own");
     Some(rows)
 }
 
 fn metharme(dataset: &Section) -> Option<Rows> {
     dataset.changed("type", "`rows instruction` with metharme's marks as `turns`");
-    let template = turns("metharme", Some("<|system|>{content}"), "<|user|>{content}<|model|>", "{content}{eos}");
-    let mut rows = Rows::new("instruction", Some(template)).rename(&[("instruction", "prompt"), ("output", "generation")]);
+    let template =
+        turns("metharme", Some("<|system|>{content}"), "<|user|>{content}<|model|>", "{content}{eos}");
+    let mut rows = Rows::new("instruction", Some(template))
+        .rename(&[("instruction", "prompt"), ("output", "generation")]);
     rows.from.push(dataset.key("type"));
     Some(rows)
 }
 
-fn turns(name: &str, system: Option<&str>, user: &str, assistant: &str) -> Template {
+pub(crate) fn turns(name: &str, system: Option<&str>, user: &str, assistant: &str) -> Template {
     let template = DeclaredTemplate::Turns {
         system: system.map(str::to_owned),
         user: user.to_owned(),
@@ -234,7 +235,11 @@ fn message_keys(dataset: &Section) {
             at.carried(key, "recognised: `role` or `from`, `content` or `value`");
         } else if matches!(part, "role" | "content") {
             let help = "rename the parts of the messages to `role` and `content`";
-            at.refuse(key, format!("messages call their {part} `{name}`, which the language does not read"), help);
+            at.refuse(
+                key,
+                format!("messages call their {part} `{name}`, which the language does not read"),
+                help,
+            );
         }
     };
     check(dataset, "message_field_role", "role");
@@ -280,12 +285,18 @@ fn trained_roles(dataset: &Section, rows: &mut Rows) {
             dataset.changed("roles_to_train", "`loss-on all`: every turn is trained, or the answers alone");
         } else {
             let help = "train on `assistant`, or on every role";
-            dataset.refuse("roles_to_train", "a stage trains the answers or every turn, not other roles alone", help);
+            dataset.refuse(
+                "roles_to_train",
+                "a stage trains the answers or every turn, not other roles alone",
+                help,
+            );
         }
     }
     match dataset.text("train_on_eos").as_deref() {
         Some("turn") => dataset.carried("train_on_eos", "the end of an answer is trained with it"),
-        Some(_) => dataset.dropped("train_on_eos", "the template says what is trained: the end of every answer"),
+        Some(_) => {
+            dataset.dropped("train_on_eos", "the template says what is trained: the end of every answer")
+        }
         None => {}
     }
 }
@@ -301,12 +312,9 @@ fn sharegpt(dataset: &Section, config: &Section) -> Option<Rows> {
         Some("mistral") => Some(Template::Std("mistral")),
         Some("gemma") => Some(Template::Std("gemma")),
         None if config.is_on("chat_template") => chat_template(dataset, config),
-        None | Some("vicuna_v1.1") => Some(turns(
-            "vicuna",
-            Some("{content} "),
-            "USER: {content} ASSISTANT:",
-            " {content}{eos}",
-        )),
+        None | Some("vicuna_v1.1") => {
+            Some(turns("vicuna", Some("{content} "), "USER: {content} ASSISTANT:", " {content}{eos}"))
+        }
         Some(other) => {
             let message = format!("the conversation style `{other}` has no template in the language");
             dataset.refuse("conversation", message, "write `type: chat_template` with a `chat_template`");
@@ -324,163 +332,4 @@ fn sharegpt(dataset: &Section, config: &Section) -> Option<Rows> {
     dataset.carried("field_messages", "the column of `rows chat`");
     read_roles(dataset, &mut rows);
     Some(rows)
-}
-
-/// The template of a dataset of messages: its own, else that of the file, else the tokenizer's.
-pub(crate) fn chat_template(dataset: &Section, config: &Section) -> Option<Template> {
-    for section in [dataset, config] {
-        if let Some(jinja) = section.text("chat_template_jinja") {
-            section.carried("chat_template", "a template of its own");
-            let is_path = jinja.ends_with(".jinja") || jinja.ends_with(".jinja2");
-            if let Some(known) = crate::common::known_jinja(&jinja) {
-                section.changed("chat_template_jinja", format!("`std:{known}`, which writes the same marks"));
-                return Some(Template::Std(known));
-            }
-            let why = if jinja.contains("{% generation %}") || is_path {
-                "the template"
-            } else {
-                "the template; adapt wants `{% generation %}` around answers when it cannot find them itself"
-            };
-            section.changed("chat_template_jinja", why);
-            let template =
-                if is_path { DeclaredTemplate::File(jinja) } else { DeclaredTemplate::Jinja(jinja) };
-            return Some(Template::Declared("chat".into(), Box::new(template)));
-        }
-        if let Some(name) = section.text("chat_template") {
-            return named_template(section, &name);
-        }
-    }
-    Some(Template::Own)
-}
-
-fn named_template(section: &Section, name: &str) -> Option<Template> {
-    let std = match name {
-        "chatml" => "chatml",
-        "llama3" => "llama3",
-        "gemma" => "gemma",
-        "alpaca" => "alpaca",
-        "inst" | "mistral_v1" | "mistral_v2v3" | "mistral_v3_tekken" | "mistral_v7_tekken" => {
-            section.changed("chat_template", "`std:mistral`, the nearest of Mistral's templates");
-            return Some(Template::Std("mistral"));
-        }
-        "metharme" => {
-            section.carried("chat_template", "metharme's marks as `turns`");
-            return Some(turns("metharme", Some("<|system|>{content}"), "<|user|>{content}<|model|>", "{content}{eos}"));
-        }
-        "tokenizer_default" => {
-            section.carried("chat_template", "the model's own template");
-            return Some(Template::Own);
-        }
-        other => {
-            let why = match other.strip_prefix("tokenizer_default_fallback_") {
-                Some(_) => "the model's own template; a model without one is an error, not a fallback".to_owned(),
-                None => format!(
-                    "the model's own template, which is `{other}` where the model is of that family; else declare one"
-                ),
-            };
-            section.changed("chat_template", why);
-            return Some(Template::Own);
-        }
-    };
-    section.carried("chat_template", format!("`template std:{std}`"));
-    Some(Template::Std(std))
-}
-
-/// A `type` that holds its own prompt format.
-fn user_defined(kind: &Section, _key: &str) -> Option<Rows> {
-    let column = |key: &str, default: &str| kind.text(key).unwrap_or_else(|| default.to_owned());
-    let format = kind.text("format").unwrap_or_else(|| "{instruction} {input} ".to_owned());
-    let (instruction, input) = (format.find("{instruction}"), format.find("{input}"));
-    let Some(instruction_at) = instruction else {
-        kind.refuse("format", "the prompt format has no `{instruction}`", "write `{instruction}` where it goes");
-        return None;
-    };
-    // The language puts the input behind the instruction, a blank line between them.
-    let swapped = input.is_some_and(|input| input < instruction_at);
-    let (first, second) = if swapped { ("{input}", "{instruction}") } else { ("{instruction}", "{input}") };
-    let (before, rest) = format.split_once(first).unwrap_or((&format, ""));
-    let (between, after) = match rest.split_once(second) {
-        Some((between, after)) => (Some(between.to_owned()), after),
-        None => (None, rest),
-    };
-    let user = format!("{before}{{content}}{after}");
-    if user.matches('{').count() > user.matches("{content}").count() {
-        kind.refuse("format", "the prompt format has other places than `{instruction}` and `{input}`", "write these two alone");
-        return None;
-    }
-    say_format(kind, between.as_deref(), swapped);
-    let mut columns = [
-        ("instruction", column("field_instruction", "instruction")),
-        ("input", column("field_input", "input")),
-    ];
-    if swapped {
-        let [(_, first), (_, second)] = &mut columns;
-        std::mem::swap(first, second);
-    }
-    let mut rows = Rows::new("instruction", Some(user_template(kind, user)?));
-    for (ours, theirs) in columns.iter().map(|(ours, theirs)| (*ours, theirs.as_str())) {
-        rows = rows.rename(&[(ours, theirs)]);
-    }
-    rows = rows.rename(&[("output", &column("field_output", "output")), ("system", &column("field_system", "system"))]);
-    for key in ["field_instruction", "field_input", "field_output", "field_system"] {
-        if kind.node(key).is_some() {
-            rows.from.push(kind.key(key));
-            kind.carried(key, "the columns of `rows instruction`");
-        }
-    }
-    Some(rows)
-}
-
-/// Says how far the prompt of the recipe is that of the file.
-fn say_format(kind: &Section, between: Option<&str>, swapped: bool) {
-    let order = if swapped { "; the columns are swapped, so that the order is the file's" } else { "" };
-    match between {
-        Some("\n\n") | None if !swapped => kind.carried("format", "a template of its own"),
-        None => kind.carried("format", "a template of its own"),
-        Some(between) => kind.changed(
-            "format",
-            format!("a template of its own; between instruction and input stands a blank line instead of {}{order}", quoted(between)),
-        ),
-    }
-    let why = "part of the template: without an input its place is left out";
-    kind.changed("no_input_format", why);
-}
-
-fn quoted(text: &str) -> String {
-    format!("`{}`", text.replace('\n', "\\n"))
-}
-
-/// The template of a prompt format, with the constant system text where there is one.
-fn user_template(kind: &Section, user: String) -> Option<Template> {
-    let system_format = kind.text("system_format").unwrap_or_else(|| "{system}".to_owned());
-    if system_format.matches('{').count() != 1 || !system_format.contains("{system}") {
-        kind.refuse("system_format", "the system format has no place, or more than one", "write `{system}` once");
-        return None;
-    }
-    kind.carried("system_format", "part of the template");
-    let system = system_format.replace("{system}", "{content}");
-    let Some(constant) = kind.text("system_prompt") else {
-        let template = DeclaredTemplate::Turns { system: Some(system), user, assistant: "{content}{eos}".into() };
-        return Some(Template::Declared("prompt".into(), Box::new(template)));
-    };
-    kind.carried("system_prompt", "part of the template, for rows without a system text of their own");
-    let constant = system_format.replace("{system}", &constant);
-    let expression = |text: &str| {
-        let (before, after) = text.split_once("{content}").unwrap_or((text, ""));
-        let parts = [jinja_text(before), "message['content']".to_owned(), jinja_text(after)];
-        parts.into_iter().filter(|part| part != "''").collect::<Vec<_>>().join(" + ")
-    };
-    let jinja = format!(
-        "{{%- if messages[0]['role'] != 'system' -%}}{{{{- {} -}}}}{{%- endif -%}}\n\
-         {{%- for message in messages -%}}\n\
-         {{%- if message['role'] == 'system' -%}}{{{{- {} -}}}}\n\
-         {{%- elif message['role'] == 'user' -%}}{{{{- {} -}}}}\n\
-         {{%- else -%}}{{% generation %}}{{{{- message['content'] + eos_token -}}}}{{% endgeneration %}}\n\
-         {{%- endif -%}}\n\
-         {{%- endfor -%}}\n",
-        jinja_text(&constant),
-        expression(&system),
-        expression(&user),
-    );
-    Some(Template::Declared("prompt".into(), Box::new(DeclaredTemplate::Jinja(jinja))))
 }

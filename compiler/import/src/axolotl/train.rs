@@ -1,14 +1,13 @@
 //! axolotl's numbers of a training run as children of a stage.
 
-use super::Data;
+use super::{Data, adapter};
 use crate::common::{self, Numbers, Shape, Warmup, optimizer_line, schedule_line};
-use crate::kdl::{self, Line, number};
+use crate::kdl::{Line, number};
 use crate::section::Section;
-use crate::yaml::Value;
 
 /// The budget of a stage, for what is stated as a share of it.
 #[derive(Debug, Clone, Copy)]
-enum Budget {
+pub(crate) enum Budget {
     Epochs(f64),
     Steps(u64),
 }
@@ -21,31 +20,8 @@ pub(crate) fn fill(config: &Section, stage: &mut Line, kind: &str, data: &Data) 
     stage.push(budget_line(config).0);
     stage.push(optimizer(config));
     schedule(config).into_iter().for_each(|line| stage.push(line));
-    adapter(config).into_iter().for_each(|line| stage.push(line));
+    adapter::lines(config).into_iter().for_each(|line| stage.push(line));
     loss_on(config, kind, data).into_iter().for_each(|line| stage.push(line));
-}
-
-/// Writes when a stage evaluates, saves and stops, and its seed.
-pub(crate) fn watch(config: &Section, stage: &mut Line, data: &Data) {
-    let budget = budget_line(config).1;
-    let (evaluates, line) = evaluate(config, data, budget);
-    line.into_iter().for_each(|line| stage.push(line));
-    checkpoint(config, evaluates, budget).into_iter().for_each(|line| stage.push(line));
-    if let Some(patience) = config.count("early_stopping_patience").filter(|patience| *patience > 0) {
-        if evaluates {
-            config.carried("early_stopping_patience", "`stop-when`");
-            let line = Line::new("stop-when").word("eval_loss").from(config.key("early_stopping_patience"));
-            stage.push(if patience == 3 { line } else { line.with("rises", patience.to_string()) });
-        } else {
-            config.dropped("early_stopping_patience", "nothing is evaluated, so it never acted");
-        }
-    }
-    if let Some(seed) = config.count("seed") {
-        config.carried("seed", "`seed`");
-        if seed != 42 {
-            stage.push(Line::new("seed").word(seed.to_string()).from(config.key("seed")));
-        }
-    }
 }
 
 fn sequence(config: &Section, kind: &str, data: &Data) -> Line {
@@ -59,7 +35,10 @@ fn sequence(config: &Section, kind: &str, data: &Data) -> Line {
         config.carried("sample_packing", "`pack=#true`, isolated in attention and positions");
         line = line.with("pack", "#true").from(config.key("sample_packing"));
     } else if data.streamed {
-        config.changed("sample_packing", "axolotl joins streamed texts to full sequences all the same: `pack=#true`, isolated");
+        config.changed(
+            "sample_packing",
+            "axolotl joins streamed texts to full sequences all the same: `pack=#true`, isolated",
+        );
         line = line.with("pack", "#true").from(config.key("sample_packing"));
     } else {
         config.carried("sample_packing", "one row per sequence");
@@ -79,7 +58,11 @@ fn sequence(config: &Section, kind: &str, data: &Data) -> Line {
             "truncate" => Some("truncate-end"),
             "raise" => Some("error"),
             _ => {
-                config.refuse("excess_length_strategy", format!("axolotl has no strategy `{strategy}`"), "write drop, truncate or raise");
+                config.refuse(
+                    "excess_length_strategy",
+                    format!("axolotl has no strategy `{strategy}`"),
+                    "write drop, truncate or raise",
+                );
                 None
             }
         };
@@ -94,12 +77,16 @@ fn sequence(config: &Section, kind: &str, data: &Data) -> Line {
 fn stage_precision(config: &Section, stage: &mut Line) {
     let is_auto = |key: &str| config.node(key).and_then(|node| node.text()) == Some("auto");
     let on = |key: &str| is_auto(key) || config.flag(key);
-    let untouched = ["bf16", "bfloat16", "fp16", "float16", "float32"].iter().all(|key| config.node(key).is_none());
+    let untouched =
+        ["bf16", "bfloat16", "fp16", "float16", "float32"].iter().all(|key| config.node(key).is_none());
     for key in ["bf16", "bfloat16"] {
         if on(key) || (untouched && key == "bf16") {
             let full = config.text("adapter").is_none();
             match (is_auto(key), full) {
-                (_, true) => config.changed(key, "`precision bf16` with f32 master weights; axolotl keeps the weights themselves in bf16"),
+                (_, true) => config.changed(
+                    key,
+                    "`precision bf16` with f32 master weights; axolotl keeps the weights themselves in bf16",
+                ),
                 (true, false) => config.changed(key, "bf16 on every device"),
                 (false, false) => config.carried(key, "`precision bf16`, the default"),
             }
@@ -128,22 +115,31 @@ fn batch(config: &Section) -> Line {
     };
     if let Some(batch) = config.count("batch_size") {
         config.carried("batch_size", "`batch`");
-        config.changed("micro_batch_size", "the batch is `batch`; the size of a forward is decided by the memory plan");
+        config.changed(
+            "micro_batch_size",
+            "the batch is `batch`; the size of a forward is decided by the memory plan",
+        );
         return line(batch).note("over all devices");
     }
     let accumulation = config.count("gradient_accumulation_steps").unwrap_or(1);
-    config.changed("micro_batch_size", "a factor of `batch`; the size of a forward is decided by the memory plan");
+    config.changed(
+        "micro_batch_size",
+        "a factor of `batch`; the size of a forward is decided by the memory plan",
+    );
     config.changed("gradient_accumulation_steps", "a factor of `batch`; accumulation follows from it");
     line(micro.saturating_mul(accumulation)).note(common::batch_note(micro, accumulation))
 }
 
 /// Returns the budget's line and the budget itself.
-fn budget_line(config: &Section) -> (Line, Budget) {
+pub(crate) fn budget_line(config: &Section) -> (Line, Budget) {
     if let Some(steps) = config.number("max_steps").filter(|steps| *steps > 0.0) {
         config.carried("max_steps", "`steps`");
         config.dropped("num_epochs", "never acted: `max_steps` wins");
         let steps = steps.round().max(1.0) as u64;
-        return (Line::new("steps").word(steps.to_string()).from(config.key("max_steps")), Budget::Steps(steps));
+        return (
+            Line::new("steps").word(steps.to_string()).from(config.key("max_steps")),
+            Budget::Steps(steps),
+        );
     }
     config.carried("max_steps", "no limit of steps");
     let epochs = config.number("num_epochs").unwrap_or_else(|| {
@@ -169,7 +165,9 @@ fn optimizer(config: &Section) -> Line {
     };
     match (found.change, found.state) {
         (Some(change), _) => config.changed("optimizer", format!("`optimizer {}`; {change}", found.word)),
-        (None, Some(state)) => config.carried("optimizer", format!("`optimizer {} state={state}`", found.word)),
+        (None, Some(state)) => {
+            config.carried("optimizer", format!("`optimizer {} state={state}`", found.word))
+        }
         (None, None) => config.carried("optimizer", format!("`optimizer {}`", found.word)),
     }
     let get = |key: &str, why: &str| {
@@ -194,7 +192,10 @@ fn optimizer(config: &Section) -> Line {
         clip: get("max_grad_norm", "`clip`").map(|(clip, key)| (clip, Some(key))),
     };
     if config.is_on("optim_args") {
-        config.dropped("optim_args", "arguments of one implementation; the numbers of `optimizer` say what is meant");
+        config.dropped(
+            "optim_args",
+            "arguments of one implementation; the numbers of `optimizer` say what is meant",
+        );
     }
     let lr = numbers.lr.as_ref().map(|(lr, _)| *lr);
     let mut line = optimizer_line(&found, Some(config.key("optimizer")), numbers);
@@ -206,7 +207,8 @@ fn optimizer(config: &Section) -> Line {
 fn groups(config: &Section, lr: Option<f64>) -> Vec<Line> {
     let mut groups = Vec::new();
     let embedding = config.number("embedding_lr").map(|lr| (lr, "embedding_lr"));
-    let scaled = config.number("embedding_lr_scale").zip(lr).map(|(scale, lr)| (scale * lr, "embedding_lr_scale"));
+    let scaled =
+        config.number("embedding_lr_scale").zip(lr).map(|(scale, lr)| (scale * lr, "embedding_lr_scale"));
     if let Some((lr, key)) = embedding.or(scaled) {
         config.carried(key, "`group` of the optimizer");
         let group = Line::new("group").word("embed_tokens").word("lm_head").with("lr", number(lr));
@@ -215,7 +217,11 @@ fn groups(config: &Section, lr: Option<f64>) -> Vec<Line> {
     for group in config.sections("lr_groups") {
         let modules = group.texts("modules");
         let (Some((names, _)), Some(lr)) = (common::weights(&modules), group.number("lr")) else {
-            group.refuse("modules", "a learning-rate group names its weights by a pattern", "name the weights, such as `q_proj`");
+            group.refuse(
+                "modules",
+                "a learning-rate group names its weights by a pattern",
+                "name the weights, such as `q_proj`",
+            );
             continue;
         };
         ["name", "modules", "lr"].iter().for_each(|key| group.carried(key, "`group` of the optimizer"));
@@ -264,7 +270,10 @@ fn schedule(config: &Section) -> Option<Line> {
 fn warmup(config: &Section) -> Warmup {
     if let Some(steps) = config.number("warmup_steps").filter(|steps| *steps > 0.0) {
         if steps < 1.0 {
-            config.changed("warmup_steps", "a share in a number of steps: axolotl warms up for none, and so does the recipe");
+            config.changed(
+                "warmup_steps",
+                "a share in a number of steps: axolotl warms up for none, and so does the recipe",
+            );
             return Warmup::None;
         }
         return Warmup::Steps(steps as u64);
@@ -303,236 +312,22 @@ fn wsd_decay(config: &Section, line: Line) -> Line {
     line.with("decay", steps.to_string()).from(kwargs.key("num_decay_steps"))
 }
 
-/// The adapter and what its base is stored in.
-fn adapter(config: &Section) -> Vec<Line> {
-    let Some(adapter) = config.text("adapter") else { return Vec::new() };
-    config.carried("adapter", "`lora`");
-    let mut line = Line::new("lora").from(config.key("adapter"));
-    for (key, name) in [("lora_r", "rank"), ("lora_alpha", "alpha")] {
-        let Some(value) = config.number(key) else {
-            config.missing(key, "write it, as axolotl wants it too");
-            continue;
-        };
-        config.carried(key, format!("`{name}=` of `lora`"));
-        line = if value == 16.0 { line } else { line.with(name, number(value)) };
-        line = line.from(config.key(key));
-    }
-    if let Some(dropout) = config.number("lora_dropout") {
-        config.carried("lora_dropout", "`dropout=` of `lora`");
-        line = if dropout == 0.0 { line } else { line.with("dropout", number(dropout)) };
-        line = line.from(config.key("lora_dropout"));
-    }
-    line = variant(config, line);
-    targets(config).into_iter().for_each(|targets| line.push(targets));
-    also(config).into_iter().for_each(|also| line.push(also));
-    let mut lines = vec![line];
-    lines.extend(quantize(config, &adapter));
-    if config.is_on("lora_fan_in_fan_out") {
-        config.carried("lora_fan_in_fan_out", "the layout of weights is the architecture's");
-    }
-    lines
-}
-
-fn variant(config: &Section, mut line: Line) -> Line {
-    for (key, variant) in [("peft_use_dora", "dora"), ("peft_use_rslora", "rslora")] {
-        if config.flag(key) {
-            config.carried(key, format!("`variant={variant}`"));
-            line = line.with("variant", variant).from(config.key(key));
-        }
-    }
-    let loftq = config.section("peft").and_then(|peft| peft.section("loftq_config"));
-    if let Some(loftq) = loftq {
-        loftq.carried("loftq_bits", "`init=loftq`; the bits are those of `quantize`");
-        line = line.with("init", "loftq").from(loftq.key("loftq_bits"));
-    }
-    if let Some(ratio) = config.number("loraplus_lr_ratio") {
-        config.carried("loraplus_lr_ratio", "`lr-ratio=`");
-        line = line.with("lr-ratio", number(ratio)).from(config.key("loraplus_lr_ratio"));
-    }
-    for key in ["jagged_restart_steps", "relora_steps"] {
-        if let Some(steps) = config.count(key).filter(|steps| *steps > 0) {
-            config.carried(key, "`restart=` of `lora`");
-            line = line.with("restart", kdl::steps(steps as f64)).from(config.key(key));
-        }
-    }
-    config.carried("relora", "`restart=` of `lora`");
-    line
-}
-
-fn targets(config: &Section) -> Option<Line> {
-    let modules = config.texts("lora_target_modules");
-    if config.flag("lora_target_linear") || modules.iter().any(|name| matches!(name.as_str(), "all-linear" | "all_linear")) {
-        config.carried("lora_target_linear", "`targets all-linear`");
-        config.carried("lora_target_modules", "part of `targets all-linear`");
-        return Some(Line::new("targets").word("all-linear").from(config.key("lora_target_linear")).from(config.key("lora_target_modules")));
-    }
-    if modules.is_empty() {
-        config.missing("lora_target_modules", "name the weights that get an adapter, or write `lora_target_linear: true`");
-        return None;
-    }
-    let Some((names, changed)) = common::weights(&modules) else {
-        let help = "name the weights, such as `q_proj`, or write `lora_target_linear: true`";
-        config.refuse("lora_target_modules", "the adapter's weights are named by a pattern", help);
-        return None;
-    };
-    if changed {
-        config.changed("lora_target_modules", "`targets`, under the names that weights have in the language");
-    } else {
-        config.carried("lora_target_modules", "`targets`");
-    }
-    let line = names.iter().fold(Line::new("targets"), |line, name| line.text(name));
-    Some(line.from(config.key("lora_target_modules")))
-}
-
-fn also(config: &Section) -> Option<Line> {
-    let modules = config.texts("lora_modules_to_save");
-    if modules.is_empty() {
-        return None;
-    }
-    let Some((names, changed)) = common::weights(&modules) else {
-        config.refuse("lora_modules_to_save", "weights are named by a pattern", "name the weights, such as `lm_head`");
-        return None;
-    };
-    if changed {
-        config.changed("lora_modules_to_save", "`also`, under the names that weights have in the language");
-    } else {
-        config.carried("lora_modules_to_save", "`also`: trained in full");
-    }
-    let line = names.iter().fold(Line::new("also"), |line, name| line.text(name));
-    Some(line.from(config.key("lora_modules_to_save")))
-}
-
-fn quantize(config: &Section, adapter: &str) -> Option<Line> {
-    if config.flag("load_in_8bit") {
-        config.carried("load_in_8bit", "`quantize int8`");
-        return Some(Line::new("quantize").word("int8").from(config.key("load_in_8bit")));
-    }
-    if !config.flag("load_in_4bit") {
-        return None;
-    }
-    let mut line = Line::new("quantize").word("nf4").from(config.key("load_in_4bit"));
-    if adapter == "qlora" {
-        config.carried("load_in_4bit", "`quantize nf4`");
-    } else {
-        // axolotl builds its own settings for `qlora` only; else the library's defaults hold.
-        config.changed("load_in_4bit", "`quantize fp4 double=#false`, what the library takes when `adapter` is not `qlora`; for QLoRA write `quantize nf4`");
-        line = Line::new("quantize").word("fp4").with("double", "#false").from(config.key("load_in_4bit"));
-    }
-    if let Some(kwargs) = config.section("bnb_config_kwargs") {
-        if kwargs.switch("bnb_4bit_use_double_quant") == Some(false) && adapter == "qlora" {
-            line = line.with("double", "#false").from(kwargs.key("bnb_4bit_use_double_quant"));
-        }
-        kwargs.carried("bnb_4bit_use_double_quant", "`double=` of `quantize`");
-        if let Some(kind) = kwargs.text("bnb_4bit_quant_type") {
-            if kind != "nf4" {
-                kwargs.refuse("bnb_4bit_quant_type", format!("`{kind}` beside axolotl's own settings"), "write `nf4`");
-            }
-            kwargs.carried("bnb_4bit_quant_type", "`quantize nf4`");
-        }
-    }
-    Some(line)
-}
-
 fn loss_on(config: &Section, kind: &str, data: &Data) -> Option<Line> {
     let on_inputs = config.flag("train_on_inputs");
     if kind != "sft" {
-        config.carried("train_on_inputs", match kind {
-            "cpt" => "plain text is trained whole",
-            _ => "preferences are compared by their answers",
-        });
+        config.carried(
+            "train_on_inputs",
+            match kind {
+                "cpt" => "plain text is trained whole",
+                _ => "preferences are compared by their answers",
+            },
+        );
         return None;
     }
-    config.carried("train_on_inputs", if on_inputs { "`loss-on all`" } else { "`loss-on assistant`, the default" });
-    (on_inputs || data.all_turns).then(|| Line::new("loss-on").word("all").from(config.key("train_on_inputs")))
-}
-
-/// How often something happens: as the file says it, in steps or epochs.
-fn every(config: &Section, steps: &str, per_epoch: &str, budget: Budget) -> Option<(String, String)> {
-    if let Some(count) = config.number(per_epoch).filter(|count| *count > 0.0) {
-        config.carried(per_epoch, "`every=` in epochs");
-        return Some((epochs(1.0 / count), config.key(per_epoch)));
-    }
-    let value = config.number(steps).filter(|value| *value > 0.0)?;
-    if value >= 1.0 {
-        config.carried(steps, "`every=` in steps");
-        return Some((kdl::steps(value.round()), config.key(steps)));
-    }
-    config.changed(steps, "`every=`: a share of the whole run, worked out");
-    let every = match budget {
-        Budget::Epochs(all) => epochs(all * value),
-        Budget::Steps(all) => kdl::steps((all as f64 * value).ceil().max(1.0)),
-    };
-    Some((every, config.key(steps)))
-}
-
-fn epochs(epochs: f64) -> String {
-    let rounded = (epochs * 1e6).round() / 1e6;
-    let noun = if rounded == 1.0 { "epoch" } else { "epochs" };
-    format!("\"{rounded} {noun}\"")
-}
-
-/// Returns whether the stage evaluates, and the line that says when, if it is not the default.
-fn evaluate(config: &Section, data: &Data, budget: Budget) -> (bool, Option<Line>) {
-    const KEYS: [&str; 4] = ["eval_strategy", "evaluation_strategy", "eval_steps", "evals_per_epoch"];
-    let strategy_key = if config.node("eval_strategy").is_some() { "eval_strategy" } else { "evaluation_strategy" };
-    // `no` without quotes is false.
-    let is_never = config.node(strategy_key).is_some_and(|node| {
-        node.value == Value::Bool(false) || node.text() == Some("no")
-    });
-    if !data.held_out {
-        config.carried(strategy_key, "nothing is held out, so nothing is evaluated");
-        config.drop_all(&KEYS, "never acted: no rows are held out");
-        return (false, None);
-    }
-    if is_never {
-        config.carried(strategy_key, "`evaluate none`");
-        config.drop_all(&KEYS, "never acted: evaluation is off");
-        return (false, Some(Line::new("evaluate").word("none").from(config.key(strategy_key))));
-    }
-    let found = every(config, "eval_steps", "evals_per_epoch", budget);
-    config.carried("eval_strategy", "`evaluate`");
-    config.carried("evaluation_strategy", "`evaluate`");
-    let mut line = Line::new("evaluate");
-    if let Some(on) = &data.evaluate_on {
-        line = line.with("on", on);
-    }
-    if let Some((every, key)) = found {
-        line.from.push(key);
-        if every != "\"1 epoch\"" {
-            line = line.with("every", every);
-        }
-    }
-    (true, (!line.is_bare()).then_some(line))
-}
-
-fn checkpoint(config: &Section, evaluates: bool, budget: Budget) -> Option<Line> {
-    let is_never =
-        config.node("save_strategy").is_some_and(|node| node.value == Value::Bool(false) || node.text() == Some("no"));
-    if is_never {
-        config.carried("save_strategy", "no checkpoints: the result alone is saved");
-        config.drop_all(&["save_steps", "saves_per_epoch", "save_total_limit"], "never acted: saving is off");
-        return None;
-    }
-    let found = every(config, "save_steps", "saves_per_epoch", budget);
-    config.carried("save_strategy", "`checkpoint`");
-    let (every, key) = found.unwrap_or_else(|| ("\"1 epoch\"".to_owned(), config.key("save_strategy")));
-    let mut line = Line::new("checkpoint").with("every", every).from(key);
-    if let Some(keep) = config.count("save_total_limit") {
-        config.carried("save_total_limit", "`keep=` of `checkpoint`");
-        if keep != 2 {
-            line = line.with("keep", keep.max(1).to_string()).from(config.key("save_total_limit"));
-        }
-    }
-    if config.flag("load_best_model_at_end") {
-        let metric = config.text("metric_for_best_model").unwrap_or_else(|| "eval_loss".into());
-        if evaluates && matches!(metric.as_str(), "eval_loss" | "loss") {
-            config.carried("load_best_model_at_end", "`best=eval_loss`");
-            config.carried("metric_for_best_model", "`best=eval_loss`");
-            config.carried("greater_is_better", "the lowest loss is best");
-            line = line.with("best", "eval_loss").from(config.key("load_best_model_at_end"));
-        } else {
-            config.dropped("load_best_model_at_end", "only the lowest loss on held-out rows can pick the result");
-        }
-    }
-    Some(line)
+    config.carried(
+        "train_on_inputs",
+        if on_inputs { "`loss-on all`" } else { "`loss-on assistant`, the default" },
+    );
+    (on_inputs || data.all_turns)
+        .then(|| Line::new("loss-on").word("all").from(config.key("train_on_inputs")))
 }

@@ -65,7 +65,8 @@ pub(crate) fn read(config: &Section, kind: &str) -> Data {
 /// Whether anything is evaluated, during training or at its end.
 pub(crate) fn evaluates(config: &Section) -> bool {
     let strategy = ["eval_strategy", "evaluation_strategy"].into_iter().find_map(|key| config.node(key));
-    let by_strategy = strategy.is_some_and(|node| node.value != Value::Bool(false) && node.text() != Some("no"));
+    let by_strategy =
+        strategy.is_some_and(|node| node.value != Value::Bool(false) && node.text() != Some("no"));
     by_strategy || at_the_end(config)
 }
 
@@ -100,7 +101,11 @@ fn rows(config: &Section, kind: &str) -> Line {
 /// `dataset_mixer` pairs its fractions with the train splits in their order, one list with the other.
 fn mixer(config: &Section) -> Vec<Part> {
     let Some(mixer) = config.section("dataset_mixer") else {
-        config.refuse("dataset_mixer", "`dataset_mixer` takes a mapping of datasets to shares", "write `owner/name: 1.0`");
+        config.refuse(
+            "dataset_mixer",
+            "`dataset_mixer` takes a mapping of datasets to shares",
+            "write `owner/name: 1.0`",
+        );
         return Vec::new();
     };
     let splits = config.texts("dataset_splits");
@@ -110,10 +115,15 @@ fn mixer(config: &Section) -> Vec<Part> {
     } else {
         splits
     };
-    let of = |word: &str| splits.iter().filter(|split| split.contains(word)).cloned().collect::<Vec<String>>();
+    let of =
+        |word: &str| splits.iter().filter(|split| split.contains(word)).cloned().collect::<Vec<String>>();
     let (train, test) = (of("train"), of("test"));
     if let Some(odd) = splits.iter().find(|split| !split.contains("train") && !split.contains("test")) {
-        config.refuse("dataset_splits", format!("the split `{odd}` is neither train nor test"), "name splits that contain `train` or `test`");
+        config.refuse(
+            "dataset_splits",
+            format!("the split `{odd}` is neither train nor test"),
+            "name splits that contain `train` or `test`",
+        );
     }
     if train.is_empty() {
         config.refuse("dataset_splits", "no split is trained on", "name a split that contains `train`");
@@ -123,15 +133,22 @@ fn mixer(config: &Section) -> Vec<Part> {
     if !configs.is_empty() {
         config.carried("dataset_configs", "`config=` of the datasets, by position");
     }
-    let ids: Vec<&str> = mixer.node.pairs().iter().filter(|pair| pair.key != "<<").map(|pair| pair.key.as_str()).collect();
+    let ids: Vec<&str> =
+        mixer.node.pairs().iter().filter(|pair| pair.key != "<<").map(|pair| pair.key.as_str()).collect();
     if test.len() > 1 {
-        config.changed("dataset_splits", format!("`split`; of the test splits only `{}` is evaluated", test[0]));
+        config.changed(
+            "dataset_splits",
+            format!("`split`; of the test splits only `{}` is evaluated", test[0]),
+        );
     } else if train.len() > 1 {
         config.changed("dataset_splits", "shares are paired with the list of train splits, as the script does: the later splits are never read");
     } else if evaluates(config) || test.is_empty() {
         config.carried("dataset_splits", "`split` of every dataset");
     } else {
-        config.changed("dataset_splits", "`split` of every dataset; nothing is evaluated, so the test split is not named");
+        config.changed(
+            "dataset_splits",
+            "`split` of every dataset; nothing is evaluated, so the test split is not named",
+        );
     }
     let mut parts = Vec::new();
     let pairs = ids.iter().flat_map(|id| train.iter().map(move |split| (*id, split.clone())));
@@ -145,7 +162,10 @@ fn mixer(config: &Section) -> Vec<Part> {
         if fraction == 1.0 || ids.len() == 1 && fraction == 0.0 {
             mixer.carried(fraction_of, "the dataset, all of it");
         } else {
-            mixer.changed(fraction_of, "`fraction=` of the mix, drawn by seed; the script takes the first rows");
+            mixer.changed(
+                fraction_of,
+                "`fraction=` of the mix, drawn by seed; the script takes the first rows",
+            );
         }
         if fraction == 0.0 {
             continue;

@@ -1,8 +1,10 @@
 //! alignment-handbook: one file per stage, read by a script of its own.
 
+mod adapter;
 mod data;
 mod keys;
 mod train;
+mod watch;
 
 pub(crate) use keys::TOOL;
 
@@ -34,7 +36,7 @@ pub(crate) fn read(config: &Section, path: &str) -> Vec<Line> {
     }
     train::fill(config, &mut stage, kind);
     objective(config, kind).into_iter().for_each(|line| stage.push(line));
-    train::watch(config, &mut stage, data.held_out);
+    watch::fill(config, &mut stage, data.held_out);
     lines.push(stage);
     lines.extend(publish(config, &name));
     lines
@@ -46,11 +48,16 @@ fn kind(config: &Section, path: &str) -> &'static str {
     let named = format!("{path} {}", names.join(" ")).to_lowercase();
     let says = |word: &str| named.split(|c: char| !c.is_alphanumeric()).any(|part| part == word);
     let splits = config.texts("dataset_splits").join(" ");
-    let has_preferences = ["beta", "loss_type", "max_prompt_length", "rpo_alpha"].iter().any(|key| config.is_on(key))
-        || splits.contains("prefs");
+    let has_preferences =
+        ["beta", "loss_type", "max_prompt_length", "rpo_alpha"].iter().any(|key| config.is_on(key))
+            || splits.contains("prefs");
     for other in ["grpo", "gkd", "ppo", "rloo", "reward"] {
         if says(other) && has_preferences | config.is_on("reward_funcs") {
-            config.refuse("output_dir", format!("the language has no objective `{other}`"), "it has dpo, orpo, kto and simpo");
+            config.refuse(
+                "output_dir",
+                format!("the language has no objective `{other}`"),
+                "it has dpo, orpo, kto and simpo",
+            );
         }
     }
     if has_preferences {
@@ -94,13 +101,16 @@ fn template(config: &Section, kind: &str, lines: &mut Vec<Line>) -> Option<(Stri
     if config.flag("auto_insert_empty_system_msg") {
         config.dropped("auto_insert_empty_system_msg", "a message that is not in the data is not inserted");
     }
-    let (key, jinja) = ["chat_template", "chat_template_path"].into_iter().find_map(|key| Some((key, config.text(key)?)))?;
+    let (key, jinja) =
+        ["chat_template", "chat_template_path"].into_iter().find_map(|key| Some((key, config.text(key)?)))?;
     if kind == "cpt" {
         config.dropped(key, "plain text is rendered by no template");
         return None;
     }
     let template = match known_jinja(&jinja) {
-        _ if key == "chat_template_path" => Template::Declared("chat".into(), Box::new(DeclaredTemplate::File(jinja))),
+        _ if key == "chat_template_path" => {
+            Template::Declared("chat".into(), Box::new(DeclaredTemplate::File(jinja)))
+        }
         Some(known) => Template::Std(known),
         None => Template::Declared("chat".into(), Box::new(DeclaredTemplate::Jinja(jinja))),
     };
@@ -163,7 +173,10 @@ fn objective(config: &Section, kind: &str) -> Vec<Line> {
     if !weights.is_bare() {
         lines.push(weights);
     }
-    config.carried("precompute_ref_log_probs", "the reference is computed when it is needed; the numbers are the same");
+    config.carried(
+        "precompute_ref_log_probs",
+        "the reference is computed when it is needed; the numbers are the same",
+    );
     lines
 }
 
@@ -179,17 +192,29 @@ fn loss(config: &Section) -> Vec<Line> {
             }
             None => {
                 let message = format!("the language has no DPO loss `{name}`");
-                config.refuse("loss_type", message, "it has sigmoid, ipo, hinge, robust, apo_zero and kto_pair");
+                config.refuse(
+                    "loss_type",
+                    message,
+                    "it has sigmoid, ipo, hinge, robust, apo_zero and kto_pair",
+                );
             }
         }
     } else if losses.len() > 1 {
         config.refuse("loss_type", "several losses are added, and a stage has one", "keep one loss");
     }
     if config.number("rpo_alpha").is_some_and(|alpha| alpha != 0.0) {
-        config.refuse("rpo_alpha", "a part of plain likelihood beside DPO has no word in the language", "remove the key");
+        config.refuse(
+            "rpo_alpha",
+            "a part of plain likelihood beside DPO has no word in the language",
+            "remove the key",
+        );
     }
     if config.flag("reference_free") {
-        config.refuse("reference_free", "DPO without a reference has no word in the language", "use `simpo` or `orpo`");
+        config.refuse(
+            "reference_free",
+            "DPO without a reference has no word in the language",
+            "use `simpo` or `orpo`",
+        );
     }
     if let Some(share) = config.number("label_smoothing") {
         config.carried("label_smoothing", "`label-smoothing`");

@@ -1,10 +1,9 @@
 //! transformers' training arguments as children of a stage.
 
-use super::data::{at_the_end, evaluates};
+use super::adapter;
 use crate::common::{self, Numbers, Shape, Warmup, optimizer_line, schedule_line};
-use crate::kdl::{self, Line, number};
+use crate::kdl::{Line, number};
 use crate::section::Section;
-use crate::yaml::Value;
 
 /// Writes everything that shapes the training itself.
 pub(crate) fn fill(config: &Section, stage: &mut Line, kind: &str) {
@@ -14,7 +13,7 @@ pub(crate) fn fill(config: &Section, stage: &mut Line, kind: &str) {
     stage.push(budget(config));
     stage.push(optimizer(config));
     schedule(config).into_iter().for_each(|line| stage.push(line));
-    adapter(config).into_iter().for_each(|line| stage.push(line));
+    adapter::lines(config).into_iter().for_each(|line| stage.push(line));
     if kind == "sft" {
         loss_on(config).into_iter().for_each(|line| stage.push(line));
     }
@@ -40,7 +39,9 @@ fn sequence(config: &Section, kind: &str) -> Line {
             line = line.with("pack", "#true").from(config.key("packing"));
         }
         if packs.is_none() && older {
-            config.import.default("`packing` is not written: the script packs, here isolated in attention and positions");
+            config.import.default(
+                "`packing` is not written: the script packs, here isolated in attention and positions",
+            );
         }
     }
     if let Some(prompt) = config.count("max_prompt_length") {
@@ -49,7 +50,10 @@ fn sequence(config: &Section, kind: &str) -> Line {
                 config.carried("max_prompt_length", "`prompt=` of `sequence`");
                 line = line.with("prompt", prompt.to_string()).from(config.key("max_prompt_length"));
             }
-            "orpo" => config.dropped("max_prompt_length", "rows longer than `sequence` are left out and counted, whatever their prompt"),
+            "orpo" => config.dropped(
+                "max_prompt_length",
+                "rows longer than `sequence` are left out and counted, whatever their prompt",
+            ),
             _ => {}
         }
     }
@@ -74,7 +78,10 @@ fn precision(config: &Section) -> Option<Line> {
     config.carried("fp16", format!("`precision {word}`"));
     match dtype.as_deref() {
         Some("bfloat16") if !config.flag("use_peft") && word == "bf16" => {
-            config.changed(dtype_key, "weights have f32 masters here; the script keeps the weights themselves in bf16");
+            config.changed(
+                dtype_key,
+                "weights have f32 masters here; the script keeps the weights themselves in bf16",
+            );
         }
         Some("float16") if word == "bf16" => config.changed(dtype_key, "bf16 throughout, as `bf16` asks for"),
         _ => config.carried(dtype_key, format!("`precision {word}`")),
@@ -89,15 +96,19 @@ fn batch(config: &Section) -> Line {
         config.import.default("`per_device_train_batch_size` is not written: transformers' 8");
     }
     let accumulation = config.count("gradient_accumulation_steps").unwrap_or(1);
-    config.changed("per_device_train_batch_size", "a factor of `batch`; the size of a forward is decided by the memory plan");
+    config.changed(
+        "per_device_train_batch_size",
+        "a factor of `batch`; the size of a forward is decided by the memory plan",
+    );
     config.changed("gradient_accumulation_steps", "a factor of `batch`; accumulation follows from it");
     let line = Line::new("batch").word(micro.saturating_mul(accumulation).to_string());
-    let line = line.from(config.key("per_device_train_batch_size")).from(config.key("gradient_accumulation_steps"));
+    let line =
+        line.from(config.key("per_device_train_batch_size")).from(config.key("gradient_accumulation_steps"));
     line.note(common::batch_note(micro, accumulation))
 }
 
 /// The number of epochs, unless steps are stated.
-fn epochs(config: &Section) -> f64 {
+pub(crate) fn epochs(config: &Section) -> f64 {
     config.number("num_train_epochs").unwrap_or(3.0)
 }
 
@@ -179,7 +190,10 @@ fn schedule(config: &Section) -> Option<Line> {
         }
         Shape::ConstantWithoutWarmup => {
             config.carried("lr_scheduler_type", "`schedule constant`");
-            config.drop_all(&["warmup_steps", "warmup_ratio"], "never acted: the scheduler `constant` has no warmup");
+            config.drop_all(
+                &["warmup_steps", "warmup_ratio"],
+                "never acted: the scheduler `constant` has no warmup",
+            );
             warmup = Warmup::None;
             "constant"
         }
@@ -205,87 +219,6 @@ fn floor(config: &Section) -> f64 {
     if lr > 0.0 { (least / lr * 1e9).round() / 1e9 } else { 0.0 }
 }
 
-fn adapter(config: &Section) -> Vec<Line> {
-    let four = config.flag("load_in_4bit");
-    let eight = config.flag("load_in_8bit");
-    if !config.flag("use_peft") {
-        for (key, on) in [("load_in_4bit", four), ("load_in_8bit", eight)] {
-            if on {
-                config.refuse(key, format!("`{key}` without `use_peft`: quantised weights cannot be trained"), "write `use_peft: true`");
-            }
-        }
-        config.carried("use_peft", "off, as it is here");
-        return Vec::new();
-    }
-    config.carried("use_peft", "`lora`");
-    let mut line = Line::new("lora").from(config.key("use_peft"));
-    // TRL's defaults are written where the language's differ.
-    for (key, name, tool, ours) in
-        [("lora_r", "rank", 16.0, 16.0), ("lora_alpha", "alpha", 32.0, 16.0), ("lora_dropout", "dropout", 0.05, 0.0)]
-    {
-        let value = config.number(key).unwrap_or_else(|| {
-            config.import.default(format!("`{key}` is not written: TRL's {tool}"));
-            tool
-        });
-        config.carried(key, format!("`{name}=` of `lora`"));
-        line = if value == ours { line } else { line.with(name, number(value)) };
-        line = line.from(config.key(key));
-    }
-    for (key, variant) in [("use_rslora", "rslora"), ("use_dora", "dora")] {
-        if config.flag(key) {
-            config.carried(key, format!("`variant={variant}`"));
-            line = line.with("variant", variant).from(config.key(key));
-        }
-    }
-    weights(config, "lora_target_modules", "targets").into_iter().for_each(|child| line.push(child));
-    weights(config, "lora_modules_to_save", "also").into_iter().for_each(|child| line.push(child));
-    let mut lines = vec![line];
-    if eight {
-        config.carried("load_in_8bit", "`quantize int8`");
-        lines.push(Line::new("quantize").word("int8").from(config.key("load_in_8bit")));
-    } else if four {
-        lines.push(quantize(config));
-    }
-    lines
-}
-
-fn weights(config: &Section, key: &str, child: &str) -> Option<Line> {
-    let mut modules = config.texts(key);
-    if modules.is_empty() && child == "targets" {
-        config.import.default("`lora_target_modules` is not written: PEFT's choice for Llama-like models, q_proj and v_proj");
-        modules = vec!["q_proj".into(), "v_proj".into()];
-    }
-    if modules.is_empty() {
-        return None;
-    }
-    let Some((names, changed)) = common::weights(&modules) else {
-        config.refuse(key, "weights are named by a pattern", "name the weights, such as `q_proj`");
-        return None;
-    };
-    if changed {
-        config.changed(key, format!("`{child}`, under the names that weights have in the language"));
-    } else {
-        config.carried(key, format!("`{child}`"));
-    }
-    Some(names.iter().fold(Line::new(child), |line, name| line.text(name)).from(config.key(key)))
-}
-
-fn quantize(config: &Section) -> Line {
-    config.carried("load_in_4bit", "`quantize`");
-    let kind = config.text("bnb_4bit_quant_type").unwrap_or_else(|| "nf4".into());
-    if !matches!(kind.as_str(), "nf4" | "fp4") {
-        config.refuse("bnb_4bit_quant_type", format!("`{kind}` is no format of 4 bits"), "write `nf4` or `fp4`");
-    }
-    config.carried("bnb_4bit_quant_type", "the format of `quantize`");
-    let line = Line::new("quantize").word(kind).from(config.key("load_in_4bit"));
-    if config.flag("use_bnb_nested_quant") {
-        config.carried("use_bnb_nested_quant", "`double=#true`, the default");
-        return line.from(config.key("use_bnb_nested_quant"));
-    }
-    config.carried("use_bnb_nested_quant", "`double=#false`");
-    line.with("double", "#false")
-}
-
 fn loss_on(config: &Section) -> Option<Line> {
     if config.flag("assistant_only_loss") {
         config.carried("assistant_only_loss", "`loss-on assistant`, the default");
@@ -298,103 +231,4 @@ fn loss_on(config: &Section) -> Option<Line> {
     config.carried("assistant_only_loss", "`loss-on all`");
     config.import.default("the script trains on every token, the prompts too: `loss-on all`");
     Some(Line::new("loss-on").word("all"))
-}
-
-/// Writes when a stage evaluates and saves, and its seed.
-pub(crate) fn watch(config: &Section, stage: &mut Line, held_out: bool) {
-    evaluate(config, held_out).into_iter().for_each(|line| stage.push(line));
-    checkpoint(config).into_iter().for_each(|line| stage.push(line));
-    if let Some(seed) = config.count("seed") {
-        config.carried("seed", "`seed`");
-        if seed != 42 {
-            stage.push(Line::new("seed").word(seed.to_string()).from(config.key("seed")));
-        }
-    }
-}
-
-fn evaluate(config: &Section, held_out: bool) -> Option<Line> {
-    let key = if config.node("eval_strategy").is_some() { "eval_strategy" } else { "evaluation_strategy" };
-    if !evaluates(config) {
-        config.carried(key, "nothing is evaluated");
-        config.carried("do_eval", "nothing is evaluated");
-        config.drop_all(&["eval_steps", "eval_delay"], "never acted: evaluation is off");
-        return None;
-    }
-    if !held_out {
-        config.drop_all(&[key, "eval_steps", "do_eval"], "never acted: there is no test split");
-        return None;
-    }
-    let strategy = config.node(key);
-    config.carried(key, "`evaluate`");
-    let is_off = strategy.is_none_or(|node| node.value == Value::Bool(false) || node.text() == Some("no"));
-    if is_off && at_the_end(config) {
-        let why = "`evaluate` once, at the end of training";
-        let is_text = config.node("do_eval").and_then(|node| node.text()).is_some();
-        config.changed("do_eval", if is_text { format!("{why}: text is true to Python, whatever it says") } else { why.into() });
-        config.drop_all(&["eval_steps"], "never acted: evaluation comes at the end");
-        let every = match config.number("max_steps").filter(|steps| *steps > 0.0) {
-            Some(steps) => kdl::steps(steps as f64),
-            None => format!("\"{} epochs\"", epochs(config)),
-        };
-        return Some(Line::new("evaluate").with("every", every).from(config.key("do_eval")));
-    }
-    config.carried("do_eval", "`evaluate`");
-    if strategy.and_then(|node| node.text()) != Some("steps") {
-        config.drop_all(&["eval_steps"], "never acted: evaluation goes by epochs");
-        return None;
-    }
-    let every = steps(config, "eval_steps", None)?;
-    Some(Line::new("evaluate").with("every", every).from(config.key("eval_steps")).from(config.key(key)))
-}
-
-/// A number of steps, or a share of the whole run.
-fn steps(config: &Section, key: &str, default: Option<f64>) -> Option<String> {
-    let count = config.number(key).or(default).or_else(|| config.number("logging_steps"))?;
-    if count >= 1.0 {
-        config.carried(key, "`every=` in steps");
-        return Some(kdl::steps(count.round()));
-    }
-    if count <= 0.0 {
-        return None;
-    }
-    config.changed(key, "`every=`: a share of the whole run, worked out");
-    Some(match config.number("max_steps").filter(|steps| *steps > 0.0) {
-        Some(all) => kdl::steps((all * count).ceil().max(1.0)),
-        None => format!("\"{} epochs\"", (epochs(config) * count * 1e6).round() / 1e6),
-    })
-}
-
-fn checkpoint(config: &Section) -> Option<Line> {
-    let strategy = config.node("save_strategy");
-    let is_never = strategy.is_some_and(|node| node.value == Value::Bool(false) || node.text() == Some("no"));
-    config.carried("save_strategy", if is_never { "no checkpoints: the result alone is saved" } else { "`checkpoint`" });
-    if is_never {
-        config.drop_all(&["save_steps", "save_total_limit"], "never acted: saving is off");
-        return None;
-    }
-    let every = match strategy.and_then(|node| node.text()) {
-        Some("epoch") => {
-            config.drop_all(&["save_steps"], "never acted: saving goes by epochs");
-            "\"1 epoch\"".to_owned()
-        }
-        _ => steps(config, "save_steps", Some(500.0))?,
-    };
-    let mut line = Line::new("checkpoint").with("every", every);
-    line.from.extend([config.key("save_steps"), config.key("save_strategy")]);
-    if let Some(keep) = config.count("save_total_limit") {
-        config.carried("save_total_limit", "`keep=` of `checkpoint`");
-        if keep != 2 {
-            line = line.with("keep", keep.max(1).to_string()).from(config.key("save_total_limit"));
-        }
-    }
-    if config.flag("load_best_model_at_end") {
-        let metric = config.text("metric_for_best_model").unwrap_or_else(|| "eval_loss".into());
-        if evaluates(config) && matches!(metric.as_str(), "eval_loss" | "loss") {
-            ["load_best_model_at_end", "metric_for_best_model", "greater_is_better"]
-                .iter()
-                .for_each(|key| config.carried(key, "`best=eval_loss`"));
-            line = line.with("best", "eval_loss").from(config.key("load_best_model_at_end"));
-        }
-    }
-    Some(line)
 }

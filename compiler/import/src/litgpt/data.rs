@@ -34,7 +34,14 @@ const KNOWN: [Known; 7] = [
         splits: None,
         holds_out: 0.03865,
     },
-    Known { class: "Alpaca2k", source: "hf:mhenrichsen/alpaca_2k_test", rows: "instruction", columns: &[], splits: None, holds_out: 0.05 },
+    Known {
+        class: "Alpaca2k",
+        source: "hf:mhenrichsen/alpaca_2k_test",
+        rows: "instruction",
+        columns: &[],
+        splits: None,
+        holds_out: 0.05,
+    },
     Known {
         class: "AlpacaGPT4",
         source: "https://raw.githubusercontent.com/Instruction-Tuning-with-GPT-4/GPT-4-LLM/main/data/alpaca_gpt4_data.json",
@@ -59,13 +66,28 @@ const KNOWN: [Known; 7] = [
         splits: Some(("train_sft", "test_sft")),
         holds_out: 0.0,
     },
-    Known { class: "TinyStories", source: "hf:roneneldan/TinyStories", rows: "text", columns: &[], splits: Some(("train", "validation")), holds_out: 0.0 },
-    Known { class: "OpenWebText", source: "hf:Skylion007/openwebtext", rows: "text", columns: &[], splits: None, holds_out: 0.0005 },
+    Known {
+        class: "TinyStories",
+        source: "hf:roneneldan/TinyStories",
+        rows: "text",
+        columns: &[],
+        splits: Some(("train", "validation")),
+        holds_out: 0.0,
+    },
+    Known {
+        class: "OpenWebText",
+        source: "hf:Skylion007/openwebtext",
+        rows: "text",
+        columns: &[],
+        splits: None,
+        holds_out: 0.0005,
+    },
 ];
 
 /// Reads `data`.
 pub(crate) fn read(config: &Section, pretrains: bool) -> Data {
-    let mut data = Data { lines: Vec::new(), name: "data".into(), template: None, held_out: false, loss_on: None };
+    let mut data =
+        Data { lines: Vec::new(), name: "data".into(), template: None, held_out: false, loss_on: None };
     let Some(class) = class_path(config) else {
         config.missing("data", "name the data module, such as `class_path: litgpt.data.JSON`");
         return data;
@@ -78,14 +100,18 @@ pub(crate) fn read(config: &Section, pretrains: bool) -> Data {
     let is_own = class.starts_with("litgpt.data.") || !class.contains('.');
     let known = KNOWN.iter().find(|known| is_own && known.class == short);
     let mut line = match (known, short.as_str()) {
-        (Some(known), _) => public(config, known, &args, &mut data),
+        (Some(known), _) => public(config, known, &mut data),
         (None, "JSON") if is_own => json(config, &args, &mut data),
         (None, "TextFiles") if is_own => text_files(config, &args, &mut data),
         _ => by_hand(config, &class, &short, &args, pretrains, &mut data),
     };
     let whole_rows = |rows: &str| (rows == "text") != pretrains;
     if known.is_some_and(|known| whole_rows(known.rows)) || (pretrains && short == "JSON") {
-        config.refuse("data", format!("`{short}` does not fit this kind of run"), "name a data module of texts for pretraining, of instructions for finetuning");
+        config.refuse(
+            "data",
+            format!("`{short}` does not fit this kind of run"),
+            "name a data module of texts for pretraining, of instructions for finetuning",
+        );
     }
     hold_out(&args, known, &mut line, &mut data);
     data.lines.push(line);
@@ -115,7 +141,7 @@ fn mark_class(config: &Section, changed: Option<&str>, why: &str) {
     }
 }
 
-fn public(config: &Section, known: &Known, args: &Section, data: &mut Data) -> Line {
+fn public(config: &Section, known: &Known, data: &mut Data) -> Line {
     mark_class(config, None, "the public dataset that the class reads");
     let name = config.import.name(known.class, "rows");
     data.name.clone_from(&name);
@@ -123,7 +149,6 @@ fn public(config: &Section, known: &Known, args: &Section, data: &mut Data) -> L
     for (ours, theirs) in known.columns {
         rows = rows.with_text(ours, theirs);
     }
-    let _ = args;
     let mut line = Line::new("dataset").word(name).quoted(known.source).from("data.class_path").child(rows);
     if let Some((train, eval)) = known.splits {
         line.push(Line::new("split").with_text("train", train).with_text("eval", eval));
@@ -169,7 +194,14 @@ fn text_files(config: &Section, args: &Section, data: &mut Data) -> Line {
 }
 
 /// A class whose rows only its code knows: they are to be written to a file, which the recipe names.
-fn by_hand(config: &Section, class: &str, short: &str, args: &Section, pretrains: bool, data: &mut Data) -> Line {
+fn by_hand(
+    config: &Section,
+    class: &str,
+    short: &str,
+    args: &Section,
+    pretrains: bool,
+    data: &mut Data,
+) -> Line {
     let name = config.import.name(&dashed(short), "rows");
     data.name.clone_from(&name);
     let path = format!("data/{name}.jsonl");
@@ -179,12 +211,19 @@ fn by_hand(config: &Section, class: &str, short: &str, args: &Section, pretrains
         ("instruction", "one `{\"instruction\": …, \"input\": …, \"output\": …}` a line")
     };
     config.import.need(format!("write the rows that `{class}` yields to `{path}`, {shape}"));
-    let what = if class.starts_with("litgpt.") { "a class whose source the language does not read" } else { "Python code, which the file only names" };
+    let what = if class.starts_with("litgpt.") {
+        "a class whose source the language does not read"
+    } else {
+        "Python code, which the file only names"
+    };
     let why = format!("{what}: its rows are to lie in `{path}`, {shape}");
     mark_class(config, Some(&why), "");
     let code = "an argument of the class, whose rows are to be written to a file";
     for pair in args.node.pairs() {
-        if !matches!(pair.key.as_str(), "mask_prompt" | "val_split_fraction" | "prompt_style" | "seed" | "ignore_index" | "num_workers") {
+        if !matches!(
+            pair.key.as_str(),
+            "mask_prompt" | "val_split_fraction" | "prompt_style" | "seed" | "ignore_index" | "num_workers"
+        ) {
             args.dropped(&pair.key, code);
         }
     }
@@ -263,14 +302,19 @@ fn prompt_style(args: &Section, data: &mut Data) {
     }
     if own && short == "default" {
         at.carried(key, "a template of the text alone");
-        let turns = DeclaredTemplate::Turns { system: None, user: "{content}".into(), assistant: "{content}{eos}".into() };
+        let turns = DeclaredTemplate::Turns {
+            system: None,
+            user: "{content}".into(),
+            assistant: "{content}{eos}".into(),
+        };
         declare(args, Template::Declared("plain".into(), Box::new(turns)), at.key(key), data);
         return;
     }
     let name = args.import.name(&dashed(style.rsplit('.').next().unwrap_or(&style)), "prompt");
     let path = format!("{name}.jinja");
     at.changed(key, format!("Python code, which the file only names: its prompt is to lie in `{path}`"));
-    args.import.need(format!("write the prompt of `{style}` to `{path}`, with `{{% generation %}}` around answers"));
+    args.import
+        .need(format!("write the prompt of `{style}` to `{path}`, with `{{% generation %}}` around answers"));
     data.lines.insert(0, DeclaredTemplate::File(path).line(&name).from(at.key(key)));
     data.template = Some(name);
 }

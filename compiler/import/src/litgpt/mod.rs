@@ -15,7 +15,8 @@ use crate::section::Section;
 pub(crate) fn read(config: &Section) -> Vec<Line> {
     let pretrains = pretrains(config);
     let mut lines = Vec::new();
-    let base = if pretrains { model::pretrained(config, &mut lines) } else { model::finetuned(config, &mut lines) };
+    let base =
+        if pretrains { model::pretrained(config, &mut lines) } else { model::finetuned(config, &mut lines) };
     let data = data::read(config, pretrains);
     lines.extend(data.lines.iter().cloned());
     let (kind, other) = if pretrains { ("cpt", "adapted") } else { ("sft", "tuned") };
@@ -37,5 +38,6 @@ pub(crate) fn read(config: &Section) -> Vec<Line> {
 fn pretrains(config: &Section) -> bool {
     let only_there = ["initial_checkpoint_dir", "tokenizer_dir", "model_name", "model_config"];
     let has_tokens = config.section("train").is_some_and(|train| train.is_on("max_tokens"));
-    !config.is_on("checkpoint_dir") && (has_tokens || only_there.iter().any(|key| config.node.get(key).is_some()))
+    !config.is_on("checkpoint_dir")
+        && (has_tokens || only_there.iter().any(|key| config.node.get(key).is_some()))
 }

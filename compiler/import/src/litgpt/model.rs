@@ -40,14 +40,23 @@ pub(crate) fn pretrained(config: &Section, lines: &mut Vec<Line>) -> String {
 
 fn refuse_resume(config: &Section) {
     let help = "name the checkpoint it goes on from: `initial_checkpoint_dir` in pretraining, `checkpoint_dir` in finetuning";
-    config.refuse("resume", "the file goes on in the middle of another run, with its optimizer and its place in the data", help);
+    config.refuse(
+        "resume",
+        "the file goes on in the middle of another run, with its optimizer and its place in the data",
+        help,
+    );
 }
 
 fn tokenizer(config: &Section, lines: &mut Vec<Line>) -> Option<String> {
     let folder = config.text("tokenizer_dir")?;
     config.carried("tokenizer_dir", "the tokenizer of the model");
     let name = config.import.name(&folder, "tokenizer");
-    lines.push(Line::new("tokenizer").word(&name).quoted(&hub_or_folder(&folder).0).from(config.key("tokenizer_dir")));
+    lines.push(
+        Line::new("tokenizer")
+            .word(&name)
+            .quoted(&hub_or_folder(&folder).0)
+            .from(config.key("tokenizer_dir")),
+    );
     Some(name)
 }
 
@@ -62,7 +71,9 @@ fn checkpoint(config: &Section, key: &str, lines: &mut Vec<Line>, tokenizer: Opt
         config.changed(key, "the model of the Hub, which LitGPT keeps converted under `checkpoints/`");
     } else {
         config.changed(key, "the folder, which must hold a Hugging Face model");
-        config.import.need(format!("convert `{folder}` with `litgpt convert_from_litgpt` to a Hugging Face model folder"));
+        config.import.need(format!(
+            "convert `{folder}` with `litgpt convert_from_litgpt` to a Hugging Face model folder"
+        ));
     }
     let mut line = Line::new("model").word(&name).quoted(&source).from(config.key(key));
     if let Some(tokenizer) = tokenizer {
@@ -76,7 +87,11 @@ fn checkpoint(config: &Section, key: &str, lines: &mut Vec<Line>, tokenizer: Opt
 fn hub_or_folder(folder: &str) -> (String, bool) {
     let id = folder.strip_prefix("./").unwrap_or(folder).strip_prefix("checkpoints/").unwrap_or(folder);
     let id = id.trim_end_matches('/');
-    if is_hub_id(id) && !id.starts_with("out/") { (format!("hf:{id}"), true) } else { (folder.to_owned(), false) }
+    if is_hub_id(id) && !id.starts_with("out/") {
+        (format!("hf:{id}"), true)
+    } else {
+        (folder.to_owned(), false)
+    }
 }
 
 /// Fields of LitGPT's config under the names of a Llama's config.json.
@@ -95,7 +110,11 @@ const FIELDS: [(&str, &str); 8] = [
 fn scratch(config: &Section, lines: &mut Vec<Line>, tokenizer: Option<String>) -> String {
     let Some(architecture) = config.section("model_config") else {
         let help = "write `model_config`, or `initial_checkpoint_dir` to start from a model";
-        config.refuse("model_name", "a model from scratch by its name alone: its sizes are in LitGPT's code, not in the file", help);
+        config.refuse(
+            "model_name",
+            "a model from scratch by its name alone: its sizes are in LitGPT's code, not in the file",
+            help,
+        );
         return "model".into();
     };
     let is = |key: &str, expected: &str| architecture.text(key).as_deref() == Some(expected);
@@ -124,10 +143,13 @@ fn scratch(config: &Section, lines: &mut Vec<Line>, tokenizer: Option<String>) -
     let tied = config.section("train").is_some_and(|train| train.flag("tie_embeddings"));
     fields.push(Line::new("tie_word_embeddings").word(format!("#{tied}")).from("train.tie_embeddings"));
     for pair in architecture.node.pairs() {
-        architecture.carried(&pair.key, match pair.key.as_str() {
-            "vocab_size" | "padded_vocab_size" | "padding_multiple" => "follows from the tokenizer",
-            _ => "what a Llama has",
-        });
+        architecture.carried(
+            &pair.key,
+            match pair.key.as_str() {
+                "vocab_size" | "padded_vocab_size" | "padding_multiple" => "follows from the tokenizer",
+                _ => "what a Llama has",
+            },
+        );
     }
     let name = config.import.name(&config.text("model_name").unwrap_or_default(), "model");
     config.carried("model_name", "the model's name");

@@ -25,7 +25,10 @@ fn sequence(train: &Section, pretrains: bool) -> Option<Line> {
     let length = train.count("max_seq_length")?;
     let line = Line::new("sequence").word(length.to_string()).from(train.key("max_seq_length"));
     if pretrains {
-        train.changed("max_seq_length", "`sequence … pack=#true`: texts fill sequences, here isolated in attention and positions");
+        train.changed(
+            "max_seq_length",
+            "`sequence … pack=#true`: texts fill sequences, here isolated in attention and positions",
+        );
         return Some(line.with("pack", "#true"));
     }
     train.carried("max_seq_length", "`sequence`; longer rows are cut at their end, as there");
@@ -60,7 +63,11 @@ fn precision(config: &Section) -> Option<Line> {
             line(Line::new("precision").word("f16"))
         }
         other => {
-            config.refuse("precision", format!("the language has no precision `{other}`"), "write bf16-true, bf16-mixed, 16-mixed or 32-true");
+            config.refuse(
+                "precision",
+                format!("the language has no precision `{other}`"),
+                "write bf16-true, bf16-mixed, 16-mixed or 32-true",
+            );
             None
         }
     }
@@ -134,7 +141,10 @@ fn optimizer(config: &Section, train: &Section, pretrains: bool) -> (Line, f64) 
     let path = config.key("optimizer.init_args");
     let args = section.as_ref().and_then(|section| section.section("init_args"));
     let args = args.unwrap_or_else(|| Section::new(config.import, &empty, path));
-    (line(config, train, &found, &args, pretrains, class.ends_with(".Adam")), args.number("lr").unwrap_or(1e-3))
+    (
+        line(config, train, &found, &args, pretrains, class.ends_with(".Adam")),
+        args.number("lr").unwrap_or(1e-3),
+    )
 }
 
 fn mark(section: &Section, key: &str, found: &Optimizer) {
@@ -144,7 +154,14 @@ fn mark(section: &Section, key: &str, found: &Optimizer) {
     }
 }
 
-fn line(config: &Section, train: &Section, found: &Optimizer, args: &Section, pretrains: bool, coupled: bool) -> Line {
+fn line(
+    config: &Section,
+    train: &Section,
+    found: &Optimizer,
+    args: &Section,
+    pretrains: bool,
+    coupled: bool,
+) -> Line {
     let get = |key: &str| {
         let value = args.number(key)?;
         args.carried(key, "a number of the optimizer");
@@ -155,9 +172,14 @@ fn line(config: &Section, train: &Section, found: &Optimizer, args: &Section, pr
         Some((value, args.key(key)))
     };
     let is_adamw = found.word == "adamw";
-    let decay = get("weight_decay").or_else(|| if is_adamw && !coupled { default("weight_decay", 0.01) } else { None });
+    let decay = get("weight_decay")
+        .or_else(|| if is_adamw && !coupled { default("weight_decay", 0.01) } else { None });
     if coupled && decay.as_ref().is_some_and(|(decay, _)| *decay != 0.0) {
-        args.refuse("weight_decay", "Adam's decay is part of the gradient, the language's is not", "use torch.optim.AdamW, or no decay");
+        args.refuse(
+            "weight_decay",
+            "Adam's decay is part of the gradient, the language's is not",
+            "use torch.optim.AdamW, or no decay",
+        );
     }
     let betas = args.node("betas").map(Node::items).unwrap_or_default();
     let beta = |at: usize| match betas.get(at).map(|node| &node.value) {
@@ -204,8 +226,12 @@ fn by_class(class: &str) -> Option<Optimizer> {
     match class.rsplit('.').next().unwrap_or(class) {
         "AdamW" | "Adam" => of("adamw", None, None),
         "AdamW8bit" => of("adamw", Some("int8"), None),
-        "PagedAdamW" | "PagedAdamW32bit" => of("adamw", None, Some("paging to host memory is left to the memory plan")),
-        "PagedAdamW8bit" => of("adamw", Some("int8"), Some("paging to host memory is left to the memory plan")),
+        "PagedAdamW" | "PagedAdamW32bit" => {
+            of("adamw", None, Some("paging to host memory is left to the memory plan"))
+        }
+        "PagedAdamW8bit" => {
+            of("adamw", Some("int8"), Some("paging to host memory is left to the memory plan"))
+        }
         "Lion" => of("lion", None, None),
         "Adafactor" => of("adafactor", None, None),
         "RMSprop" => of("rmsprop", None, None),
@@ -223,7 +249,10 @@ fn schedule(train: &Section, pretrains: bool, lr: f64) -> Option<Line> {
         (Some(steps), _) => Warmup::Steps(steps),
         (None, Some(fraction)) => {
             let epochs = train.number("epochs").filter(|epochs| *epochs > 0.0).unwrap_or(1.0);
-            train.changed("lr_warmup_fraction", "a share of one epoch there, of the whole stage here: worked out");
+            train.changed(
+                "lr_warmup_fraction",
+                "a share of one epoch there, of the whole stage here: worked out",
+            );
             Warmup::Share(fraction / epochs)
         }
         (None, None) if train.node.get("lr_warmup_steps").is_some() => Warmup::None,
@@ -265,9 +294,11 @@ fn lora(config: &Section) -> Option<Line> {
         return None;
     }
     let mut line = Line::new("lora");
-    for (key, name, tool, ours) in
-        [("lora_r", "rank", 8.0, 16.0), ("lora_alpha", "alpha", 16.0, 16.0), ("lora_dropout", "dropout", 0.05, 0.0)]
-    {
+    for (key, name, tool, ours) in [
+        ("lora_r", "rank", 8.0, 16.0),
+        ("lora_alpha", "alpha", 16.0, 16.0),
+        ("lora_dropout", "dropout", 0.05, 0.0),
+    ] {
         let value = config.number(key).unwrap_or_else(|| {
             config.import.default(format!("`{key}` is not written: LitGPT's {tool}"));
             tool
@@ -297,7 +328,11 @@ fn quantize(config: &Section) -> Option<Line> {
         "fp4-dq" => ("fp4", true),
         "int8-training" | "int8" => ("int8", true),
         other => {
-            config.refuse("quantize", format!("the language has no quantisation `{other}`"), "write bnb.nf4, bnb.fp4 or bnb.int8-training");
+            config.refuse(
+                "quantize",
+                format!("the language has no quantisation `{other}`"),
+                "write bnb.nf4, bnb.fp4 or bnb.int8-training",
+            );
             return None;
         }
     };
@@ -324,16 +359,31 @@ pub(crate) fn watch(config: &Section, stage: &mut Line, pretrains: bool, held_ou
         eval.carried("interval", "`evaluate every=`");
         stage.push(Line::new("evaluate").with("every", kdl::steps(steps as f64)).from(eval.key("interval")));
         eval.drop_all(&["max_iters"], "all held-out rows are evaluated, not the first batches");
-        eval.drop_all(&["max_new_tokens", "evaluate_example"], "add `sample` with a prompt for answers during training");
+        eval.drop_all(
+            &["max_new_tokens", "evaluate_example"],
+            "add `sample` with a prompt for answers during training",
+        );
         eval.drop_all(&["initial_validation", "final_validation"], "evaluation comes at its interval");
     } else {
         let why = "the class holds rows out by itself; add `holdout` to the dataset to evaluate";
-        eval.drop_all(&["interval", "max_iters", "max_new_tokens", "initial_validation", "final_validation", "evaluate_example"], why);
+        eval.drop_all(
+            &[
+                "interval",
+                "max_iters",
+                "max_new_tokens",
+                "initial_validation",
+                "final_validation",
+                "evaluate_example",
+            ],
+            why,
+        );
     }
     let train = config.section("train").unwrap_or_else(|| Section::new(config.import, &empty, "train"));
     if let Some(steps) = train.count("save_interval").filter(|steps| *steps > 0) {
         train.carried("save_interval", "`checkpoint every=`");
-        stage.push(Line::new("checkpoint").with("every", kdl::steps(steps as f64)).from(train.key("save_interval")));
+        stage.push(
+            Line::new("checkpoint").with("every", kdl::steps(steps as f64)).from(train.key("save_interval")),
+        );
     }
     if let Some(seed) = config.count("seed") {
         config.carried("seed", "`seed`");

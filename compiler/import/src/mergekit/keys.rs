@@ -4,12 +4,8 @@ use crate::keys::{Group, Tool};
 
 pub(crate) const TOOL: Tool = Tool { name: "mergekit", groups: GROUPS, synonyms: SYNONYMS };
 
-const SYNONYMS: &[(&str, &str)] = &[
-    ("method", "merge_method"),
-    ("base", "base_model"),
-    ("weights", "weight"),
-    ("torch_dtype", "dtype"),
-];
+const SYNONYMS: &[(&str, &str)] =
+    &[("method", "merge_method"), ("base", "base_model"), ("weights", "weight"), ("torch_dtype", "dtype")];
 
 const GROUPS: &[Group] = &[
     Group {

@@ -71,7 +71,11 @@ fn merge(document: &Section, name: &str, declared: &mut Declared) -> Line {
     document.carried("merge_method", format!("`method {method}`"));
     for key in ["modules", "tokenizer.tokens"] {
         if document.is_on(key) {
-            document.refuse(key, format!("`{key}` merges parts of models apart, which the language does not do"), "merge whole models");
+            document.refuse(
+                key,
+                format!("`{key}` merges parts of models apart, which the language does not do"),
+                "merge whole models",
+            );
         }
     }
     let base = document.node("base_model").and_then(|_| model(document, "base_model", declared));
@@ -114,7 +118,11 @@ fn members<'a>(document: &Section<'a>, declared: &mut Declared) -> Vec<Member<'a
         sections = slice.sections("sources");
         let starts: Vec<bool> = sections.iter().map(starts_at_the_first_layer).collect();
         if starts.contains(&false) {
-            document.refuse("slices", "layers of a model are merged apart, which the language does not do", "merge whole models");
+            document.refuse(
+                "slices",
+                "layers of a model are merged apart, which the language does not do",
+                "merge whole models",
+            );
         }
     } else if !slices.is_empty() {
         let help = "merge whole models; stacking layers of several has no word in the language";
@@ -143,7 +151,9 @@ fn model(section: &Section, key: &str, declared: &mut Declared) -> Option<String
         Some(inner) => written_out(&inner)?,
         None => (section.text(key)?, None),
     };
-    if id.contains('+') && !id.starts_with(['.', '/']) || id.split_once('+').is_some_and(|(_, lora)| lora.contains('/')) {
+    if id.contains('+') && !id.starts_with(['.', '/'])
+        || id.split_once('+').is_some_and(|(_, lora)| lora.contains('/'))
+    {
         let help = "merge the adapter into its base first, and name the result";
         section.refuse(key, "an adapter stands on the model, and a merge takes whole models", help);
         return None;
@@ -173,7 +183,11 @@ fn model(section: &Section, key: &str, declared: &mut Declared) -> Option<String
 /// A model reference that is written out: `{model: {path, revision}, lora}`.
 fn written_out(inner: &Section) -> Option<(String, Option<String>)> {
     if inner.is_on("lora") {
-        inner.refuse("lora", "an adapter stands on the model, and a merge takes whole models", "merge the adapter into its base first");
+        inner.refuse(
+            "lora",
+            "an adapter stands on the model, and a merge takes whole models",
+            "merge the adapter into its base first",
+        );
         return None;
     }
     let path_of = |section: &Section| {
@@ -205,7 +219,11 @@ fn rest(document: &Section, declared: &mut Declared) -> Vec<Line> {
     };
     if let Some(inner) = &inner {
         if inner.is_on("tokens") {
-            inner.refuse("tokens", "rows of single tokens are chosen, which has no word in the language", "remove the list");
+            inner.refuse(
+                "tokens",
+                "rows of single tokens are chosen, which has no word in the language",
+                "remove the list",
+            );
         }
         inner.dropped("pad_to_multiple_of", "use `extend-tokenizer` with `pad-to` on the result");
     }
@@ -220,7 +238,9 @@ fn rest(document: &Section, declared: &mut Declared) -> Vec<Line> {
                 let id = other.strip_prefix("model:").unwrap_or(other);
                 section.carried(key, "`tokenizer`");
                 let name = section.import.name(&format!("{id}-tokenizer"), "tokenizer");
-                declared.lines.push(Line::new("tokenizer").word(&name).quoted(&source(id)).from(section.key(key)));
+                declared
+                    .lines
+                    .push(Line::new("tokenizer").word(&name).quoted(&source(id)).from(section.key(key)));
                 lines.push(Line::new("tokenizer").word(name).from(section.key(key)));
             }
         }
@@ -232,7 +252,11 @@ fn rest(document: &Section, declared: &mut Declared) -> Vec<Line> {
             "float16" => "f16",
             "float32" => "f32",
             other => {
-                document.refuse(key, format!("the language has no dtype `{other}`"), "write bfloat16, float16 or float32");
+                document.refuse(
+                    key,
+                    format!("the language has no dtype `{other}`"),
+                    "write bfloat16, float16 or float32",
+                );
                 return lines;
             }
         };

@@ -31,7 +31,11 @@ fn read(parameters: &Section, key: &str) -> Option<Number> {
     let node = parameters.node(key)?;
     let refuse = || {
         let help = "write one number for all weights, or a list of numbers over depth";
-        parameters.refuse(key, format!("`{key}` differs by the kind of weight, which has no word in the language"), help);
+        parameters.refuse(
+            key,
+            format!("`{key}` differs by the kind of weight, which has no word in the language"),
+            help,
+        );
         None
     };
     match &node.value {
@@ -45,7 +49,9 @@ fn read(parameters: &Section, key: &str) -> Option<Number> {
                 [only] if only.get("filter").is_none() => {
                     let inner = only.get("value")?;
                     match &inner.value {
-                        Value::List(items) => Some(Number::OverDepth(items.iter().filter_map(value).collect())),
+                        Value::List(items) => {
+                            Some(Number::OverDepth(items.iter().filter_map(value).collect()))
+                        }
                         _ => value(inner).map(Number::One),
                     }
                 }
@@ -70,10 +76,9 @@ fn value(node: &Node) -> Option<f64> {
 fn reads(method: &str, name: &str) -> bool {
     match name {
         "weight" => !matches!(method, "slerp" | "model-stock" | "passthrough"),
-        "density" => matches!(
-            method,
-            "ties" | "dare-linear" | "dare-ties" | "della" | "della-linear" | "breadcrumbs"
-        ),
+        "density" => {
+            matches!(method, "ties" | "dare-linear" | "dare-ties" | "della" | "della-linear" | "breadcrumbs")
+        }
         "epsilon" => matches!(method, "della" | "della-linear"),
         _ => false,
     }
@@ -111,14 +116,25 @@ pub(crate) fn of_parameters(document: &Section, method: &str) -> Line {
     for section in &sections {
         line = properties(section, method, line);
     }
-    if method == "slerp" && !sections.iter().any(|section| section.is_on("t") || section.node("t").is_some()) {
+    if method == "slerp" && !sections.iter().any(|section| section.is_on("t") || section.node("t").is_some())
+    {
         document.missing("parameters.t", "write where between the two models the result lies");
     }
     line
 }
 
 fn properties(section: &Section, method: &str, mut line: Line) -> Line {
-    let sums = matches!(method, "linear" | "task-arithmetic" | "ties" | "dare-linear" | "dare-ties" | "della" | "della-linear" | "breadcrumbs");
+    let sums = matches!(
+        method,
+        "linear"
+            | "task-arithmetic"
+            | "ties"
+            | "dare-linear"
+            | "dare-ties"
+            | "della"
+            | "della-linear"
+            | "breadcrumbs"
+    );
     if let Some(normalize) = section.switch("normalize").filter(|_| sums) {
         section.carried("normalize", "`normalize=` of `method`");
         if normalize != matches!(method, "linear" | "ties" | "della") {
