@@ -2,6 +2,7 @@
 
 use super::preference::{self, Objective};
 use super::rows::{self, Rows};
+use super::watch::never_evaluates;
 use crate::common::Template;
 use crate::kdl::{Line, percent};
 use crate::names::{is_hub_id, source};
@@ -286,6 +287,10 @@ fn holdout(config: &Section, datasets: usize, streamed: bool) -> Option<Line> {
 fn test_datasets(config: &Section, objective: Option<&Objective>, datasets: &mut Datasets) {
     let sections = config.sections("test_datasets");
     if sections.is_empty() {
+        return;
+    }
+    if never_evaluates(config) {
+        config.dropped("test_datasets", "never acted: evaluation is off");
         return;
     }
     if sections.len() > 1 {

@@ -1,6 +1,6 @@
 //! axolotl's training on preferences: DPO and its losses, ORPO, KTO, SimPO.
 
-use super::rows::Rows;
+use super::rows::{Rows, message_keys, read_roles};
 use super::template::chat_template;
 use crate::common::{DeclaredTemplate, Template};
 use crate::kdl::{Line, number};
@@ -156,7 +156,10 @@ pub(crate) fn rows(dataset: &Section, config: &Section, objective: &Objective) -
         "chatml" => Template::Std("chatml"),
         "llama3" => Template::Std("llama3"),
         "zephyr" => Template::Std("zephyr"),
-        "chat_template" => chat_template(dataset, config)?,
+        "chat_template" => {
+            message_keys(dataset);
+            chat_template(dataset, config)?
+        }
         _ => return refuse(dataset, &name),
     };
     let Some(columns) = columns(form, kind) else { return refuse(dataset, &name) };
@@ -170,6 +173,7 @@ pub(crate) fn rows(dataset: &Section, config: &Section, objective: &Objective) -
     let renamed = columns.iter().filter(|(ours, theirs)| ours != theirs);
     rows.columns.extend(renamed.map(|(ours, theirs)| (*ours, (*theirs).to_owned())));
     rows.from.push(dataset.key("type"));
+    read_roles(dataset, &mut rows);
     for (key, ours) in
         [("field_messages", "prompt"), ("field_chosen", "chosen"), ("field_rejected", "rejected")]
     {

@@ -223,7 +223,7 @@ fn chat(dataset: &Section, config: &Section) -> Option<Rows> {
 }
 
 /// The parts of a message must go by the names that the language reads.
-fn message_keys(dataset: &Section) {
+pub(crate) fn message_keys(dataset: &Section) {
     let known = |part: &str, name: &str| match part {
         "role" => matches!(name, "role" | "from"),
         "content" => matches!(name, "content" | "value"),
@@ -252,7 +252,7 @@ fn message_keys(dataset: &Section) {
 }
 
 /// `roles` maps roles of the source to those of the language.
-fn read_roles(dataset: &Section, rows: &mut Rows) {
+pub(crate) fn read_roles(dataset: &Section, rows: &mut Rows) {
     let Some(roles) = dataset.section("roles") else { return };
     for pair in roles.node.pairs() {
         let ours = match pair.key.as_str() {

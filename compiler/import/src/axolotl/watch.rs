@@ -54,21 +54,26 @@ fn epochs(epochs: f64) -> String {
     format!("\"{rounded} {noun}\"")
 }
 
+fn strategy_key(config: &Section) -> &'static str {
+    if config.node("eval_strategy").is_some() { "eval_strategy" } else { "evaluation_strategy" }
+}
+
+/// Whether evaluation is switched off; `no` without quotes is false.
+pub(crate) fn never_evaluates(config: &Section) -> bool {
+    let strategy = config.node(strategy_key(config));
+    strategy.is_some_and(|node| node.value == Value::Bool(false) || node.text() == Some("no"))
+}
+
 /// Returns whether the stage evaluates, and the line that says when, if it is not the default.
 fn evaluate(config: &Section, data: &Data, budget: Budget) -> (bool, Option<Line>) {
     const KEYS: [&str; 4] = ["eval_strategy", "evaluation_strategy", "eval_steps", "evals_per_epoch"];
-    let strategy_key =
-        if config.node("eval_strategy").is_some() { "eval_strategy" } else { "evaluation_strategy" };
-    // `no` without quotes is false.
-    let is_never = config
-        .node(strategy_key)
-        .is_some_and(|node| node.value == Value::Bool(false) || node.text() == Some("no"));
+    let strategy_key = strategy_key(config);
     if !data.held_out {
         config.carried(strategy_key, "nothing is held out, so nothing is evaluated");
         config.drop_all(&KEYS, "never acted: no rows are held out");
         return (false, None);
     }
-    if is_never {
+    if never_evaluates(config) {
         config.carried(strategy_key, "`evaluate none`");
         config.drop_all(&KEYS, "never acted: evaluation is off");
         return (false, Some(Line::new("evaluate").word("none").from(config.key(strategy_key))));

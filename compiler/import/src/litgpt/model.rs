@@ -28,14 +28,20 @@ pub(crate) fn pretrained(config: &Section, lines: &mut Vec<Line>) -> String {
     let tokenizer = tokenizer(config, lines);
     if config.is_on("initial_checkpoint_dir") {
         if let Some(architecture) = config.section("model_config") {
-            for pair in architecture.node.pairs() {
-                architecture.carried(&pair.key, "read from the model's config.json");
+            for key in known(&architecture) {
+                architecture.carried(key, "read from the model's config.json");
             }
         }
         config.carried("model_name", "read from the model's config.json");
         return checkpoint(config, "initial_checkpoint_dir", lines, tokenizer);
     }
     scratch(config, lines, tokenizer)
+}
+
+/// The keys of a section that LitGPT has.
+fn known<'a>(section: &Section<'a>) -> impl Iterator<Item = &'a str> {
+    let keys = section.node.pairs().iter().map(|pair| pair.key.as_str());
+    keys.filter(|key| section.import.tool.knows(&section.key(key))).collect::<Vec<_>>().into_iter()
 }
 
 fn refuse_resume(config: &Section) {
@@ -142,10 +148,10 @@ fn scratch(config: &Section, lines: &mut Vec<Line>, tokenizer: Option<String>) -
     }
     let tied = config.section("train").is_some_and(|train| train.flag("tie_embeddings"));
     fields.push(Line::new("tie_word_embeddings").word(format!("#{tied}")).from("train.tie_embeddings"));
-    for pair in architecture.node.pairs() {
+    for key in known(&architecture) {
         architecture.carried(
-            &pair.key,
-            match pair.key.as_str() {
+            key,
+            match key {
                 "vocab_size" | "padded_vocab_size" | "padding_multiple" => "follows from the tokenizer",
                 _ => "what a Llama has",
             },
