@@ -114,6 +114,37 @@ pub(crate) fn schedule_line(shape: &str, warmup: Warmup, floor: f64) -> Option<L
     Some(line)
 }
 
+/// A warmup that is longer than the stage: the rate only rises, and ends below what it was to reach.
+pub(crate) struct Rise {
+    /// The steps of the stage.
+    pub steps: u64,
+    /// The share of the rate that is reached.
+    share: f64,
+}
+
+impl Rise {
+    /// Compares the steps of a warmup with those of the stage.
+    pub fn of(warmup: Option<f64>, steps: Option<f64>) -> Option<Self> {
+        let (warmup, steps) = (warmup?, steps?.round());
+        (steps >= 1.0 && warmup > steps).then(|| Self { steps: steps as u64, share: steps / warmup })
+    }
+
+    /// Returns the rate that is reached at the last step.
+    pub fn reached(&self, lr: f64) -> f64 {
+        // Without the last digits, which the product makes up.
+        format!("{:.11e}", lr * self.share).parse().expect("a number that was just written")
+    }
+
+    /// Writes the schedule that rises over the whole stage.
+    pub fn line(&self) -> Line {
+        Line::new("schedule").word("constant").with("warmup", self.steps.to_string())
+    }
+}
+
+/// What is said of a warmup that is longer than its stage.
+pub(crate) const ONLY_RISES: &str =
+    "longer than the run, so the rate only rises there; `lr` is what it reaches, and `schedule` rises to it";
+
 /// A schedule of transformers in the words of the language.
 pub(crate) enum Shape {
     Fits(&'static str),

@@ -15,6 +15,22 @@ const OLD_NAMES: [(&str, &str); 6] = [
     ("wikitext", "Salesforce/wikitext"),
 ];
 
+/// Words that stand before a slash as folders, not as owners of the Hub.
+const FOLDERS: [&str; 12] = [
+    "data",
+    "dataset",
+    "datasets",
+    "model",
+    "models",
+    "checkpoints",
+    "out",
+    "output",
+    "outputs",
+    "results",
+    "saves",
+    "train",
+];
+
 /// Hands out names, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -92,7 +108,7 @@ pub(crate) fn is_hub_id(id: &str) -> bool {
     let endings = [".jsonl", ".json", ".parquet", ".csv", ".txt", ".arrow", ".gz", ".zst"];
     let has_ending = endings.iter().any(|ending| id.ends_with(ending));
     match id.split_once('/') {
-        Some((owner, name)) => part(owner) && part(name) && !has_ending,
+        Some((owner, name)) => part(owner) && part(name) && !has_ending && !FOLDERS.contains(&owner),
         None => false,
     }
 }
@@ -121,7 +137,9 @@ mod tests {
     fn hub_ids_are_told_from_paths() {
         assert_eq!(source("mistralai/Mistral-7B-v0.1"), "hf:mistralai/Mistral-7B-v0.1");
         assert_eq!(source("gpt2"), "hf:openai-community/gpt2");
-        for path in ["./a/b", "../a", "/a/b", "a/b/c", "data.jsonl", "data/x.jsonl", "curr-model", "~/x"] {
+        for path in
+            ["./a/b", "../a", "/a/b", "a/b/c", "data.jsonl", "data/x.jsonl", "curr-model", "~/x", "data/x"]
+        {
             assert_eq!(source(path), path);
         }
     }

@@ -23,7 +23,7 @@ fn configs() -> Option<PathBuf> {
 }
 
 /// The files that are refused, each with a part of the reason.
-const REFUSED: [(&str, &str); 10] = [
+const REFUSED: [(&str, &str); 9] = [
     ("uclaml-sppo__config_full", "no DPO loss `rpo`"),
     ("zephyr-7b-beta__dpo__config_full", "no DPO loss `rpo`"),
     ("zephyr-7b-beta__dpo__config_qlora.", "no DPO loss `rpo`"),
@@ -32,7 +32,6 @@ const REFUSED: [(&str, &str); 10] = [
     ("axolotl-yi-34b", "text rows and instruction rows"),
     ("qwen2_1_5b_summarize", "`chatml.intel_prefilled` is none of axolotl's types"),
     ("wauwau0977__FineTuningTrial__axolotl__config.yml", "no dataset type `text`"),
-    ("wauwau0977__FineTuningTrial__axolotl__config1.yml", "warmup takes 100 steps"),
     ("cpt_stage_3_annealing", "in the middle of another run"),
 ];
 

@@ -7,6 +7,7 @@ use crate::common::Template;
 use crate::kdl::{Line, percent};
 use crate::names::{is_hub_id, source};
 use crate::section::Section;
+use crate::yaml::Node;
 
 /// What the datasets of a file came to.
 pub(crate) struct Datasets {
@@ -36,7 +37,15 @@ enum Share {
 pub(crate) fn read(config: &Section, objective: Option<&Objective>) -> Datasets {
     let streamed = config.is_on("pretraining_dataset");
     let key = if streamed { "pretraining_dataset" } else { "datasets" };
-    let sections = config.sections(key);
+    // axolotl once took the id of a Hub set alone.
+    let alone = config.node(key).filter(|node| node.text().is_some()).map(|node| Node::holding("path", node));
+    let sections = match &alone {
+        Some(node) => {
+            config.carried(key, "the source of the dataset");
+            vec![Section::new(config.import, node, config.key(key))]
+        }
+        None => config.sections(key),
+    };
     let mut datasets = Datasets {
         lines: Vec::new(),
         name: "data".into(),

@@ -1,7 +1,7 @@
 //! axolotl's numbers of a training run as children of a stage.
 
 use super::{Data, adapter};
-use crate::common::{self, Numbers, Shape, Warmup, optimizer_line, schedule_line};
+use crate::common::{self, Numbers, ONLY_RISES, Rise, Shape, Warmup, optimizer_line, schedule_line};
 use crate::kdl::{Line, number};
 use crate::section::Section;
 
@@ -184,7 +184,10 @@ fn optimizer(config: &Section) -> Line {
     }
     let only = |key: &str| get(key, "a number of the optimizer").filter(|_| is_adamw);
     let numbers = Numbers {
-        lr: get("learning_rate", "`lr`"),
+        lr: get("learning_rate", "`lr`").map(|(lr, key)| match only_rises(config) {
+            Some(rise) => (rise.reached(lr), key),
+            None => (lr, key),
+        }),
         weight_decay: get("weight_decay", "`weight-decay`"),
         beta1: only("adam_beta1"),
         beta2: only("adam_beta2"),
@@ -231,7 +234,20 @@ fn groups(config: &Section, lr: Option<f64>) -> Vec<Line> {
     groups
 }
 
+/// A warmup beyond `max_steps`.
+fn only_rises(config: &Section) -> Option<Rise> {
+    let has_warmup = config.text("lr_scheduler").as_deref() != Some("constant");
+    let rise =
+        Rise::of(config.number("warmup_steps"), config.number("max_steps").filter(|steps| *steps > 0.0));
+    rise.filter(|_| has_warmup)
+}
+
 fn schedule(config: &Section) -> Option<Line> {
+    if let Some(rise) = only_rises(config) {
+        config.changed("warmup_steps", ONLY_RISES);
+        config.changed("lr_scheduler", "never came to its own: the warmup is longer than the run");
+        return Some(rise.line().from(config.key("warmup_steps")));
+    }
     let name = config.text("lr_scheduler").unwrap_or_else(|| "cosine".into());
     let Some(shape) = common::shape(&name) else {
         let help = "write cosine, linear, constant_with_warmup, inverse_sqrt or warmup_stable_decay";

@@ -94,7 +94,7 @@ const GROUPS: &[Group] = &[
             model_adapter_name ref_adapter_name force_use_ref_model precompute_ref_log_probs
             precompute_ref_batch_size rpo_alpha discopop_tau f_divergence_type f_alpha_divergence_coef use_weighting
             use_logits_to_keep use_num_logits_to_keep ld_alpha tools is_encoder_decoder disable_dropout
-            desirable_weight undesirable_weight simpo_gamma cpo_alpha hub_dataset_name base_model_attribute_name",
+            desirable_weight undesirable_weight gamma_beta_ratio simpo_gamma cpo_alpha hub_dataset_name base_model_attribute_name",
     },
     Group {
         why: "has no word in the language",

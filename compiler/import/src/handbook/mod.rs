@@ -162,6 +162,11 @@ fn objective(config: &Section, kind: &str) -> Vec<Line> {
             lines.push(Line::new("margin").word(number(gamma)).from(config.key("simpo_gamma")));
         }
     }
+    if let Some(ratio) = config.number("gamma_beta_ratio").filter(|_| kind == "simpo") {
+        config.carried("gamma_beta_ratio", "`margin`, which is the ratio times `beta`");
+        let margin = ratio * config.number("beta").unwrap_or(0.1);
+        lines.push(Line::new("margin").word(number(margin)).from(config.key("gamma_beta_ratio")));
+    }
     let mut weights = Line::new("weights");
     for (key, name) in [("desirable_weight", "desirable"), ("undesirable_weight", "undesirable")] {
         let Some(weight) = config.number(key).filter(|_| kind == "kto") else { continue };

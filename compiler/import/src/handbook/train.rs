@@ -1,7 +1,7 @@
 //! transformers' training arguments as children of a stage.
 
 use super::adapter;
-use crate::common::{self, Numbers, Shape, Warmup, optimizer_line, schedule_line};
+use crate::common::{self, Numbers, ONLY_RISES, Rise, Shape, Warmup, optimizer_line, schedule_line};
 use crate::kdl::{Line, number};
 use crate::section::Section;
 
@@ -151,6 +151,10 @@ fn optimizer(config: &Section) -> Line {
         config.import.default("`learning_rate` is not written: transformers' 5e-5");
         (5e-5, config.key("learning_rate"))
     });
+    let lr = match only_rises(config) {
+        Some(rise) => (rise.reached(lr.0), lr.1),
+        None => lr,
+    };
     let numbers = Numbers {
         lr: Some(lr),
         weight_decay: get("weight_decay"),
@@ -162,7 +166,20 @@ fn optimizer(config: &Section) -> Line {
     optimizer_line(&found, Some(config.key("optim")), numbers)
 }
 
+/// A warmup beyond `max_steps`.
+fn only_rises(config: &Section) -> Option<Rise> {
+    let has_warmup = config.text("lr_scheduler_type").as_deref() != Some("constant");
+    let rise =
+        Rise::of(config.number("warmup_steps"), config.number("max_steps").filter(|steps| *steps > 0.0));
+    rise.filter(|_| has_warmup)
+}
+
 fn schedule(config: &Section) -> Option<Line> {
+    if let Some(rise) = only_rises(config) {
+        config.changed("warmup_steps", ONLY_RISES);
+        config.changed("lr_scheduler_type", "never came to its own: the warmup is longer than the run");
+        return Some(rise.line().from(config.key("warmup_steps")));
+    }
     let name = config.text("lr_scheduler_type").unwrap_or_else(|| {
         config.import.default("`lr_scheduler_type` is not written: transformers' linear");
         "linear".into()

@@ -1,6 +1,6 @@
 //! LitGPT's numbers of a training run as children of a stage.
 
-use crate::common::{Numbers, Optimizer, Warmup, optimizer_line, schedule_line};
+use crate::common::{Numbers, ONLY_RISES, Optimizer, Rise, Warmup, optimizer_line, schedule_line};
 use crate::kdl::{self, Line, amount, number};
 use crate::section::Section;
 use crate::yaml::{Node, Value};
@@ -200,7 +200,10 @@ fn line(
         Some((0.0, None))
     };
     let numbers = Numbers {
-        lr: get("lr").or_else(|| default("lr", 1e-3)),
+        lr: get("lr").or_else(|| default("lr", 1e-3)).map(|(lr, key)| match only_rises(train, pretrains) {
+            Some(rise) => (rise.reached(lr), key),
+            None => (lr, key),
+        }),
         weight_decay: decay,
         beta1: beta(0),
         beta2: beta(1),
@@ -241,7 +244,20 @@ fn by_class(class: &str) -> Option<Optimizer> {
     }
 }
 
+/// A warmup beyond the steps of a finetuning run.
+fn only_rises(train: &Section, pretrains: bool) -> Option<Rise> {
+    if pretrains {
+        return None;
+    }
+    Rise::of(train.number("lr_warmup_steps"), train.number("max_steps").filter(|steps| *steps > 0.0))
+}
+
 fn schedule(train: &Section, pretrains: bool, lr: f64) -> Option<Line> {
+    if let Some(rise) = only_rises(train, pretrains) {
+        train.changed("lr_warmup_steps", ONLY_RISES);
+        train.drop_all(&["min_lr"], "never acted: `litgpt finetune` takes the rate down to 0");
+        return Some(rise.line().from(train.key("lr_warmup_steps")));
+    }
     let default = if pretrains { 2000 } else { 100 };
     let steps = train.count("lr_warmup_steps");
     let fraction = train.number("lr_warmup_fraction");

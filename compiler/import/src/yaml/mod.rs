@@ -62,6 +62,12 @@ impl Node {
         Self { value: Value::Map(Vec::new()), at: Place::START, quoted: false, size: 1 }
     }
 
+    /// A mapping of one key, for what the file writes without it.
+    pub fn holding(key: &str, value: &Node) -> Self {
+        let pair = Pair::new(key.to_owned(), value.at, value.clone());
+        Self { value: Value::Map(vec![pair]), at: value.at, quoted: false, size: value.size + 2 }
+    }
+
     /// Returns the value of a key, when this is a mapping that has it.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.pairs().iter().find(|pair| pair.key == key).map(|pair| &pair.value)
