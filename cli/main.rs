@@ -8,6 +8,7 @@ mod diagnostics;
 mod doctor;
 mod explain;
 mod facts;
+mod fmt;
 mod generate;
 mod plan;
 mod progress;
@@ -63,6 +64,8 @@ enum Command {
     Run(RunArgs),
     /// Print a recipe with every value, and where each came from
     Show(show::Args),
+    /// Write recipes in the usual form, comments and all
+    Fmt(fmt::Args),
     /// Explain a diagnostic, or list them all
     Explain(explain::Args),
     /// Let a model go on with a text, or answer
@@ -210,6 +213,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => check::plan(args, &cache_folder()),
         Command::Run(args) => run::run(args, &cache_folder(), cli.quiet),
         Command::Show(args) => check::show(args),
+        Command::Fmt(args) => fmt::run(args, cli.quiet),
         Command::Explain(args) => explain::run(args),
         Command::Generate(args) => generate::run(args, &cache_folder()),
         Command::Doctor => {
