@@ -75,6 +75,10 @@ pub fn plan(args: &PlanArgs, cache: &Path) -> ExitCode {
     let view = RunFolder::view(&folder(&request, args.out.as_deref(), args.name.as_deref()), cache);
     let (compiled, states, notes) =
         compile_with_results(&request, &mut Facts::default(), &mut Gatherer::full(cache), &view);
+    // What cannot be run yet is marked in the plan itself.
+    let found: Vec<_> =
+        compiled.diagnostics.iter().filter(|found| found.code != "not-yet-runnable").cloned().collect();
+    let compiled = Compiled { diagnostics: found, ..compiled };
     if let Some(failed) = report_errors(&compiled) {
         return failed;
     }
