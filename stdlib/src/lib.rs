@@ -1,9 +1,11 @@
 //! What comes with adapt: the schema of the recipe language and the `std:` templates.
 //!
 //! Both are written as data (`schema/*.kdl`, `templates/*.jinja`) and become static tables when
-//! this crate is built, so that nothing of them is parsed when adapt starts.
+//! this crate is built, so that nothing of them is parsed when adapt starts. [`reference`] says in words
+//! what the tables hold.
 
 pub mod pages;
+pub mod reference;
 pub mod schema;
 pub mod templates;
 
