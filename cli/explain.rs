@@ -179,7 +179,9 @@ mod tests {
     #[test]
     fn an_option_is_explained_in_full() {
         let text = explain("sft.optimizer.beta1").expect("it is in the schema");
-        for part in ["a number", "at least 0, below 1", "`0.9`", "works with", "`adamw`", "cpt.optimizer.beta1"] {
+        for part in
+            ["a number", "at least 0, below 1", "`0.9`", "works with", "`adamw`", "cpt.optimizer.beta1"]
+        {
             assert!(text.contains(part), "no `{part}` in:\n{text}");
         }
     }

@@ -77,6 +77,7 @@ impl Gatherer {
     }
 
     fn fill_one(&mut self, want: &Want, facts: &mut Facts) -> bool {
+        crate::terminal::detail(|| said(want));
         match want {
             Want::Path(path) => {
                 facts.paths.insert(path.clone(), look_at(path));
@@ -127,6 +128,19 @@ impl Gatherer {
                 true
             }
         }
+    }
+}
+
+/// Says what is looked at.
+fn said(want: &Want) -> String {
+    match want {
+        Want::Path(path) => format!("looks for {path}"),
+        Want::Model(path) => format!("reads the config and headers of {path}"),
+        Want::Tokenizer(path) => format!("reads the tokenizer of {path}"),
+        Want::Rows(path) => format!("reads the first rows of {path}"),
+        Want::Text(path) => format!("reads {path}"),
+        Want::Hash(path) => format!("needs the hash of {path}"),
+        Want::Hardware => "looks at this machine".into(),
     }
 }
 

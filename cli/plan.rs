@@ -1,11 +1,50 @@
 //! `adapt plan`: what a run would do, how much there is to do, and what it needs.
 
-use crate::text;
+use crate::diagnostics;
+use crate::facts::Gatherer;
+use crate::rounds::Request;
+use crate::run::{compile_with_results, folder};
+use crate::{terminal, text};
+use engine::folder::RunFolder;
+use lang::facts::Facts;
 use plan::program::Module;
 use plan::task::{Figure, Plan, Task};
 use plan::work::Work;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Print what a run would do: tasks, steps, tokens, parameters, memory
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  adapt plan recipe.kdl
+  adapt plan recipe.kdl --set chat.batch=64          with another value
+  adapt plan recipe.kdl --format mermaid             a drawing; `json` for machines
+  adapt plan recipe.kdl --ops chat                   every op of a stage, with its place in memory")]
+pub struct Args {
+    /// Recipe; `-` is standard input
+    pub recipe: String,
+    /// Set a value: `dutch.lr=1e-4`, `warmup=10%`, a parameter by its name
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// How to print the plan
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Print the ops of a stage's programs, or of one of them
+    #[arg(long, value_name = "STAGE[.PROGRAM]")]
+    pub ops: Option<String>,
+    /// Folder of the run, when it is not the usual one
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Name of the run, when it has one
+    #[arg(long, conflicts_with = "out")]
+    pub name: Option<String>,
+    /// Memory that a run may use, such as `8GiB`; otherwise this machine's
+    #[arg(long, value_name = "SIZE", value_parser = text::size)]
+    pub memory: Option<u64>,
+}
 
 /// Whether a task's result is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +63,32 @@ pub enum Format {
     Json,
     Dot,
     Mermaid,
+}
+
+/// Prints the plan of a recipe.
+pub fn run(args: &Args, cache: &Path) -> ExitCode {
+    let request = match Request::read(&args.recipe, &args.set, args.memory) {
+        Ok(request) => request,
+        Err(error) => return terminal::wrong_use(&error),
+    };
+    let view = RunFolder::view(&folder(&request, args.out.as_deref(), args.name.as_deref()), cache);
+    let (compiled, states, notes) =
+        compile_with_results(&request, &mut Facts::default(), &mut Gatherer::full(cache), &view);
+    if let Some(failed) = compiled.report(diagnostics::Format::Full) {
+        return failed;
+    }
+    let Some(lowered) = &compiled.lowered else { return ExitCode::FAILURE };
+    for note in notes {
+        terminal::note(&note);
+    }
+    let text = match &args.ops {
+        None => print(&lowered.plan, &states, args.format),
+        Some(path) => match ops(&lowered.plan, path) {
+            Ok(text) => text,
+            Err(message) => return terminal::wrong_use(&message),
+        },
+    };
+    terminal::written(std::io::stdout().write_all(text.as_bytes()))
 }
 
 /// Returns a plan in the given format.

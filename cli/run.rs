@@ -1,11 +1,12 @@
 //! `adapt run`: drives rounds of compiling and running until nothing is left to do.
 
-use crate::diagnostics::{self, Found};
+use crate::diagnostics::{self, Format, Found};
 use crate::facts::{Gatherer, tokenizer_of};
 use crate::plan::State;
 use crate::progress::Progress;
 use crate::rounds::{Compiled, Request, compile};
-use crate::{RunArgs, show, text};
+use crate::terminal::{self, Volume};
+use crate::{show, text};
 use engine::error::EngineError;
 use engine::folder::{Done, RunFolder};
 use engine::observer::Observer;
@@ -22,6 +23,57 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+/// Run what is not yet done
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  adapt run recipe.kdl                               results in runs/recipe
+  adapt run recipe.kdl --set chat.lr=1e-4 --name hot results in runs/recipe-hot
+  adapt run recipe.kdl --only dutch                  one stage, and what it needs
+  adapt run recipe.kdl --dry-run                     print the plan and run nothing
+
+A run may be killed at any moment; the same command goes on where it was.
+Exit code 75 when it was asked to stop and wrote a checkpoint.")]
+pub struct Args {
+    /// Recipe; `-` is standard input
+    pub recipe: String,
+    /// Set a value: `dutch.lr=1e-4`, `warmup=10%`, a parameter by its name
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Run this stage and what it needs, nothing else
+    #[arg(long, value_name = "STAGE")]
+    pub only: Option<String>,
+    /// Run this stage and those after it; those before must have run
+    #[arg(long, value_name = "STAGE")]
+    pub from: Option<String>,
+    /// Folder of the run, instead of `runs/<recipe>`
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Name of the run: its folder is `runs/<recipe>-<name>`
+    #[arg(long, conflicts_with = "out")]
+    pub name: Option<String>,
+    /// Devices to run on
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub devices: u32,
+    /// Memory that the run may use, such as `8GiB`; otherwise this machine's
+    #[arg(long, value_name = "SIZE", value_parser = text::size)]
+    pub memory: Option<u64>,
+    /// Kernels to run on: `cpu`, or `plain`, the slow and obvious reference
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub backend: String,
+    /// Threads to use, instead of one per core; results do not depend on it
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print the plan and run nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go on from a checkpoint of the recipe as it was before it changed
+    #[arg(long)]
+    pub fork: bool,
+    /// How to write diagnostics
+    #[arg(long, value_enum, default_value_t = Format::Full)]
+    pub format: Format,
+}
 
 /// Exit code of a run that stopped on request with a checkpoint written.
 const STOPPED: u8 = 75;
@@ -40,12 +92,12 @@ enum Failure {
 }
 
 /// Runs a recipe.
-pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
+pub fn run(args: &Args, cache: &Path) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.set, args.memory) {
         Ok(request) => request,
-        Err(error) => return crate::wrong_use(&error),
+        Err(error) => return terminal::wrong_use(&error),
     };
-    match drive(args, &request, cache, quiet) {
+    match drive(args, &request, cache) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Recipe(compiled)) => {
             print_found(&compiled.diagnostics, &compiled, args);
@@ -161,7 +213,7 @@ fn prepared_fact(prepared: &Prepared) -> PreparedFact {
     PreparedFact { train: part(&prepared.train), eval: part(&prepared.eval) }
 }
 
-fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result<(), Failure> {
+fn drive(args: &Args, request: &Request, cache: &Path) -> Result<(), Failure> {
     if args.devices > 1 {
         return Err(Failure::Use(
             "more than one device is not built in this version; leave `--devices` out".into(),
@@ -187,7 +239,7 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
     let run_folder = RunFolder::open(&path, cache, &command)
         .map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?;
     let stop = stop_flag();
-    let mut progress = Progress::new(quiet);
+    let mut progress = Progress::new(terminal::volume());
     let mut ran: BTreeSet<String> = BTreeSet::new();
     loop {
         let (compiled, states, notes) = compile_with_results(request, &mut facts, &mut gatherer, &run_folder);
@@ -224,7 +276,7 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
                     1,
                 ));
             }
-            finish(&plan, &run_folder, &ran, quiet);
+            finish(&plan, &run_folder, &ran);
             return Ok(());
         };
         let options = Options { fork: args.fork };
@@ -281,7 +333,7 @@ fn check_owner(path: &Path, request: &Request) -> Result<(), Failure> {
 fn selection(
     plan: &Plan,
     states: &BTreeMap<String, State>,
-    args: &RunArgs,
+    args: &Args,
 ) -> Result<BTreeSet<String>, Failure> {
     let known = |name: &String| match plan.task(name) {
         Some(_) => Ok(()),
@@ -358,17 +410,18 @@ fn stop_flag() -> Arc<AtomicBool> {
     flag
 }
 
-fn show_warnings(compiled: &Compiled, args: &RunArgs) {
-    if !compiled.diagnostics.is_empty() {
+fn show_warnings(compiled: &Compiled, args: &Args) {
+    if !compiled.diagnostics.is_empty() && terminal::volume() != Volume::Quiet {
         print_found(&compiled.diagnostics, compiled, args);
     }
 }
 
 /// Prints diagnostics to stderr: stdout is for results.
-fn print_found(found: &[Diagnostic], compiled: &Compiled, args: &RunArgs) {
+fn print_found(found: &[Diagnostic], compiled: &Compiled, args: &Args) {
     let found = Found { diagnostics: found, sources: &compiled.sources };
     // Nothing can be said when stderr is closed; the exit code still tells.
-    let _ = diagnostics::print(&[found], args.format, crate::color_stderr(), &mut std::io::stderr().lock());
+    let _ =
+        diagnostics::print(&[found], args.format, terminal::color_stderr(), &mut std::io::stderr().lock());
 }
 
 /// Turns a failure of the engine into a diagnostic at the recipe line that the task comes from.
@@ -385,7 +438,7 @@ fn from_engine(error: &EngineError, compiled: &Compiled) -> Diagnostic {
 }
 
 /// Prints the table of results and where the models are.
-fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>, quiet: bool) {
+fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>) {
     let stages: Vec<(&Task, Record)> = plan
         .tasks
         .iter()
@@ -394,7 +447,7 @@ fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>, quiet: bool) 
         .collect();
     if ran.is_empty() {
         println!("nothing to do: all {} tasks are done", plan.tasks.len());
-    } else if !quiet {
+    } else if terminal::volume() != Volume::Quiet {
         answers(&stages, ran);
     }
     let mut rows = vec![

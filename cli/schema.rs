@@ -115,6 +115,11 @@ fn ty(ty: &Type) -> Value {
             json!({ "kind": "word", "choices": choices.iter().map(choice).collect::<Vec<_>>() })
         }
         Type::Reference(to) => json!({ "kind": "reference", "to": to }),
+        Type::NameOr { to, words } => json!({
+            "kind": "reference",
+            "to": to,
+            "choices": words.iter().map(choice).collect::<Vec<_>>(),
+        }),
         Type::Quantity { units, bare, range } => json!({
             "kind": "quantity",
             "units": units.iter().copied().map(unit).collect::<Vec<_>>(),
@@ -218,7 +223,11 @@ fn architecture(architecture: &Architecture) -> Value {
         .iter()
         .map(|field| json!({ "name": field.name, "type": field.ty.words() }))
         .collect::<Vec<_>>();
-    json!({ "name": format!("new:{}", architecture.name), "fields": fields })
+    json!({
+        "name": format!("new:{}", architecture.name),
+        "status": status(architecture.status),
+        "fields": fields,
+    })
 }
 
 #[cfg(test)]
@@ -280,7 +289,10 @@ mod tests {
 
     #[test]
     fn ranges_keep_what_they_leave_out() {
-        assert_eq!(range(Range { min: 0.0, above: true, max: 1.0, below: false }), json!({ "above": 0, "max": 1 }));
+        assert_eq!(
+            range(Range { min: 0.0, above: true, max: 1.0, below: false }),
+            json!({ "above": 0, "max": 1 })
+        );
         assert_eq!(range(Range { min: f64::MIN, above: false, max: f64::MAX, below: false }), json!({}));
     }
 }

@@ -117,7 +117,7 @@ impl Log {
         files.dedup();
         let of_file = |file: u32| {
             let edits = edits.iter().filter(move |edit| edit.span.source.0 == file);
-            edits.map(|edit| {
+            edits.map(move |edit| {
                 let region = region(&sources[file as usize].text, edit.span);
                 json!({ "deletedRegion": region, "insertedContent": { "text": edit.text } })
             })
@@ -180,7 +180,9 @@ fn uri(path: &str) -> String {
     let mut uri = String::from(if path.starts_with('/') { "file://" } else { "" });
     for byte in path.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => uri.push(byte as char),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                uri.push(byte as char)
+            }
             byte => uri.push_str(&format!("%{byte:02X}")),
         }
     }

@@ -55,7 +55,7 @@ impl Entry {
             Entry::Property(node, property) => later_of(node.status, property.status),
             Entry::Choice(node, choice) => later_of(node.status, choice.status),
             Entry::Template(entry) => entry.status,
-            Entry::Architecture(_) | Entry::Field(..) => Status::Built,
+            Entry::Architecture(architecture) | Entry::Field(architecture, _) => architecture.status,
         }
     }
 

@@ -25,6 +25,9 @@ pub fn type_words(ty: &Type) -> String {
         Type::Number(_) => "a number".into(),
         Type::Word(choices) => listed(choices.iter().map(|choice| choice.name)),
         Type::Reference(to) => format!("the name of a {}", gives_words(to)),
+        Type::NameOr { to, words } => {
+            format!("{} or the name of a {}", listed(words.iter().map(|word| word.name)), gives_words(to))
+        }
         Type::Quantity { units, .. } => units_words(units),
     }
 }
@@ -159,7 +162,7 @@ fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
 /// Returns the words that a value may be, with their docs.
 pub fn choices(ty: &Type) -> &'static [Choice] {
     match ty {
-        Type::Word(choices) => choices,
+        Type::Word(words) | Type::NameOr { words, .. } => words,
         _ => &[],
     }
 }

@@ -7,18 +7,10 @@ use crate::schema::{self, Node, Property, Status, Type};
 pub fn page() -> String {
     let mut page = String::from(
         "# The recipe language: reference\n\n\
-         Written from `stdlib/schema` by a test; change it there. *Later* marks what is part of the language, \
-         but refused by this version with `not-yet-there`.\n",
+         Written from `stdlib/schema` by a test; change it there. *Later* marks what is part of the language \
+         and checked, but not run by this version (`not-yet-runnable`).\n",
     );
-    let (later, built): (Vec<&Node>, Vec<&Node>) =
-        schema::TOP.iter().copied().partition(|node| node.status == Status::Later);
-    for node in built {
-        page += &top(node);
-    }
-    page += "\n## Later\n\n| node | what it does |\n|---|---|\n";
-    for node in later {
-        page += &format!("| `{}` | {} |\n", node.name, cell(node.doc));
-    }
+    schema::TOP.iter().for_each(|node| page += &top(node));
     page += "\n## Templates of the library\n\n| name | text |\n|---|---|\n";
     for entry in schema::TEMPLATES {
         page += &format!("| `std:{}` | {}{} |\n", entry.name, later_mark(entry.status), cell(entry.doc));
@@ -27,13 +19,18 @@ pub fn page() -> String {
     for architecture in schema::ARCHITECTURES {
         let fields: Vec<String> =
             architecture.fields.iter().map(|field| format!("`{}`", field.name)).collect();
-        page += &format!("| `{}` | {} |\n", architecture.name, fields.join(", "));
+        page += &format!(
+            "| `new:{}` | {}{} |\n",
+            architecture.name,
+            later_mark(architecture.status),
+            fields.join(", ")
+        );
     }
     page
 }
 
 fn top(node: &Node) -> String {
-    let mut text = format!("\n## `{}`\n\n{}\n", node.name, node.doc);
+    let mut text = format!("\n## `{}`\n\n{}{}\n", node.name, later_mark(node.status), node.doc);
     if node.name == "defaults" {
         return text + "\nIts children are those of the training stages.\n";
     }
