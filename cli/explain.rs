@@ -102,7 +102,9 @@ fn line_row(line: &Line) -> [String; 5] {
     if line.status == Status::Later {
         marks.push("later");
     }
-    [line.name.clone(), line.ty.clone(), line.default.clone(), marks.join(", "), line.doc.to_owned()]
+    let only = line.only.join("`, `");
+    let doc = if only.is_empty() { line.doc.to_owned() } else { format!("{} With `{only}`.", line.doc) };
+    [line.name.clone(), line.ty.clone(), line.default.clone(), marks.join(", "), doc]
 }
 
 /// Says what comes nearest to something that does not exist.

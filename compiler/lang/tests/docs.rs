@@ -165,19 +165,69 @@ fn the_examples_of_a_page_fail_and_pass() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-#[test]
-fn every_kdl_block_parses() {
+/// What a part of a recipe lacks because it is a part.
+const OF_PARTS: [&str; 5] =
+    ["missing-version", "missing-option", "unknown-name", "unused-declaration", "unknown-param"];
+
+/// The pages whose KDL blocks are tried; the diagnostics' own have stricter tests above.
+fn pages() -> Vec<PathBuf> {
     let mut pages = files(root().join("docs"), "md");
-    pages.extend(Some(root().join("README.md")).filter(|readme| readme.exists()));
-    for page in pages {
+    let more = ["README.md", "recipes/README.md"].map(|page| root().join(page));
+    pages.extend(more.into_iter().filter(|page| page.exists()));
+    pages
+}
+
+/// Says what is wrong with a block: `kdl` checks without an error, `kdl fails` does not, and
+/// `kdl fails=CODE` fails with that code. A block without `adapt` is a part, and may lack the rest.
+fn wrong_with(info: &str, text: &str) -> Option<String> {
+    let checked = check(&Input { path: "recipe.kdl", text, sets: &[] }, &Facts::default());
+    let is_part =
+        !syntax::parse(lang::source::SourceId(0), text).0.nodes.iter().any(|node| node.name.text == "adapt");
+    let errors: BTreeSet<String> = checked
+        .diagnostics
+        .into_iter()
+        .filter(|found| found.severity == lang::diagnostic::Severity::Error)
+        .map(|found| found.code)
+        .filter(|code| !(is_part && OF_PARTS.contains(&code.as_str())))
+        .collect();
+    match info.split_whitespace().nth(1).map(|mark| mark.split_once('=')) {
+        None if !errors.is_empty() => Some(format!("gives {errors:?}")),
+        Some(None) if errors.is_empty() => Some("is marked to fail, and passes".into()),
+        Some(Some((_, code))) if !errors.contains(code) => Some(format!("gives {errors:?}, not {code}")),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_kdl_block_checks_or_is_marked_to_fail() {
+    let mut wrong = String::new();
+    for page in pages() {
+        let of_a_code = page.parent().is_some_and(|folder| folder.ends_with("docs/diagnostics"));
         for (info, text) in blocks(&read(&page)) {
-            if info != "kdl" {
-                continue;
+            match info.split_whitespace().collect::<Vec<_>>().as_slice() {
+                ["kdl"] => {}
+                // A page of a code may fail with a warning, or outside the text; see above.
+                ["kdl", "fails", ..] if of_a_code => continue,
+                ["kdl", mark] if *mark == "fails" || mark.starts_with("fails=") => {}
+                ["kdl", ..] => wrong += &format!("{page:?}: unknown mark in `{info}`\n"),
+                _ => continue,
             }
-            let (_, found) = syntax::parse(lang::source::SourceId(0), &text);
-            assert_eq!(found, [], "{page:?}:\n{text}");
+            let what = wrong_with(&info, &text);
+            wrong += &what.map_or(String::new(), |what| format!("{page:?}: {what}:\n{text}\n"));
         }
     }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_block_that_is_wrong_is_noticed() {
+    assert_eq!(wrong_with("kdl", "model a \"x\"\n"), None);
+    assert!(wrong_with("kdl", "modle a \"x\"\n").is_some());
+    assert!(wrong_with("kdl", "adapt 1\nsft a { model b }\n").is_some());
+    assert_eq!(wrong_with("kdl fails", "adapt 1\nmodle a \"x\"\n"), None);
+    assert!(wrong_with("kdl fails", "adapt 1\nmodel a \"x\"\n").is_some());
+    assert_eq!(wrong_with("kdl fails=unknown-node", "adapt 1\nmodle a \"x\"\n"), None);
+    assert!(wrong_with("kdl fails=wrong-type", "adapt 1\nmodle a \"x\"\n").is_some());
 }
 
 /// Options that are read without their name: columns as a whole, and `state`, of which one value is built.

@@ -1,6 +1,9 @@
 //! One thing that the schema describes, and what there is to say of it.
 
-use super::{choices, gives_words, literal, range_words, shape, status_words, type_words, unit_words, usage};
+use super::{
+    choices, gives_words, literal, range_words, shape, short_type, status_words, type_words, unit_words,
+    usage,
+};
 use crate::schema::{Architecture, Argument, Choice, Field, LibraryEntry, Node, Property, Status, Type};
 
 /// One thing that the schema describes.
@@ -22,8 +25,9 @@ pub enum Entry {
 /// A line of a table: what may stand in a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// As it is written: `lr=`, `NAME`, `optimizer NAME`.
+    /// As it is written: `lr=`, `NAME`, `optimizer`.
     pub name: String,
+    /// The type in short, with its range.
     pub ty: String,
     /// What holds when it is not written; empty when nothing does.
     pub default: String,
@@ -31,6 +35,8 @@ pub struct Line {
     pub repeats: bool,
     pub status: Status,
     pub doc: &'static str,
+    /// The words beside which a property has an effect; empty for all.
+    pub only: &'static [&'static str],
 }
 
 impl Entry {
@@ -180,29 +186,33 @@ fn template_facts(entry: &LibraryEntry) -> Vec<(&'static str, String)> {
 fn argument_line(argument: &Argument) -> Line {
     Line {
         name: shape(argument),
-        ty: with_range(&argument.ty),
+        ty: short_type(&argument.ty),
         default: argument.default.map_or(String::new(), literal),
         required: argument.required,
         repeats: argument.repeats,
         status: Status::Built,
         doc: argument.doc,
+        only: &[],
     }
 }
 
 fn property_line(property: &Property) -> Line {
     Line {
         name: format!("{}=", property.name),
-        ty: with_range(&property.ty),
+        ty: short_type(&property.ty),
         default: property.default.map_or(String::new(), literal),
         required: property.required,
         repeats: false,
         status: property.status,
         doc: property.doc,
+        only: property.only,
     }
 }
 
 fn child_line(node: &Node) -> Line {
-    let ty = node.arguments.first().map_or(String::new(), |argument| with_range(&argument.ty));
+    // `none` only switches a default off; the child's type is in its properties.
+    let first = node.arguments.first().filter(|argument| argument.name != "none");
+    let ty = first.map_or(String::new(), |argument| short_type(&argument.ty));
     let default = node.absent.strip_prefix(node.name).unwrap_or_default().trim();
     Line {
         name: node.name.to_owned(),
@@ -212,6 +222,7 @@ fn child_line(node: &Node) -> Line {
         repeats: node.repeats,
         status: node.status,
         doc: node.doc,
+        only: &[],
     }
 }
 
@@ -224,6 +235,7 @@ fn choice_line(choice: &Choice) -> Line {
         repeats: false,
         status: choice.status,
         doc: choice.doc,
+        only: &[],
     }
 }
 
@@ -236,6 +248,7 @@ fn field_line(field: &Field) -> Line {
         repeats: false,
         status: Status::Built,
         doc: "",
+        only: &[],
     }
 }
 
@@ -247,13 +260,4 @@ fn works_with(node: &Node, choice: &Choice) -> Vec<Line> {
         .is_some_and(|first| choices(&first.ty).iter().any(|known| std::ptr::eq(known, choice)));
     let properties = node.properties.iter().filter(|property| property.only.contains(&choice.name));
     properties.filter(|_| is_first).map(property_line).collect()
-}
-
-fn with_range(ty: &Type) -> String {
-    let range = range_words(ty);
-    let words = match ty {
-        Type::Word(choices) => choices.iter().map(|choice| choice.name).collect::<Vec<_>>().join(" | "),
-        ty => type_words(ty),
-    };
-    if range.is_empty() { words } else { format!("{words}, {range}") }
 }

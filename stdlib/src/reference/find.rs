@@ -37,8 +37,21 @@ pub fn find(path: &str) -> Found {
             let others = rest.iter().map(|(path, _)| path.clone()).collect();
             Found::Here(vec![(first.0.clone(), first.1, others)])
         }
-        Some(_) => Found::Several(ends.into_iter().map(|(path, _)| path.clone()).collect()),
+        Some(_) => Found::Several(different(&ends)),
     }
+}
+
+/// One path of each thing that differs; a value that is called like its own node is not meant.
+fn different(ends: &[&(String, Entry)]) -> Vec<String> {
+    let mut kept: Vec<&(String, Entry)> = Vec::new();
+    for end in ends {
+        let mut parts = end.0.rsplit('.');
+        let doubled = parts.next() == parts.next();
+        if !doubled && !kept.iter().any(|known| describes_the_same(&known.1, &end.1)) {
+            kept.push(end);
+        }
+    }
+    kept.into_iter().map(|(path, _)| path.clone()).collect()
 }
 
 /// The other kinds of nodes in which the same thing stands at the same place.

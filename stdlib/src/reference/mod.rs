@@ -50,6 +50,38 @@ pub fn range_words(ty: &Type) -> String {
     bounds(range, is_share).join(", ")
 }
 
+/// Says a type in few words, for tables: `number > 0, ≤ 10`, `share | steps`, `a | b`.
+pub fn short_type(ty: &Type) -> String {
+    let words = |choices: &[Choice]| choices.iter().map(|choice| choice.name).collect::<Vec<_>>().join(" | ");
+    let name = match ty {
+        Type::Text => "text".into(),
+        Type::Source => "source".into(),
+        Type::Path => "path".into(),
+        Type::Bool => "#true | #false".into(),
+        Type::Literal => "value".into(),
+        Type::Integer(_) => "whole number".into(),
+        Type::Number(_) => "number".into(),
+        Type::Word(choices) => words(choices),
+        Type::Reference(to) => gives_words(to).to_owned(),
+        Type::NameOr { to, words: choices } => format!("{} | {}", words(choices), gives_words(to)),
+        Type::Quantity { units, .. } => {
+            units.iter().map(|unit| unit_word(*unit)).collect::<Vec<_>>().join(" | ")
+        }
+    };
+    let signs = [("above ", "> "), ("at least ", "≥ "), ("below ", "< "), ("at most ", "≤ ")];
+    let range = signs.iter().fold(range_words(ty), |range, (word, sign)| range.replace(word, sign));
+    if range.is_empty() { name } else { format!("{name} {range}") }
+}
+
+fn unit_word(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Share => "share",
+        Unit::Time => "time",
+        Unit::Size => "size",
+        unit => unit.noun(),
+    }
+}
+
 fn bounds(range: Range, is_share: bool) -> Vec<String> {
     let shown = |bound: f64| if is_share { number(bound * 100.0) + "%" } else { number(bound) };
     let min = match (range.min, range.above) {
@@ -194,6 +226,15 @@ mod tests {
         let share =
             Type::Quantity { units: &[Unit::Share], bare: None, range: range(0.0, false, 1.0, false) };
         assert_eq!(range_words(&share), "at least 0%, at most 100%");
+    }
+
+    #[test]
+    fn types_in_short_keep_their_range() {
+        let optimizer = crate::schema::top("sft").and_then(|sft| sft.child("optimizer"));
+        let lr = optimizer.and_then(|optimizer| optimizer.property("lr")).expect("it is in the schema");
+        assert_eq!(short_type(&lr.ty), "number > 0, ≤ 10");
+        let every = crate::schema::top("sft").and_then(|sft| sft.child("evaluate")?.property("every"));
+        assert!(short_type(&every.expect("it is in the schema").ty).starts_with("steps | epochs > 0"));
     }
 
     #[test]
