@@ -177,12 +177,16 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
+/// Whether a block is no whole recipe; the pages of the codes leave out what does not matter to them.
+fn is_part(text: &str) -> bool {
+    let (document, _) = syntax::parse(lang::source::SourceId(0), text);
+    !document.nodes.iter().any(|node| node.name.text == "adapt")
+}
+
 /// Says what is wrong with a block: `kdl` checks without an error, `kdl fails` does not, and
-/// `kdl fails=CODE` fails with that code. A block without `adapt` is a part, and may lack the rest.
-fn wrong_with(info: &str, text: &str) -> Option<String> {
+/// `kdl fails=CODE` fails with that code. A part of a recipe may lack the rest.
+fn wrong_with(info: &str, text: &str, is_part: bool) -> Option<String> {
     let checked = check(&Input { path: "recipe.kdl", text, sets: &[] }, &Facts::default());
-    let is_part =
-        !syntax::parse(lang::source::SourceId(0), text).0.nodes.iter().any(|node| node.name.text == "adapt");
     let errors: BTreeSet<String> = checked
         .diagnostics
         .into_iter()
@@ -212,7 +216,7 @@ fn every_kdl_block_checks_or_is_marked_to_fail() {
                 ["kdl", ..] => wrong += &format!("{page:?}: unknown mark in `{info}`\n"),
                 _ => continue,
             }
-            let what = wrong_with(&info, &text);
+            let what = wrong_with(&info, &text, of_a_code || is_part(&text));
             wrong += &what.map_or(String::new(), |what| format!("{page:?}: {what}:\n{text}\n"));
         }
     }
@@ -221,13 +225,14 @@ fn every_kdl_block_checks_or_is_marked_to_fail() {
 
 #[test]
 fn a_block_that_is_wrong_is_noticed() {
-    assert_eq!(wrong_with("kdl", "model a \"x\"\n"), None);
-    assert!(wrong_with("kdl", "modle a \"x\"\n").is_some());
-    assert!(wrong_with("kdl", "adapt 1\nsft a { model b }\n").is_some());
-    assert_eq!(wrong_with("kdl fails", "adapt 1\nmodle a \"x\"\n"), None);
-    assert!(wrong_with("kdl fails", "adapt 1\nmodel a \"x\"\n").is_some());
-    assert_eq!(wrong_with("kdl fails=unknown-node", "adapt 1\nmodle a \"x\"\n"), None);
-    assert!(wrong_with("kdl fails=wrong-type", "adapt 1\nmodle a \"x\"\n").is_some());
+    let is_wrong = |info: &str, text: &str| wrong_with(info, text, is_part(text)).is_some();
+    assert!(!is_wrong("kdl", "model a \"x\"\n"), "a part");
+    assert!(is_wrong("kdl", "modle a \"x\"\n"));
+    assert!(is_wrong("kdl", "adapt 1\nsft a { model b }\n"), "a whole recipe");
+    assert!(!is_wrong("kdl fails", "adapt 1\nmodle a \"x\"\n"));
+    assert!(is_wrong("kdl fails", "adapt 1\nmodel a \"x\"\n"));
+    assert!(!is_wrong("kdl fails=unknown-node", "adapt 1\nmodle a \"x\"\n"));
+    assert!(is_wrong("kdl fails=wrong-type", "adapt 1\nmodle a \"x\"\n"));
 }
 
 /// Options that are read without their name: columns as a whole, and `state`, of which one value is built.
@@ -236,12 +241,24 @@ const READ_AS_A_WHOLE: [&str; 2] = ["rows", "optimizer"];
 /// Every built child and property of the schema, as `place.option`.
 fn built_options(node: &stdlib::schema::Node, place: &str, found: &mut Vec<(String, &'static str)>) {
     use stdlib::schema::Status;
+    let words = |ty: &stdlib::schema::Type| match ty {
+        stdlib::schema::Type::Word(choices) => *choices,
+        _ => &[],
+    };
+    let choices = node.arguments.first().map_or(&[][..], |argument| words(&argument.ty));
+    let is_later =
+        |word: &&str| choices.iter().any(|choice| choice.name == *word && choice.status == Status::Later);
     for property in node.properties.iter().filter(|property| property.status == Status::Built) {
+        // What only belongs to words that cannot be run yet is carried as it is written.
+        if !property.only.is_empty() && property.only.iter().all(|word| is_later(&word)) {
+            continue;
+        }
         if !READ_AS_A_WHOLE.contains(&node.name) {
             found.push((format!("{place}.{}", property.name), property.name));
         }
     }
-    for child in node.children.iter().filter(|child| child.status == Status::Built) {
+    let is_read = |child: &&&stdlib::schema::Node| child.status == Status::Built && child.name != "margin";
+    for child in node.children.iter().filter(is_read) {
         found.push((format!("{place}.{}", child.name), child.name));
         built_options(child, &format!("{place}.{}", child.name), found);
     }
