@@ -111,7 +111,8 @@ pub fn unit_words(ty: &Type) -> Option<String> {
     }
 }
 
-fn units_words(units: &[Unit]) -> String {
+/// Says in words what a quantity may be, with an example of each unit.
+pub fn units_words(units: &[Unit]) -> String {
     let parts: Vec<String> = units.iter().map(|unit| example(*unit)).collect();
     match parts.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
@@ -140,16 +141,20 @@ pub fn literal(literal: Literal) -> String {
 }
 
 /// Writes a number as short as it can be read back: `1e-8`, `0.999`, `16777216`.
-pub fn number(value: f64) -> String {
-    if value == 0.0 {
-        return "0".into();
-    }
-    if (1e-3..1e16).contains(&value.abs()) {
+pub fn number(number: f64) -> String {
+    let size = number.abs();
+    if number == 0.0 || (1e-3..1e16).contains(&size) {
         // Nine digits hide what binary fractions add to a percentage.
-        let short = format!("{value:.9}");
-        return short.trim_end_matches('0').trim_end_matches('.').to_owned();
+        let short = format!("{number:.9}");
+        let short = short.trim_end_matches('0').trim_end_matches('.');
+        let exact = if short.parse::<f64>().is_ok_and(|read| (read - number).abs() <= 1e-12 * size) {
+            short.to_owned()
+        } else {
+            format!("{number}")
+        };
+        return if exact == "-0" { "0".into() } else { exact };
     }
-    format!("{value:e}")
+    format!("{number:e}")
 }
 
 /// Writes how a node is written: `sft NAME { … }`, `optimizer NAME lr=…`.
@@ -241,7 +246,9 @@ mod tests {
     fn a_node_says_how_it_is_written() {
         let sft = crate::schema::top("sft").expect("it is in the schema");
         assert_eq!(usage(sft, true), "sft NAME { … }");
-        let optimizer = sft.child("optimizer").expect("it is in the schema");
-        assert!(usage(optimizer, false).starts_with("optimizer NAME lr=…"), "{}", usage(optimizer, false));
+        let limit = crate::schema::top("dataset").and_then(|dataset| dataset.child("limit"));
+        assert_eq!(usage(limit.expect("it is in the schema"), false), "limit ROWS [WHICH]");
+        let keep = crate::schema::top("dataset").and_then(|dataset| dataset.child("keep"));
+        assert_eq!(usage(keep.expect("it is in the schema"), false), "keep where=…");
     }
 }
