@@ -298,7 +298,7 @@ fn drive(args: &Args, request: &Request, cache: &Path) -> Result<(), Failure> {
 fn refuse_planned(
     mut compiled: Compiled,
     states: &BTreeMap<String, State>,
-    args: &RunArgs,
+    args: &Args,
 ) -> Result<Compiled, Failure> {
     let plan = plan_of(&compiled);
     let wanted = selection(&plan, states, args)?;

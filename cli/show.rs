@@ -264,7 +264,7 @@ adapt 1
 model base "base"                                        // a.kdl:3
 
 dataset talks "talks.jsonl" {                            // a.kdl:4
-    rows chat system="system" messages="messages"        // chat: a.kdl:4; system, messages: default
+    rows chat system="system" messages="messages" tools="tools" // chat: a.kdl:4; system, messages, tools: default
     holdout "5%"                                         // a.kdl:4
     on-bad-row error                                     // default
 }
