@@ -14,7 +14,7 @@ use stdlib::schema::{self, Status};
   adapt explain sft                   a kind of node: what it takes and gives, and what stands in it
   adapt explain sft.optimizer.lr      an option: type, range, default
   adapt explain warmup                leading parts may be left out
-  adapt explain std:chatml            what comes with adapt
+  adapt explain std:chatml            what comes with adapt: templates, hardware
   adapt explain new:llama             an architecture and its fields")]
 pub struct Args {
     /// Code such as `unknown-option`, or path such as `sft.optimizer.lr`; without it all are listed

@@ -19,6 +19,7 @@ mod rounds;
 mod run;
 mod schema;
 mod show;
+mod sweep;
 mod terminal;
 mod text;
 

@@ -2,9 +2,9 @@
 
 use crate::diagnostics;
 use crate::facts::Gatherer;
-use crate::rounds::Request;
-use crate::run::{compile_with_results, folder};
-use crate::{terminal, text};
+use crate::rounds::{Request, compile};
+use crate::run::{compile_with_results, folder, sweep_of};
+use crate::{sweep, terminal, text};
 use engine::folder::RunFolder;
 use lang::facts::Facts;
 use plan::program::Module;
@@ -22,6 +22,7 @@ use std::process::ExitCode;
   adapt plan recipe.kdl
   adapt plan recipe.kdl --set chat.batch=64          with another value
   adapt plan recipe.kdl --format mermaid             a drawing; `json` for machines
+  adapt plan recipe.kdl --sweep                      what a sweep runs, and what its runs share
   adapt plan recipe.kdl --ops chat                   every op of a stage, with its place in memory")]
 pub struct Args {
     /// Recipe; `-` is standard input
@@ -35,6 +36,9 @@ pub struct Args {
     /// Print the ops of a stage's programs, or of one of them
     #[arg(long, value_name = "STAGE[.PROGRAM]")]
     pub ops: Option<String>,
+    /// Say what a sweep runs, how often, and what its runs share
+    #[arg(long, conflicts_with_all = ["ops", "format"])]
+    pub sweep: bool,
     /// Folder of the run, when it is not the usual one
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -71,6 +75,9 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         Ok(request) => request,
         Err(error) => return terminal::wrong_use(&error),
     };
+    if args.sweep {
+        return plan_sweep(&request, cache);
+    }
     let view = RunFolder::view(&folder(&request, args.out.as_deref(), args.name.as_deref()), cache);
     let (compiled, states, notes) =
         compile_with_results(&request, &mut Facts::default(), &mut Gatherer::full(cache), &view);
@@ -88,6 +95,27 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
             Err(message) => return terminal::wrong_use(&message),
         },
     };
+    terminal::written(std::io::stdout().write_all(text.as_bytes()))
+}
+
+/// Prints what a sweep runs.
+fn plan_sweep(request: &Request, cache: &Path) -> ExitCode {
+    let combinations = match sweep_of(request) {
+        Ok(combinations) => combinations,
+        Err(Ok(message)) => return terminal::wrong_use(&message),
+        Err(Err(compiled)) => return compiled.report(diagnostics::Format::Full).unwrap_or(ExitCode::FAILURE),
+    };
+    let mut plans = Vec::new();
+    let mut gatherer = Gatherer::full(cache);
+    let mut facts = Facts::default();
+    for combination in &combinations {
+        let compiled = compile(&combination.request(request), &mut facts, &mut gatherer);
+        if let Some(failed) = compiled.report(diagnostics::Format::Full) {
+            return failed;
+        }
+        plans.extend(compiled.lowered.map(|lowered| lowered.plan));
+    }
+    let text = sweep::text(&combinations, &plans);
     terminal::written(std::io::stdout().write_all(text.as_bytes()))
 }
 

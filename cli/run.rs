@@ -6,7 +6,7 @@ use crate::plan::State;
 use crate::progress::Progress;
 use crate::rounds::{Compiled, Request, compile};
 use crate::terminal::{self, Volume};
-use crate::{show, text};
+use crate::{show, sweep, text};
 use engine::error::EngineError;
 use engine::folder::{Done, RunFolder};
 use engine::observer::Observer;
@@ -27,11 +27,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Run what is not yet done
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
   adapt run recipe.kdl                               results in runs/recipe
   adapt run recipe.kdl --set chat.lr=1e-4 --name hot results in runs/recipe-hot
   adapt run recipe.kdl --only dutch                  one stage, and what it needs
+  adapt run recipe.kdl --sweep                       once for every combination of swept values
   adapt run recipe.kdl --dry-run                     print the plan and run nothing
 
 A run may be killed at any moment; the same command goes on where it was.
@@ -72,6 +73,9 @@ pub struct Args {
     /// Go on from a checkpoint of the recipe as it was before it changed
     #[arg(long)]
     pub fork: bool,
+    /// Run once for every combination of the values that parameters list with `sweep`
+    #[arg(long)]
+    pub sweep: bool,
     /// How to write diagnostics
     #[arg(long, value_enum, default_value_t = Format::Full)]
     pub format: Format,
@@ -99,7 +103,11 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         Ok(request) => request,
         Err(error) => return terminal::wrong_use(&error),
     };
-    match drive(args, &request, cache) {
+    let driven = match args.sweep {
+        true => sweep(args, &request, cache),
+        false => drive(args, &request, cache, &[]),
+    };
+    match driven {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Recipe(compiled)) => {
             print_found(&compiled.diagnostics, &compiled, args);
@@ -121,6 +129,45 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
             ExitCode::from(STOPPED)
         }
     }
+}
+
+/// Runs every combination of the values that parameters list; what several have in common runs once.
+fn sweep(args: &Args, request: &Request, cache: &Path) -> Result<(), Failure> {
+    let combinations = sweep_of(request).map_err(|failure| match failure {
+        Ok(message) => Failure::Use(message, 2),
+        Err(compiled) => Failure::Recipe(compiled),
+    })?;
+    let base = folder(request, args.out.as_deref(), args.name.as_deref());
+    let place = |combination: &sweep::Combination| {
+        let stem = base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        base.with_file_name(format!("{stem}-{}", combination.name()))
+    };
+    let places: Vec<PathBuf> = combinations.iter().map(place).collect();
+    for (at, combination) in combinations.iter().enumerate() {
+        if terminal::volume() != Volume::Quiet {
+            anstream::eprintln!(
+                "run {} of {}: {}",
+                at + 1,
+                combinations.len(),
+                combination.values.join(", ")
+            );
+        }
+        let args = Args { out: Some(places[at].clone()), name: None, ..args.clone() };
+        drive(&args, &combination.request(request), cache, &places)?;
+    }
+    Ok(())
+}
+
+/// Returns the combinations of a recipe's sweep.
+///
+/// # Errors
+/// The compilation when the recipe has errors, else why there is nothing to sweep.
+pub fn sweep_of(request: &Request) -> Result<Vec<sweep::Combination>, Result<String, Box<Compiled>>> {
+    let compiled = compile(request, &mut Facts::default(), &mut Gatherer::quick());
+    if compiled.has_errors() {
+        return Err(Err(Box::new(compiled)));
+    }
+    sweep::combinations(&compiled.checked.sweeps).map_err(Ok)
 }
 
 /// Returns where a run keeps its results.
@@ -215,7 +262,7 @@ fn prepared_fact(prepared: &Prepared) -> PreparedFact {
     PreparedFact { train: part(&prepared.train), eval: part(&prepared.eval) }
 }
 
-fn drive(args: &Args, request: &Request, cache: &Path) -> Result<(), Failure> {
+fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> Result<(), Failure> {
     if args.devices > 1 {
         return Err(Failure::Use(
             "more than one device is not built in this version; leave `--devices` out".into(),
@@ -226,7 +273,7 @@ fn drive(args: &Args, request: &Request, cache: &Path) -> Result<(), Failure> {
     let mut facts = Facts::default();
     let mut gatherer = Gatherer::full(cache);
     let path = folder(request, args.out.as_deref(), args.name.as_deref());
-    let view = RunFolder::view(&path, cache);
+    let view = RunFolder::view(&path, cache).with_siblings(siblings);
     let (compiled, states, _) = compile_with_results(request, &mut facts, &mut gatherer, &view);
     if compiled.has_errors() {
         return Err(Failure::Recipe(Box::new(compiled)));
@@ -240,7 +287,8 @@ fn drive(args: &Args, request: &Request, cache: &Path) -> Result<(), Failure> {
     check_owner(&path, request)?;
     let command = std::env::args().collect::<Vec<_>>().join(" ");
     let run_folder = RunFolder::open(&path, cache, &command)
-        .map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?;
+        .map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?
+        .with_siblings(siblings);
     let stop = stop_flag();
     let mut progress = Progress::new(terminal::volume());
     let mut ran: BTreeSet<String> = BTreeSet::new();

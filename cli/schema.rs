@@ -8,6 +8,7 @@ use crate::terminal;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::ExitCode;
+use stdlib::hardware::{HARDWARE, Hardware, HardwareKind};
 use stdlib::reference;
 use stdlib::schema::{
     self, Architecture, Argument, Choice, Literal, Node, Property, Range, Status, Type, Unit,
@@ -214,7 +215,22 @@ fn library() -> Vec<Value> {
             "eos": entry.eos,
         })
     };
-    schema::TEMPLATES.iter().map(template).collect()
+    let hardware = |entry: &Hardware| {
+        json!({
+            "name": format!("std:{}", entry.name),
+            "kind": "hardware",
+            "doc": entry.doc,
+            "status": status(Status::Built),
+            "memory_gib": entry.memory,
+            "bandwidth_gb_per_second": entry.bandwidth,
+            "peaks_are": match entry.kind {
+                HardwareKind::Gpu => "TFLOP/s",
+                HardwareKind::Core => "operations per cycle of a core",
+            },
+            "peaks": { "bf16": entry.peaks.bf16, "f16": entry.peaks.f16, "f32": entry.peaks.f32 },
+        })
+    };
+    schema::TEMPLATES.iter().map(template).chain(HARDWARE.iter().map(hardware)).collect()
 }
 
 fn architecture(architecture: &Architecture) -> Value {
@@ -259,7 +275,7 @@ mod tests {
         for (path, entry) in reference::entries() {
             let found = match entry {
                 Entry::Top(_) => named(&schema["nodes"], &path),
-                Entry::Template(_) => named(&schema["library"], &path),
+                Entry::Template(_) | Entry::Hardware(_) => named(&schema["library"], &path),
                 Entry::Architecture(_) => named(&schema["architectures"], &path),
                 Entry::Field(architecture, field) => {
                     let architecture = format!("new:{}", architecture.name);

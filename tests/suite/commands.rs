@@ -267,6 +267,7 @@ fn explain_knows_codes_and_the_language() {
         ("dataset.rows", &["messages=", "With `chat`.", "preference"]),
         ("schedule.warmup", &["cpt.schedule.warmup", "a number without a unit counts steps"]),
         ("std:chatml", &["<|im_start|>", "runs in this version"]),
+        ("std:h100-80", &["80 GiB", "TFLOP/s"]),
         ("new:llama", &["hidden_size", "a whole number"]),
     ];
     for (path, words) in cases {

@@ -1,9 +1,10 @@
 //! One thing that the schema describes, and what there is to say of it.
 
 use super::{
-    choices, gives_words, literal, range_words, shape, short_type, status_words, type_words, unit_words,
-    usage,
+    choices, gives_words, literal, number, range_words, shape, short_type, status_words, type_words,
+    unit_words, usage,
 };
+use crate::hardware::{Hardware, HardwareKind};
 use crate::schema::{Architecture, Argument, Choice, Field, LibraryEntry, Node, Property, Status, Type};
 
 /// One thing that the schema describes.
@@ -18,6 +19,7 @@ pub enum Entry {
     /// A word that a value of this node may be.
     Choice(&'static Node, &'static Choice),
     Template(&'static LibraryEntry),
+    Hardware(&'static Hardware),
     Architecture(&'static Architecture),
     Field(&'static Architecture, &'static Field),
 }
@@ -48,6 +50,7 @@ impl Entry {
             Entry::Property(_, property) => property.doc,
             Entry::Choice(_, choice) => choice.doc,
             Entry::Template(entry) => entry.doc,
+            Entry::Hardware(hardware) => hardware.doc,
             Entry::Architecture(_) => "An architecture, with the fields of its config.json.",
             Entry::Field(..) => "A field of config.json, under its own name.",
         }
@@ -61,6 +64,7 @@ impl Entry {
             Entry::Property(node, property) => later_of(node.status, property.status),
             Entry::Choice(node, choice) => later_of(node.status, choice.status),
             Entry::Template(entry) => entry.status,
+            Entry::Hardware(_) => Status::Built,
             Entry::Architecture(architecture) | Entry::Field(architecture, _) => architecture.status,
         }
     }
@@ -85,6 +89,7 @@ impl Entry {
             }
             Entry::Choice(node, _) => vec![("value of", format!("`{}`", node.name))],
             Entry::Template(entry) => template_facts(entry),
+            Entry::Hardware(hardware) => return hardware_facts(hardware),
             Entry::Architecture(architecture) => vec![("written", format!("new:{}", architecture.name))],
             Entry::Field(architecture, field) => vec![
                 ("written", format!("config {{ {} … }}", field.name)),
@@ -116,7 +121,7 @@ impl Entry {
             Entry::Architecture(architecture) => {
                 vec![("fields", architecture.fields.iter().map(field_line).collect())]
             }
-            Entry::Template(_) | Entry::Field(..) => Vec::new(),
+            Entry::Template(_) | Entry::Hardware(_) | Entry::Field(..) => Vec::new(),
         }
     }
 }
@@ -181,6 +186,22 @@ fn template_facts(entry: &LibraryEntry) -> Vec<(&'static str, String)> {
         facts.push(("needs", "an end-of-text token".into()));
     }
     facts
+}
+
+fn hardware_facts(hardware: &Hardware) -> Vec<(&'static str, String)> {
+    let unit = match hardware.kind {
+        HardwareKind::Gpu => "TFLOP/s",
+        HardwareKind::Core => "operations per cycle of a core",
+    };
+    let peaks = hardware.peaks;
+    let memory = hardware.memory.map_or("that of the machine".to_owned(), |memory| format!("{memory} GiB"));
+    vec![
+        ("memory", memory),
+        ("bandwidth", format!("{} GB/s", number(hardware.bandwidth))),
+        ("bf16", format!("{} {unit}", number(peaks.bf16))),
+        ("f16", format!("{} {unit}", number(peaks.f16))),
+        ("f32", format!("{} {unit}", number(peaks.f32))),
+    ]
 }
 
 fn argument_line(argument: &Argument) -> Line {

@@ -1,6 +1,7 @@
 //! Paths of the language: `sft.optimizer.lr`, `dataset.rows`, `std:chatml`, `new:llama.hidden_size`.
 
 use super::{Entry, choices};
+use crate::hardware::HARDWARE;
 use crate::schema::{self, Node, Type};
 
 /// What a path leads to.
@@ -74,6 +75,9 @@ pub fn entries() -> Vec<(String, Entry)> {
     }
     for entry in schema::TEMPLATES {
         all.push((format!("std:{}", entry.name), Entry::Template(entry)));
+    }
+    for hardware in HARDWARE {
+        all.push((format!("std:{}", hardware.name), Entry::Hardware(hardware)));
     }
     for architecture in schema::ARCHITECTURES {
         let path = format!("new:{}", architecture.name);

@@ -1,6 +1,7 @@
 //! The page `docs/language/reference.md`; a test of `lang` keeps the file equal to it.
 
 use super::{literal, range_words, shape, type_words};
+use crate::hardware::HARDWARE;
 use crate::schema::{self, Node, Property, Status, Type};
 
 /// Returns the page.
@@ -14,6 +15,12 @@ pub fn page() -> String {
     page += "\n## Templates of the library\n\n| name | text |\n|---|---|\n";
     for entry in schema::TEMPLATES {
         page += &format!("| `std:{}` | {}{} |\n", entry.name, later_mark(entry.status), cell(entry.doc));
+    }
+    page += "\n## Hardware of the library\n\n| name | device | memory |\n|---|---|---|\n";
+    for hardware in HARDWARE {
+        let memory =
+            hardware.memory.map_or("that of the machine".to_owned(), |memory| format!("{memory} GiB"));
+        page += &format!("| `std:{}` | {} | {memory} |\n", hardware.name, cell(hardware.doc));
     }
     page += "\n## Architectures\n\n| name | fields of config.json |\n|---|---|\n";
     for architecture in schema::ARCHITECTURES {

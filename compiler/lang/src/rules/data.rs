@@ -1,6 +1,6 @@
 //! Rules about datasets and mixes.
 
-use super::Context;
+use super::{Context, conditions};
 use crate::capability;
 use crate::diagnostic::Diagnostic;
 use crate::facts::Want;
@@ -89,6 +89,7 @@ pub fn holds_out(dataset: &Item) -> bool {
 pub fn check_dataset(context: &mut Context, item: &Item) {
     check_split(context, item);
     check_holdout(context, item);
+    conditions::check(context, item);
     if let Some(source) = item.argument() {
         check_source(context, item, source);
     }
