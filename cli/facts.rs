@@ -164,10 +164,12 @@ impl Gatherer {
 
 /// Says what is looked at.
 fn said(want: &Want) -> String {
-    if remote(want) {
-        return format!("looks into adapt.lock: {want:?}");
-    }
     match want {
+        Want::Model(key) | Want::Tokenizer(key) | Want::Rows(key) | Want::Path(key) | Want::Hash(key)
+            if remote(want) =>
+        {
+            format!("looks into adapt.lock for {key}")
+        }
         Want::Path(path) => format!("looks for {path}"),
         Want::Model(path) => format!("reads the config and headers of {path}"),
         Want::Tokenizer(path) => format!("reads the tokenizer of {path}"),
