@@ -69,6 +69,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         sets: Vec::new(),
         memory: None,
         decisions: Default::default(),
+        on: None,
     };
     let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::full(cache));
     if let Some(failed) = compiled.report(args.format) {

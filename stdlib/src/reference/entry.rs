@@ -196,6 +196,7 @@ fn hardware_facts(hardware: &Hardware) -> Vec<(&'static str, String)> {
     let peaks = hardware.peaks;
     let memory = hardware.memory.map_or("that of the machine".to_owned(), |memory| format!("{memory} GiB"));
     vec![
+        ("used as", format!("adapt plan RECIPE --on std:{}", hardware.name)),
         ("memory", memory),
         ("bandwidth", format!("{} GB/s", number(hardware.bandwidth))),
         ("bf16", format!("{} {unit}", number(peaks.bf16))),
