@@ -253,7 +253,9 @@ impl Typing<'_> {
             self.diagnostics.push(without_effect(key, property, item));
             return;
         }
-        if property.status == Status::Later {
+        // Stating a default changes nothing, so nothing is missing.
+        let default = property.default.map(|default| values::from_literal(default, &property.ty));
+        if property.status == Status::Later && default.as_ref() != Some(&value) {
             self.later.push(Missing::new(format!("`{}` of `{}`", key.text, item.kind()), key.span));
         }
         let named = format!("{}=", key.text);
