@@ -4,6 +4,7 @@
 //! become a recipe is refused at its place.
 
 use crate::diagnostics::{self, Format, Found};
+use crate::terminal::{self, Volume};
 use ::import::{Imported, Problem};
 use lang::diagnostic::Diagnostic;
 use lang::source::{Source, SourceId, SourceKind, Span};
@@ -17,6 +18,10 @@ use std::process::ExitCode;
 /// Every key of the file is accounted for: carried over, changed, without a counterpart and why, or
 /// unknown to that tool too. Paths in the recipe are those of the file; they count from the recipe's folder.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  adapt import qlora.yml                   the recipe to standard output, the account to standard error
+  adapt import qlora.yml -o qlora.kdl      to a file that does not exist yet
+  adapt import -q merge.yml | adapt check -")]
 pub struct Args {
     /// YAML file; `-` is standard input
     #[arg(value_name = "FILE")]
@@ -32,11 +37,11 @@ pub struct Args {
     pub format: Format,
 }
 
-/// Imports a file; `quiet` leaves the account out.
-pub fn run(args: &Args, quiet: bool) -> ExitCode {
+/// Imports a file; with `--quiet` the account is left out.
+pub fn run(args: &Args) -> ExitCode {
     let bytes = match read(&args.file) {
         Ok(bytes) => bytes,
-        Err(error) => return crate::wrong_use(&format!("`{}` cannot be read: {error}", args.file)),
+        Err(error) => return terminal::wrong_use(&format!("`{}` cannot be read: {error}", args.file)),
     };
     // Bytes that are no text are shown as such; the importer says where they are.
     let text = match String::from_utf8(bytes) {
@@ -44,7 +49,7 @@ pub fn run(args: &Args, quiet: bool) -> ExitCode {
         Err(error) => return not_text(args, &error),
     };
     match ::import::import(&text, &args.file) {
-        Ok(imported) => write(args, &imported, quiet),
+        Ok(imported) => write(args, &imported),
         Err(problems) => refuse(args, &text, &problems),
     }
 }
@@ -60,7 +65,7 @@ fn read(file: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn write(args: &Args, imported: &Imported, quiet: bool) -> ExitCode {
+fn write(args: &Args, imported: &Imported) -> ExitCode {
     let written = match &args.out {
         None => io::stdout().lock().write_all(imported.recipe.as_bytes()),
         Some(path) => write_file(path, &imported.recipe, args.force),
@@ -68,16 +73,16 @@ fn write(args: &Args, imported: &Imported, quiet: bool) -> ExitCode {
     match (written, &args.out) {
         (Ok(()), _) => {}
         (Err(error), Some(path)) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return crate::wrong_use(&format!("`{}` exists; `--force` overwrites it", path.display()));
+            return terminal::wrong_use(&format!("`{}` exists; `--force` overwrites it", path.display()));
         }
         (Err(error), Some(path)) => {
-            return crate::wrong_use(&format!("`{}` cannot be written: {error}", path.display()));
+            return terminal::wrong_use(&format!("`{}` cannot be written: {error}", path.display()));
         }
         // A closed pipe, as of `adapt import x.yml | head`, is the reader's choice.
         (Err(error), None) if error.kind() == io::ErrorKind::BrokenPipe => {}
         (Err(_), None) => return ExitCode::FAILURE,
     }
-    if !quiet {
+    if terminal::volume() != Volume::Quiet {
         let name = imported.dialect.name();
         anstream::eprintln!("{}: {} keys of {name}", args.file, imported.report.len());
         anstream::eprint!("{}", ::import::render(&imported.report));
@@ -128,6 +133,6 @@ fn report(args: &Args, text: &str, found: &[Diagnostic]) -> ExitCode {
     let found = Found { diagnostics: found, sources: &[source] };
     let mut out = io::stderr().lock();
     // Nothing can be said when stderr is closed; the exit code still tells.
-    let _ = diagnostics::print(&[found], args.format, crate::color_stderr(), &mut out);
+    let _ = diagnostics::print(&[found], args.format, terminal::color_stderr(), &mut out);
     ExitCode::FAILURE
 }

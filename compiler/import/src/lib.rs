@@ -40,7 +40,7 @@ use lang::{Input, check};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
     pub dialect: Dialect,
-    /// The recipe; it checks without errors.
+    /// The recipe; it checks without errors and is in the form of `adapt fmt`.
     pub recipe: String,
     /// One entry for every key of the file, in its order.
     pub report: Vec<Entry>,
@@ -78,10 +78,11 @@ pub fn import(text: &str, path: &str) -> Result<Imported, Vec<Problem>> {
     import.finish(&documents);
     let written = write(text, path, &documents, &import, dialect, &lines);
     refuse_unsound(&written, &import)?;
+    let recipe = formatted(&written.text)?;
     let Import { ledger, defaults, needs, .. } = import;
     Ok(Imported {
         dialect,
-        recipe: written.text,
+        recipe,
         report: ledger.into_inner().finish(),
         defaults: defaults.into_inner(),
         needs: needs.into_inner(),
@@ -157,6 +158,14 @@ fn write(
         header.extend(needs.iter().map(|need| format!("Before it runs: {need}.")));
     }
     kdl::write(&header, lines, |key| explained.about(key))
+}
+
+/// Brings the recipe into the one form of recipes, as `adapt fmt` does.
+fn formatted(recipe: &str) -> Result<String, Vec<Problem>> {
+    lang::format::format(recipe).map_err(|_| {
+        let help = "report the file: it is a mistake of this program";
+        vec![Problem::refuse("the recipe of this file cannot be formatted", Place::START, help)]
+    })
 }
 
 /// A recipe with mistakes is not written: what the checker says of it is said of the file.

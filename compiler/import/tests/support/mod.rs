@@ -16,6 +16,12 @@ pub fn assert_sound(file: &str, text: &str, imported: &Imported) {
         .map(|found| found.message.as_str())
         .collect();
     assert!(others.is_empty(), "{file}: {others:?}\n{}", imported.recipe);
+    let formatted = lang::format::format(&imported.recipe).ok();
+    assert_eq!(
+        formatted.as_deref(),
+        Some(imported.recipe.as_str()),
+        "{file}: not in the one form of recipes"
+    );
     let reported: BTreeSet<(&str, u32)> =
         imported.report.iter().map(|entry| (entry.key.as_str(), entry.line)).collect();
     for (key, line) in keys(text) {
