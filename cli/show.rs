@@ -88,6 +88,7 @@ fn origin(value: &ResolvedValue, sources: &[Source]) -> String {
         }
         Origin::Written | Origin::Set => place,
         Origin::Defaults => format!("defaults, {place}"),
+        Origin::Like => format!("like, {place}"),
         Origin::Derived => "derived".into(),
     }
 }

@@ -160,6 +160,10 @@ fn ty(node: &KdlNode) -> String {
         "integer" => format!("Type::Integer({})", range(node)),
         "number" => format!("Type::Number({})", range(node)),
         "word" => format!("Type::Word(&[{}])", named(node, "choice").map(choice).collect::<String>()),
+        "reference" if named(node, "choice").next().is_some() => {
+            let words: String = named(node, "choice").map(choice).collect();
+            format!("Type::NameOr {{ to: {:?}, words: &[{words}] }}", text(node, "to"))
+        }
         "reference" => format!("Type::Reference({:?})", text(node, "to")),
         "quantity" => quantity(node),
         other => panic!("schema: type `{other}` of `{}`", word(node, 0)),
@@ -230,8 +234,9 @@ fn architecture(node: &KdlNode) -> String {
         })
         .collect();
     format!(
-        "Architecture {{ name: {:?}, positions: {:?}, hidden: {:?}, heads: {:?}, kv_heads: {:?}, fields: &[{fields}] }}, ",
+        "Architecture {{ name: {:?}, status: {}, positions: {:?}, hidden: {:?}, heads: {:?}, kv_heads: {:?}, fields: &[{fields}] }}, ",
         word(node, 0),
+        status(node),
         text(node, "positions"),
         text(node, "hidden"),
         text(node, "heads"),

@@ -6,7 +6,7 @@ include!(concat!(env!("OUT_DIR"), "/schema.rs"));
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Built,
-    /// Part of the language, refused until it is built.
+    /// Part of the language, checked and planned, not run yet.
     Later,
 }
 
@@ -78,6 +78,11 @@ pub enum Type {
     Word(&'static [Choice]),
     /// The name of a declaration that gives this type.
     Reference(&'static str),
+    /// One of these words, or the name of a declaration that gives this type.
+    NameOr {
+        to: &'static str,
+        words: &'static [Choice],
+    },
     Quantity {
         units: &'static [Unit],
         /// What a number without a unit counts.
@@ -144,6 +149,7 @@ pub struct LibraryEntry {
 #[derive(Debug)]
 pub struct Architecture {
     pub name: &'static str,
+    pub status: Status,
     pub positions: &'static str,
     pub hidden: &'static str,
     pub heads: &'static str,

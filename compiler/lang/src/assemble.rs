@@ -1,8 +1,10 @@
 //! The typed tree of a recipe without errors to the checked [`Recipe`].
 
+use crate::capability::Missing;
 use crate::facts::Facts;
 use crate::names::Names;
 use crate::paths;
+use crate::planned;
 use crate::recipe::*;
 use crate::rules::data::{has_held_out, row_type};
 use crate::source::{Origin, Spanned};
@@ -17,13 +19,20 @@ pub struct Assembly<'a> {
     pub facts: &'a Facts,
     /// The folder of every file.
     pub folders: &'a [String],
+    /// What facts show to be out of reach of this version.
+    pub later: &'a [(String, Missing)],
 }
 
 impl Assembly<'_> {
     /// Builds the recipe; nothing when a part is missing, which only a recipe with errors lacks.
     pub fn recipe(&self) -> Option<Recipe> {
         let mut recipe = Recipe::default();
+        let unrunnable = planned::unrunnable(self.names, self.later);
         for item in self.names.items {
+            if item.name.is_some() && unrunnable.contains(item.declared()) {
+                recipe.planned.extend(planned::planned(self.names, self.folders, self.later, item));
+                continue;
+            }
             match item.kind() {
                 "model" => recipe.models.push(self.model(item)?),
                 "tokenizer" => recipe.tokenizers.push(self.tokenizer(item)?),

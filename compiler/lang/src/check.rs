@@ -1,10 +1,12 @@
 //! The driver: text and facts to a checked recipe with all that was found on the way.
 
 use crate::assemble::Assembly;
+use crate::capability::Missing;
 use crate::defaults;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::facts::{Facts, Want};
 use crate::files::{Files, Loader};
+use crate::like;
 use crate::names::{Names, Refused};
 use crate::params;
 use crate::recipe::Recipe;
@@ -63,6 +65,7 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
         Loader::new(facts, &mut sources, &mut diagnostics, &mut wants).load(input.path, input.text);
     let stage_sets = set::apply(sets, &mut files, &mut diagnostics);
     let params = params::substitute(&mut files, &mut diagnostics);
+    like::merge(&mut files, &mut diagnostics);
     defaults::merge(&mut files);
     set::finish(stage_sets, &mut files);
     let items = typed(&files, &mut diagnostics);
@@ -70,7 +73,9 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
     let names = Names::collect(&items, Refused::of(&files), &mut diagnostics);
     relate(&names, &files, &params, &mut diagnostics);
     let lost = files.damage() == Damage::Everywhere;
+    let mut later = Vec::new();
     Context {
+        later: &mut later,
         names: &names,
         facts,
         folders: &folders,
@@ -79,11 +84,19 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
         wants: &mut wants,
     }
     .check();
+    let found_later = items.iter().flat_map(|item| item.later.iter().map(move |missing| (item, missing)));
+    let certain = found_later.filter(|(item, missing)| !(missing.by_default && (lost || item.damaged)));
+    diagnostics.extend(
+        certain
+            .map(|(_, missing)| missing)
+            .chain(later.iter().map(|(_, missing)| missing))
+            .map(Missing::warning),
+    );
     sort(&mut diagnostics);
     let has_errors = diagnostics.iter().any(|found| found.severity == Severity::Error);
     let complete = !has_errors && !files.incomplete;
     let recipe = complete.then(|| {
-        let recipe = Assembly { names: &names, facts, folders: &folders }.recipe();
+        let recipe = Assembly { names: &names, facts, folders: &folders, later: &later }.recipe();
         recipe.expect("what a recipe lacks was reported as an error")
     });
     wants.sort();
@@ -104,8 +117,15 @@ fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
         let document = &files.files[file].document;
         let misplaced = document.braces_in_doubt;
         let lost = files.damage() == Damage::Everywhere;
-        let mut typing =
-            Typing { file, diagnostics, misplaced, lost, uses: &mut param_uses, strays: Vec::new() };
+        let mut typing = Typing {
+            file,
+            diagnostics,
+            misplaced,
+            lost,
+            uses: &mut param_uses,
+            strays: Vec::new(),
+            later: Vec::new(),
+        };
         items.extend(document.nodes.iter().filter_map(|node| typing.top(node)));
     }
     param_uses.check(diagnostics);

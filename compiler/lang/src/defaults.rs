@@ -61,7 +61,7 @@ fn fill(stage: &mut Node, schema: &'static schema::Node, list: &[Node]) {
 }
 
 /// What counts as one child: its group, else its name.
-fn key(child: &Node, schema: &'static schema::Node) -> String {
+pub fn key(child: &Node, schema: &'static schema::Node) -> String {
     match schema.child(&child.name.text) {
         Some(child) if !child.group.is_empty() => child.group.to_owned(),
         _ => child.name.text.clone(),

@@ -6,6 +6,7 @@
 //! rules across nodes are applied, and what comes out is a [`recipe::Recipe`] plus all
 //! [`diagnostic::Diagnostic`]s of the run.
 
+pub mod capability;
 mod check;
 pub mod diagnostic;
 pub mod facts;
@@ -20,6 +21,7 @@ pub mod set;
 
 mod config;
 mod defaults;
+mod like;
 mod suggest;
 mod tree;
 mod typing;
@@ -29,6 +31,7 @@ pub mod values;
 mod assemble;
 mod names;
 pub mod paths;
+mod planned;
 mod rules;
 mod turns;
 

@@ -6,9 +6,9 @@ use crate::source::Span;
 use crate::suggest;
 use crate::syntax::{Damage, Node, Value};
 use crate::tree::Item;
-use crate::values::{self, Typed, describe_gives};
+use crate::values::{Typed, describe_gives};
 use std::collections::{BTreeMap, BTreeSet};
-use stdlib::schema::{self, Status, Type};
+use stdlib::schema::{self, Type};
 
 /// All declarations by name.
 pub struct Names<'a> {
@@ -41,7 +41,6 @@ impl Refused {
     }
 
     fn node(&mut self, node: &Node, schema: Option<&'static schema::Node>) {
-        let schema = schema.filter(|schema| schema.status == Status::Built);
         let properties = node.properties.iter().map(|property| &property.value);
         for text in node.arguments.iter().chain(properties).filter_map(Value::text) {
             if let Some(name) = text.strip_prefix('$') {
@@ -104,7 +103,7 @@ impl<'a> Names<'a> {
             return check_library(name, reference.at);
         }
         match self.find(reference.name) {
-            Some(item) if item.refused || item.schema.gives == reference.to => None,
+            Some(item) if item.schema.gives == reference.to => None,
             Some(item) => Some(wrong_reference(reference, item)),
             None if damage == Damage::Everywhere => None,
             None if self.refused.declared.contains(reference.name) => None,
@@ -169,6 +168,14 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// Returns the references in an item by the path of the option, with what they refer to.
+    pub fn references(&self, item: &'a Item) -> Vec<(String, &'a str, Span, Option<&'a Item>)> {
+        let found = references_at(item).into_iter();
+        found
+            .map(|(path, reference)| (path, reference.name, reference.at, self.find(reference.name)))
+            .collect()
+    }
+
     fn edges(&self, item: &Item) -> Vec<(usize, Span)> {
         if item.name.is_none() {
             return Vec::new();
@@ -187,7 +194,7 @@ impl<'a> Names<'a> {
             .filter(|reference| !reference.name.starts_with("std:") && self.find(reference.name).is_none())
             .map(|reference| reference.to)
             .collect();
-        for item in self.items.iter().filter(|item| item.file == 0 && !item.refused) {
+        for item in self.items.iter().filter(|item| item.file == 0) {
             let Some(name) = &item.name else { continue };
             let is_ingredient =
                 matches!(item.kind(), "model" | "tokenizer" | "template" | "dataset" | "mix" | "param");
@@ -220,21 +227,37 @@ fn duplicate(name: &crate::syntax::Word, first: &Item) -> Diagnostic {
 
 /// Returns the references in a node.
 fn references(item: &Item) -> Vec<Reference<'_>> {
+    references_at(item).into_iter().map(|(_, reference)| reference).collect()
+}
+
+/// Returns the references in a node with the paths of their options.
+fn references_at(item: &Item) -> Vec<(String, Reference<'_>)> {
     let mut found = Vec::new();
-    item.walk(&mut |item| {
-        for slot in item.slots() {
-            if let (Type::Reference(to), Typed::Text(name)) = (slot.ty, &slot.value) {
-                found.push(Reference { to, name, at: slot.span });
-            }
-        }
-    });
+    collect_references(item, "", &mut found);
     found
+}
+
+fn collect_references<'i>(item: &'i Item, path: &str, found: &mut Vec<(String, Reference<'i>)>) {
+    let own = item.arguments.iter().map(|slot| (slot, path.to_owned()));
+    let named = item.properties.iter().map(|slot| (slot, join(path, slot.name)));
+    for (slot, path) in own.chain(named) {
+        if let (Type::Reference(to) | Type::NameOr { to, .. }, Typed::Text(name)) = (slot.ty, &slot.value) {
+            found.push((path, Reference { to, name, at: slot.span }));
+        }
+    }
+    for child in &item.children {
+        collect_references(child, &join(path, child.kind()), found);
+    }
+}
+
+fn join(path: &str, part: &str) -> String {
+    if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") }
 }
 
 /// The types of references that a node must have and lacks.
 fn lacking(item: &Item) -> impl Iterator<Item = &'static str> {
-    let children = if item.refused { &[] } else { item.schema.children };
-    let absent = children.iter().filter(|child| child.required && item.child(child.name).is_none());
+    let absent =
+        item.schema.children.iter().filter(|child| child.required && item.child(child.name).is_none());
     absent.flat_map(|child| child.arguments).filter_map(|argument| match argument.ty {
         Type::Reference(to) => Some(to),
         _ => None,
@@ -250,16 +273,7 @@ fn library_name(reference: &Reference) -> Option<String> {
 fn check_library(name: &str, at: Span) -> Option<Diagnostic> {
     let names = || schema::TEMPLATES.iter().map(|entry| entry.name);
     match schema::TEMPLATES.iter().find(|entry| entry.name == name) {
-        Some(entry) if entry.status == Status::Built => None,
-        Some(_) => {
-            let built = schema::TEMPLATES
-                .iter()
-                .filter(|entry| entry.status == Status::Built)
-                .map(|entry| entry.name);
-            let built: Vec<String> = built.map(|name| format!("std:{name}")).collect();
-            let help = format!("write {}", suggest::list(built.iter().map(String::as_str), "or"));
-            Some(values::not_yet_there(&format!("`std:{name}`"), at).with_help(help))
-        }
+        Some(_) => None,
         None => {
             let diagnostic = Diagnostic::error(
                 "unknown-name",

@@ -33,6 +33,17 @@ pub fn resolve(folder: &str, path: &str) -> String {
     }
 }
 
+/// Whether a source lies on the hub or the web, so that only a lock file can tell of it.
+pub fn is_remote(source: &str) -> bool {
+    source.starts_with("hf:") || source.starts_with("https://") || source.starts_with("http://")
+}
+
+/// Returns the key of a remote source in the facts: its text with what pins and narrows it.
+pub fn remote_key(source: &str, revision: Option<&str>, config: Option<&str>) -> String {
+    let part = |mark: char, text: Option<&str>| text.map(|text| format!("{mark}{text}")).unwrap_or_default();
+    format!("{source}{}{}", part('@', revision), part('#', config))
+}
+
 /// Whether a source names many files.
 pub fn is_glob(path: &str) -> bool {
     path.contains(['*', '?', '['])

@@ -3,6 +3,7 @@
 //! Values that a diagnostic or `adapt show` may want to point at carry their place
 //! ([`Spanned`]). Paths are resolved against the folder of the file that holds them.
 
+use crate::capability::Missing;
 use crate::source::{Span, Spanned};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,35 @@ pub struct Recipe {
     pub datasets: Vec<Dataset>,
     pub mixes: Vec<Mix>,
     pub stages: Vec<Stage>,
+    /// Declarations and stages that this version plans but cannot run, used ones before those that use them
+    /// only as far as the file has them so.
+    pub planned: Vec<Planned>,
+}
+
+/// A declaration or stage that this version cannot run: itself, or something that it is made of.
+///
+/// The language reaches further than the runtime; what is not built yet is carried as its settings,
+/// so that it stands in the plan with its inputs and figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    pub name: String,
+    /// The kind word.
+    pub at: Span,
+    pub kind: String,
+    /// Whether it is a stage, and not an ingredient.
+    pub is_stage: bool,
+    /// The row type, of datasets, mixes and stages that give data.
+    pub rows: Option<String>,
+    /// The key of its source in the facts, of declarations that have one.
+    pub source: Option<String>,
+    /// What it refers to, by the path of the option.
+    pub refs: Vec<(String, Ref)>,
+    /// Every option that shapes the result, with its value.
+    pub settings: serde_json::Value,
+    /// Options that say how it is carried out and reported.
+    pub conduct: serde_json::Value,
+    /// What keeps it from running; empty when only what it is made of cannot be run.
+    pub missing: Vec<Missing>,
 }
 
 /// Refers to a declaration by name; `span` is the reference itself.
@@ -225,7 +255,7 @@ pub enum LossOn {
     All,
 }
 
-/// The DPO losses of this version; the others of the language are refused as not yet there.
+/// The DPO losses of this version; a stage with another one is [`Planned`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DpoLoss {

@@ -49,6 +49,8 @@ pub enum Origin {
     Written,
     /// Written in a `defaults` node, at the value's span.
     Defaults,
+    /// Taken over from another stage with `like=`, written at the value's span.
+    Like,
     /// Given with `--set`.
     Set,
     /// Follows from another value of the recipe or from a fact.

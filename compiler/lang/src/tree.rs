@@ -1,5 +1,6 @@
 //! The typed tree: nodes of the recipe beside their schema, with values of their types.
 
+use crate::capability::Missing;
 use crate::recipe::Ref;
 use crate::source::Origin;
 use crate::source::{Span, Spanned};
@@ -21,8 +22,8 @@ pub struct Item {
     pub origin: Origin,
     /// Whether a syntax error took a part of it, or a part of it was refused.
     pub damaged: bool,
-    /// Whether it was refused as a whole.
-    pub refused: bool,
+    /// What it or a node in it uses that cannot be run yet; only of nodes at the top level.
+    pub later: Vec<Missing>,
     /// The file that holds it.
     pub file: usize,
     /// Of a `config` block: the fields with their values.

@@ -1,5 +1,6 @@
 //! Checks nodes against the schema: what may stand where, and values of which type.
 
+use crate::capability::{self, Missing};
 use crate::config;
 use crate::diagnostic::Diagnostic;
 use crate::source::Origin;
@@ -22,6 +23,8 @@ pub struct Typing<'a> {
     pub uses: &'a mut Uses,
     /// Options that stand in the wrong place within the node at the top level; they are not missing elsewhere.
     pub strays: Vec<String>,
+    /// What the node at the top level uses that cannot be run yet.
+    pub later: Vec<Missing>,
 }
 
 impl Typing<'_> {
@@ -37,6 +40,7 @@ impl Typing<'_> {
         stray(node, schema, &mut self.strays);
         let mut item = self.node(node, schema, schema.name != "defaults");
         item.damaged |= !self.strays.is_empty();
+        item.later = std::mem::take(&mut self.later);
         Some(item)
     }
 
@@ -50,7 +54,7 @@ impl Typing<'_> {
             children: Vec::new(),
             origin: node.origin,
             damaged: node.damaged,
-            refused: schema.status == Status::Later,
+            later: Vec::new(),
             file: self.file,
             config: Vec::new(),
         };
@@ -58,12 +62,8 @@ impl Typing<'_> {
         if schema.declares {
             (item.name, arguments) = self.declared(node, schema);
         }
-        if item.refused {
-            let what = format!("`{}`", schema.name);
-            self.diagnostics.push(
-                values::not_yet_there(&what, node.name.span).with_help(format!("remove `{}`", schema.name)),
-            );
-            return item;
+        if schema.status == Status::Later && !is_switch_off(node) {
+            self.later.push(Missing::new(format!("`{}`", schema.name), node.name.span));
         }
         self.arguments(node, arguments, &mut item);
         self.properties(node, &mut item);
@@ -130,6 +130,13 @@ impl Typing<'_> {
     ) -> Slot {
         let of = format!("`{}`", schema.name);
         let typed = self.read(value, &argument.ty, &of);
+        if let (Type::Source, Typed::Text(text)) = (&argument.ty, &typed) {
+            self.later.extend(capability::of_source(text, schema.name, value.span));
+        }
+        if let (Type::Reference("template"), Typed::Text(text)) = (&argument.ty, &typed) {
+            self.later.extend(capability::of_template(text, value.span));
+        }
+        self.note_word(&typed, &argument.ty, schema.name, value.span);
         Slot {
             name: argument.name,
             ty: &argument.ty,
@@ -150,6 +157,19 @@ impl Typing<'_> {
                 self.diagnostics.push(*diagnostic);
                 Typed::Broken
             }
+        }
+    }
+
+    /// Notes a word that cannot be run yet; `of` is what stands before it.
+    fn note_word(&mut self, value: &Typed, ty: &Type, of: &str, span: Span) {
+        let (Typed::Word(word), Type::Word(choices) | Type::NameOr { words: choices, .. }) = (value, ty)
+        else {
+            return;
+        };
+        if choices.iter().any(|choice| choice.name == *word && choice.status == Status::Later) {
+            let blank = if of.ends_with('=') { "" } else { " " };
+            let missing = Missing::new(format!("`{of}{blank}{word}`"), span);
+            self.later.push(Missing { instead: capability::other_words(choices), ..missing });
         }
     }
 
@@ -222,21 +242,17 @@ impl Typing<'_> {
             return;
         };
         let ineffective = !item.takes(property);
-        if property.status == Status::Later && !ineffective {
-            if item.arguments.first().is_some_and(|slot| slot.value == Typed::Broken) {
-                return;
-            }
-            let what = format!("`{}` of `{}`", key.text, item.kind());
-            self.diagnostics
-                .push(values::not_yet_there(&what, key.span).with_help(format!("remove `{}`", key.text)));
-            return;
-        }
         let of = format!("`{}` of `{}`", key.text, item.kind());
         let value = self.read(&written.value, &property.ty, &of);
         if ineffective {
             self.diagnostics.push(without_effect(key, property, item));
             return;
         }
+        if property.status == Status::Later {
+            self.later.push(Missing::new(format!("`{}` of `{}`", key.text, item.kind()), key.span));
+        }
+        let named = format!("{}=", key.text);
+        self.note_word(&value, &property.ty, &named, written.value.span);
         let slot = Slot {
             name: property.name,
             ty: &property.ty,
@@ -249,7 +265,7 @@ impl Typing<'_> {
     }
 
     fn absent_property(&mut self, node: &Node, property: &'static Property, item: &mut Item) {
-        if property.status == Status::Later || !item.takes(property) {
+        if !item.takes(property) {
             return;
         }
         if let Some(default) = property.default {
@@ -329,18 +345,31 @@ impl Typing<'_> {
             document.nodes.into_iter().next().expect("a test parses the absent form of every child");
         node.set_place(at);
         node.set_origin(Origin::Default);
-        // What is not built yet among the defaults is a matter of the rules.
         let mut silent = Vec::new();
-        Typing {
+        let mut typing = Typing {
             file: self.file,
             diagnostics: &mut silent,
             misplaced: false,
             lost: false,
             uses: &mut Uses::default(),
             strays: Vec::new(),
-        }
-        .node(&node, schema, true)
+            later: Vec::new(),
+        };
+        let item = typing.node(&node, schema, true);
+        let later = typing.later.into_iter().map(|missing| Missing {
+            what: format!("the default {}", missing.what),
+            span: at,
+            instead: missing.instead,
+            by_default: true,
+        });
+        self.later.extend(later);
+        item
     }
+}
+
+/// Whether a node only switches a default off, which asks for nothing.
+fn is_switch_off(node: &Node) -> bool {
+    node.arguments.first().and_then(Value::text) == Some("none")
 }
 
 /// Whether a node only says `none`.
@@ -503,24 +532,16 @@ fn all_options() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// Where an option stands, in words; what is not built yet is named only when nothing else is.
+/// Where an option stands, in words.
 fn places(name: &str) -> Vec<String> {
-    let built = places_of(name, |node| node.status == Status::Built);
-    if built.is_empty() { places_of(name, |_| true) } else { built }
-}
-
-fn places_of(name: &str, counts: impl Fn(&schema::Node) -> bool) -> Vec<String> {
     let mut places = Vec::new();
     if schema::top(name).is_some() {
         places.push("the top level".to_owned());
     }
-    for top in schema::TOP.iter().filter(|top| top.name != "defaults" && counts(top)) {
+    for top in schema::TOP.iter().filter(|top| top.name != "defaults") {
         let holds = top.child(name).is_some() || top.property(name).is_some();
-        let inner = top
-            .children
-            .iter()
-            .filter(|child| counts(child))
-            .filter(|child| child.child(name).is_some() || child.property(name).is_some());
+        let inner =
+            top.children.iter().filter(|child| child.child(name).is_some() || child.property(name).is_some());
         let found = inner.map(|child| child.name).chain(holds.then_some(top.name));
         for place in found.map(|place| format!("`{place}`")) {
             if !places.contains(&place) {

@@ -50,6 +50,6 @@ fn class(ty: &Type) -> &'static str {
         Type::Literal => "a value",
         Type::Integer(_) | Type::Number(_) | Type::Quantity { .. } => "a number",
         Type::Word(_) => "a word",
-        Type::Reference(_) => "a name",
+        Type::Reference(_) | Type::NameOr { .. } => "a name",
     }
 }

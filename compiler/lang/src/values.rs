@@ -8,7 +8,7 @@
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::syntax::{Data, Value};
-use stdlib::schema::{Choice, Literal, Range, Status, Type, Unit};
+use stdlib::schema::{Choice, Literal, Range, Type, Unit};
 
 /// A value of its type.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,11 +27,13 @@ pub enum Typed {
 pub fn read(value: &Value, ty: &Type, of: &str) -> Result<Typed, Box<Diagnostic>> {
     let typed = match (&value.data, ty) {
         (Data::Broken, _) => return Ok(Typed::Broken),
-        (Data::Text(text), Type::Text | Type::Source | Type::Path | Type::Reference(_))
-            if !text.is_empty() =>
-        {
-            Ok(Typed::Text(text.clone()))
+        (Data::Text(text), Type::NameOr { words, .. }) if words.iter().any(|word| word.name == text) => {
+            read_word(text, words, value, of)
         }
+        (
+            Data::Text(text),
+            Type::Text | Type::Source | Type::Path | Type::Reference(_) | Type::NameOr { .. },
+        ) if !text.is_empty() => Ok(Typed::Text(text.clone())),
         (Data::Text(text), Type::Text) => Ok(Typed::Text(text.clone())),
         (Data::Bool(on), Type::Bool | Type::Literal) => Ok(Typed::Bool(*on)),
         (Data::Text(text), Type::Literal) => Ok(Typed::Text(text.clone())),
@@ -113,28 +115,9 @@ pub fn describe_range(range: Range) -> String {
 
 fn read_word(text: &str, choices: &'static [Choice], value: &Value, of: &str) -> Result<Typed, Diagnostic> {
     match choices.iter().find(|choice| choice.name == text) {
-        Some(Choice { status: Status::Later, .. }) => Err(not_yet_there(&format!("`{text}`"), value.span)
-            .with_help(format!("write {}", built_choices(choices)))),
         Some(choice) => Ok(Typed::Word(choice.name)),
         None => Err(unknown_value(text, choices, value, of)),
     }
-}
-
-/// Refuses a word of the language that this version cannot do.
-pub fn not_yet_there(what: &str, span: crate::source::Span) -> Diagnostic {
-    Diagnostic::error(
-        "not-yet-there",
-        format!("{what} is part of the language, but this version of adapt cannot do it yet"),
-        span,
-        "not built yet",
-    )
-}
-
-fn built_choices(choices: &'static [Choice]) -> String {
-    suggest::list(
-        choices.iter().filter(|choice| choice.status == Status::Built).map(|choice| choice.name),
-        "or",
-    )
 }
 
 fn unknown_value(text: &str, choices: &'static [Choice], value: &Value, of: &str) -> Diagnostic {
@@ -261,6 +244,11 @@ pub fn describe_type(ty: &Type) -> String {
         Type::Number(_) => "a number".into(),
         Type::Word(choices) => suggest::list(choices.iter().map(|choice| choice.name), "or"),
         Type::Reference(to) => format!("the name of a {}", describe_gives(to)),
+        Type::NameOr { to, words } => format!(
+            "{} or the name of a {}",
+            suggest::list(words.iter().map(|choice| choice.name), "or"),
+            describe_gives(to)
+        ),
         Type::Quantity { units, .. } => describe_units(units),
     }
 }

@@ -1,7 +1,8 @@
 //! Recipes in `tests/ui` against the diagnostics that their lines announce.
 //!
-//! A line with `// error: [code]` or `// warning: [code]` expects such a diagnostic whose primary
-//! label begins on it; one line may expect several. `// set: PATH=VALUE` adds an argument of
+//! A line with `// error: [code] ‹text›` or `// warning: [code] ‹text›` expects such a diagnostic whose
+//! primary label begins on it and covers exactly that text; one line may expect several.
+//! `ADAPT_BLESS=1` fills in the text where a mark has none. `// set: PATH=VALUE` adds an argument of
 //! `--set`, `// set-error: [code]` expects a diagnostic in one. Facts stand in a sibling
 //! `NAME.facts.json`; files that are used stand in it as texts, and `// file-error: [code]` expects
 //! a diagnostic in one of them.
@@ -75,31 +76,50 @@ fn cases() -> Vec<Case> {
     files(root().join("tests/ui"), "kdl").iter().map(|path| Case::read(path)).collect()
 }
 
-/// What a diagnostic is known by: its line, its severity and its code.
-type Mark = (String, &'static str, String);
+/// What a diagnostic is known by: its line, its severity, its code and the characters that it points at.
+type Mark = (String, &'static str, String, String);
+
+/// The words that begin a mark, with the place that they mean when it is not their own line.
+const KINDS: [(&str, Option<&str>, &str); 6] = [
+    ("// error: [", None, "error"),
+    ("// warning: [", None, "warning"),
+    ("// set-error: [", Some("set"), "error"),
+    ("// set-warning: [", Some("set"), "warning"),
+    ("// file-error: [", Some("file"), "error"),
+    ("// file-warning: [", Some("file"), "warning"),
+];
 
 fn expected(text: &str) -> BTreeSet<Mark> {
     let lines = text.lines().enumerate();
-    let marks =
-        lines.flat_map(|(number, line)| line.split("//").skip(1).map(move |mark| (number + 1, mark.trim())));
-    marks.filter_map(|(number, mark)| read_mark(&number.to_string(), mark)).collect()
+    lines.flat_map(|(number, line)| marks_of(&(number + 1).to_string(), line)).collect()
 }
 
-fn read_mark(line: &str, mark: &str) -> Option<Mark> {
-    let (kind, code) = mark.split_once(": [")?;
-    let code = code.split_once(']')?.0.to_owned();
-    match kind {
-        "error" => Some((line.to_owned(), "error", code)),
-        "warning" => Some((line.to_owned(), "warning", code)),
-        "set-error" => Some(("set".to_owned(), "error", code)),
-        "file-error" => Some(("file".to_owned(), "error", code)),
-        _ => None,
+fn marks_of(number: &str, line: &str) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    for (word, place, severity) in KINDS {
+        for (_, rest) in line.match_indices(word).map(|(at, _)| line.split_at(at + word.len())) {
+            let (code, rest) = rest.split_once(']').expect("a mark ends with its code");
+            let pointed = rest.strip_prefix(" ‹").and_then(|rest| rest.split_once('›'));
+            let pointed = pointed.map_or(String::new(), |(text, _)| text.to_owned());
+            marks.push((place.unwrap_or(number).to_owned(), severity, code.to_owned(), pointed));
+        }
     }
+    marks
 }
 
 fn found(checked: &Checked) -> BTreeSet<Mark> {
-    let mark = |found: &Diagnostic| (place(found, &checked.sources), severity(found), found.code.clone());
+    let mark = |found: &Diagnostic| {
+        let place = place(found, &checked.sources);
+        (place, severity(found), found.code.clone(), pointed(found, &checked.sources))
+    };
     checked.diagnostics.iter().map(mark).collect()
+}
+
+/// The characters under the primary label, on one line.
+fn pointed(diagnostic: &Diagnostic, sources: &[Source]) -> String {
+    let at = diagnostic.primary();
+    let text = &sources[at.source.0 as usize].text[at.start as usize..at.end as usize];
+    text.chars().take(48).map(|c| if c.is_control() || matches!(c, '‹' | '›') { '␤' } else { c }).collect()
 }
 
 fn severity(diagnostic: &Diagnostic) -> &'static str {
@@ -125,16 +145,58 @@ fn every_case_gets_the_diagnostics_that_it_announces() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// Whether a mark leaves open what is pointed at: one that stands inside the text that it is about.
+fn any(mark: &Mark, expected: &BTreeSet<Mark>) -> bool {
+    expected.contains(&wild(mark.clone()))
+}
+
+fn wild(mark: Mark) -> Mark {
+    (mark.0, mark.1, mark.2, "*".to_owned())
+}
+
 /// Says how a case differs from what it announces.
 fn compare(case: &Case) -> Option<String> {
     let checked = case.check();
-    let (expected, found) = (expected(&case.text), found(&checked));
+    let (expected, mut found) = (expected(&case.text), found(&checked));
+    found = found.into_iter().map(|mark| if any(&mark, &expected) { wild(mark) } else { mark }).collect();
     if expected == found && checked.diagnostics.len() >= expected.len() {
         return None;
+    }
+    if std::env::var_os("ADAPT_BLESS").is_some() {
+        case.bless(&expected, &found);
     }
     let missing = expected.difference(&found).map(|mark| format!("  missing    {mark:?}\n"));
     let surplus = found.difference(&expected).map(|mark| format!("  unexpected {mark:?}\n"));
     let lines: String = missing.chain(surplus).collect();
     let messages = checked.diagnostics.iter().map(|found| format!("    {}: {}\n", found.code, found.message));
     Some(format!("{}\n{lines}{}", case.name, messages.collect::<String>()))
+}
+
+impl Case {
+    /// Writes the characters that are pointed at into marks that lack them; `ADAPT_BLESS=1` asks for it.
+    ///
+    /// Places and codes are the author's: a mark that is missing or wrong stays so.
+    fn bless(&self, expected: &BTreeSet<Mark>, found: &BTreeSet<Mark>) {
+        let mut lines: Vec<String> = self.text.lines().map(str::to_owned).collect();
+        for (place, severity, code, pointed) in found.difference(expected) {
+            let word = KINDS.iter().find(|(_, of, kind)| {
+                kind == severity && of.map_or(place.parse::<usize>().is_ok(), |of| of == place)
+            });
+            let bare = format!("{}{code}]", word.expect("every place has its word").0);
+            let own = place.parse::<usize>().ok();
+            let mut at = lines.iter_mut().enumerate().filter(|(at, _)| own.is_none_or(|own| own == at + 1));
+            if let Some((_, line)) = at.find(|(_, line)| bare_mark(line, &bare).is_some()) {
+                let end = bare_mark(line, &bare).expect("it was just found");
+                line.insert_str(end, &format!(" ‹{pointed}›"));
+            }
+        }
+        let path = root().join("tests/ui").join(&self.name);
+        std::fs::write(path, lines.join("\n") + "\n").expect("a case is writable");
+    }
+}
+
+/// Where a mark without characters ends.
+fn bare_mark(line: &str, mark: &str) -> Option<usize> {
+    let ends = line.match_indices(mark).map(|(at, _)| at + mark.len());
+    ends.into_iter().find(|&end| !line[end..].starts_with(" ‹"))
 }

@@ -1,17 +1,16 @@
 //! Rules about datasets and mixes.
 
 use super::Context;
+use crate::capability;
 use crate::diagnostic::Diagnostic;
 use crate::facts::Want;
 use crate::names::Names;
+use crate::paths;
 use crate::suggest;
 use crate::tree::{Item, Slot};
-use crate::values::{self, Typed};
+use crate::values::Typed;
 use std::collections::BTreeSet;
 use stdlib::schema::Unit;
-
-/// Endings of formats that later versions read.
-const LATER_FORMATS: [&str; 8] = [".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst", ".zip", ".xz"];
 
 /// Returns the row type of a dataset or of the first readable part of a mix.
 pub fn row_type<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a str> {
@@ -120,28 +119,26 @@ fn check_holdout(context: &mut Context, item: &Item) {
 
 fn check_source(context: &mut Context, item: &Item, source: &Slot) {
     let Some(text) = source.text() else { return };
-    if let Some(refusal) = refuse_source(text, source) {
-        context.report(refusal);
-        return;
-    }
-    let path = context.resolve(item, text);
-    if context.is_there(&path, source.span, true) {
-        check_rows(context, item, source, &path);
+    refuse_hub_options(context, item, text);
+    let Some(key) = context.source_key(item) else { return };
+    let is_later = capability::of_source(text, "dataset", source.span).is_some();
+    if paths::is_remote(text) || context.is_there(&key, source.span, true) && !is_later {
+        check_rows(context, item, source, &key);
     }
 }
 
-/// Sources that later versions read.
-fn refuse_source(text: &str, source: &Slot) -> Option<Diagnostic> {
-    let scheme = ["hf:", "https://", "http://", "s3://"].into_iter().find(|scheme| text.starts_with(scheme));
-    if let Some(scheme) = scheme {
-        let what = format!("a dataset from `{scheme}…`");
-        return Some(
-            values::not_yet_there(&what, source.span).with_help("download the data and write its path"),
+/// `config` and `revision` belong to what comes from the hub.
+fn refuse_hub_options(context: &mut Context, item: &Item, source: &str) {
+    if source.starts_with("hf:") {
+        return;
+    }
+    for option in item.properties.iter().filter(|slot| matches!(slot.name, "config" | "revision")) {
+        let message = format!("`{}` has no effect on data that is not from the hub", option.name);
+        context.report(
+            Diagnostic::error("ineffective-option", message, option.key, "changes nothing here")
+                .with_help("remove it"),
         );
     }
-    let ending = LATER_FORMATS.into_iter().find(|ending| text.ends_with(ending))?;
-    let what = format!("a dataset in the format `{ending}`");
-    Some(values::not_yet_there(&what, source.span).with_help("convert it to JSONL"))
 }
 
 /// What the first rows of the source tell.

@@ -115,5 +115,5 @@ fn report_shared(context: &mut Context, trained_on: &Item, evaluated_on: &[&Item
 }
 
 fn source(context: &Context, dataset: &Item) -> Option<String> {
-    dataset.argument().and_then(Slot::text).map(|text| context.resolve(dataset, text))
+    context.source_key(dataset)
 }

@@ -6,13 +6,14 @@ pub mod model;
 pub mod stage;
 pub mod template;
 
+use crate::capability::Missing;
 use crate::diagnostic::Diagnostic;
 use crate::facts::{Facts, PathFact, Want};
 use crate::files::unusable;
 use crate::names::Names;
 use crate::paths;
 use crate::source::Span;
-use crate::tree::Item;
+use crate::tree::{Item, Slot};
 
 /// What rules read, and where they put what they find.
 pub struct Context<'a> {
@@ -24,19 +25,21 @@ pub struct Context<'a> {
     pub lost: bool,
     pub diagnostics: &'a mut Vec<Diagnostic>,
     pub wants: &'a mut Vec<Want>,
+    /// What facts show to be out of reach of this version, by the name of the declaration.
+    pub later: &'a mut Vec<(String, Missing)>,
 }
 
 impl Context<'_> {
     /// Applies every rule.
     pub fn check(&mut self) {
-        for item in self.names.items.iter().filter(|item| !item.refused) {
+        for item in self.names.items.iter() {
             match item.kind() {
                 "model" => model::check(self, item),
                 "tokenizer" => model::check_tokenizer(self, item),
                 "template" => template::check(self, item),
                 "dataset" => data::check_dataset(self, item),
                 "mix" => data::check_mix(self, item),
-                "cpt" | "sft" | "dpo" => stage::check_training(self, item),
+                _ if item.schema.training => stage::check_training(self, item),
                 "evaluate" => stage::check_evaluate(self, item),
                 "generate" => stage::check_generate(self, item),
                 _ => {}
@@ -47,6 +50,11 @@ impl Context<'_> {
     /// Returns the path of a source or file that an item names.
     pub fn resolve(&self, item: &Item, path: &str) -> String {
         paths::resolve(&self.folders[item.file], path)
+    }
+
+    /// Returns the key of an item's source in the facts: a path, or a remote source with what pins it.
+    pub fn source_key(&self, item: &Item) -> Option<String> {
+        source_key(self.folders, item)
     }
 
     /// Reports what a rule found, but nothing as missing that damaged text could have supplied.
@@ -73,4 +81,14 @@ impl Context<'_> {
         }
         true
     }
+}
+
+/// Returns the key of an item's source in the facts.
+pub fn source_key(folders: &[String], item: &Item) -> Option<String> {
+    let text = item.argument()?.text()?;
+    let property = |name| item.property(name).and_then(Slot::text);
+    Some(match paths::is_remote(text) {
+        true => paths::remote_key(text, property("revision"), property("config")),
+        false => paths::resolve(&folders[item.file], text),
+    })
 }

@@ -2,24 +2,22 @@
 
 use super::Context;
 use super::data::row_type_slot;
+use crate::capability::Missing;
 use crate::diagnostic::Diagnostic;
 use crate::facts::{ModelFact, Want};
+use crate::paths;
 use crate::source::{Span, Spanned};
 use crate::suggest;
 use crate::tree::{Item, Slot};
-use crate::values;
 use serde_json::Value as Json;
-use stdlib::schema::{self, Architecture, FieldType};
+use stdlib::schema::{self, Architecture, FieldType, Status};
 
 /// Checks one model.
 pub fn check(context: &mut Context, item: &Item) {
     let Some(source) = item.argument() else { return };
     let Some(text) = source.text() else { return };
-    if text.starts_with("hf:") {
-        context.report(
-            values::not_yet_there("a model from the hub", source.span)
-                .with_help("download the folder and write its path"),
-        );
+    if paths::is_remote(text) {
+        check_remote(context, item, source);
         return;
     }
     refuse_revision(context, item);
@@ -58,6 +56,7 @@ fn check_new(context: &mut Context, item: &Item, source: &Slot, name: &str) {
             );
         }
     }
+    note_architecture(context, item, source, architecture);
     if let Some(config) = item.child("config") {
         check_fields(context, config, architecture);
         refuse_vocab_size(context, config);
@@ -88,6 +87,26 @@ fn refuse_vocab_size(context: &mut Context, config: &Item) {
     }
 }
 
+/// An architecture that is known but not built.
+fn note_architecture(context: &mut Context, item: &Item, source: &Slot, architecture: &'static Architecture) {
+    if architecture.status == Status::Later {
+        let missing = Missing::new(format!("the architecture `{}`", architecture.name), source.span);
+        let built = schema::ARCHITECTURES.iter().filter(|known| known.status == Status::Built);
+        let help = format!("choose a model of {}", suggest::list(built.map(|known| known.name), "or"));
+        context.later.push((item.declared().to_owned(), missing.instead(help)));
+    }
+}
+
+/// A model that lies elsewhere: what the lock file tells of it.
+fn check_remote(context: &mut Context, item: &Item, source: &Slot) {
+    let Some(key) = context.source_key(item) else { return };
+    let Some(fact) = context.facts.models.get(&key) else {
+        context.wants.push(Want::Model(key));
+        return;
+    };
+    check_known(context, item, source, fact);
+}
+
 fn check_folder(context: &mut Context, item: &Item, source: &Slot, text: &str) {
     let path = context.resolve(item, text);
     if !context.is_there(&path, source.span, false) {
@@ -111,12 +130,20 @@ fn check_folder(context: &mut Context, item: &Item, source: &Slot, text: &str) {
 /// What config.json tells.
 fn check_known(context: &mut Context, item: &Item, source: &Slot, fact: &ModelFact) {
     let name = fact.config.get("model_type").and_then(Json::as_str).unwrap_or("unknown");
+    let is_remote = source.text().is_some_and(paths::is_remote);
     let Some(architecture) = schema::architecture(name) else {
+        // That it cannot be run is said already; what it holds is not known.
+        if is_remote {
+            return;
+        }
         let known = suggest::list(schema::ARCHITECTURES.iter().map(|architecture| architecture.name), "and");
         let help = format!("choose a model of another architecture; this version runs {known}");
         context.report(unsupported(name, source.span).with_help(help));
         return;
     };
+    if !is_remote {
+        note_architecture(context, item, source, architecture);
+    }
     if let Some(config) = item.child("config") {
         check_fields(context, config, architecture);
         check_shape(context, config, architecture, Some(&fact.config));
@@ -250,8 +277,7 @@ fn vocabulary(context: &Context, tokenizer: &Item) -> Option<u64> {
     if let Some(train) = tokenizer.child("train") {
         return train.property("vocab").and_then(Slot::number).map(|ids| ids as u64);
     }
-    let path = context.resolve(tokenizer, tokenizer.argument()?.text()?);
-    let fact = context.facts.tokenizers.get(&path)?;
+    let fact = context.facts.tokenizers.get(&context.source_key(tokenizer)?)?;
     fact.problem.is_none().then_some(fact.vocab_size)
 }
 
@@ -314,11 +340,9 @@ fn check_special(context: &mut Context, train: &Item) {
 
 fn check_tokenizer_source(context: &mut Context, item: &Item, source: &Slot) {
     let Some(text) = source.text() else { return };
-    if text.starts_with("hf:") {
-        context.report(
-            values::not_yet_there("a tokenizer from the hub", source.span)
-                .with_help("download it and write its path"),
-        );
+    if paths::is_remote(text) {
+        let known = context.source_key(item).filter(|key| !context.facts.tokenizers.contains_key(key));
+        context.wants.extend(known.map(Want::Tokenizer));
         return;
     }
     refuse_revision(context, item);
@@ -345,7 +369,7 @@ pub fn positions(context: &Context, model: &Item) -> Option<u64> {
     let (architecture, base) = match source.strip_prefix("new:") {
         Some(name) => (schema::architecture(name)?, None),
         None => {
-            let fact = context.facts.models.get(&context.resolve(model, source))?;
+            let fact = context.facts.models.get(&context.source_key(model)?)?;
             (schema::architecture(fact.config.get("model_type")?.as_str()?)?, Some(&fact.config))
         }
     };

@@ -4,11 +4,11 @@ use super::Context;
 use super::data::{has_held_out, row_type_slot};
 use super::{leaks, model, template};
 use crate::diagnostic::Diagnostic;
+use crate::names::Names;
 use crate::source::Origin;
-use crate::source::Span;
 use crate::suggest;
 use crate::tree::{Item, Slot};
-use crate::values::{self, Typed, show_number};
+use crate::values::{Typed, show_number};
 use stdlib::schema::Unit;
 
 /// How many stages a chain of models may have before it is taken for a circle.
@@ -17,7 +17,6 @@ const CHAIN: usize = 1000;
 /// Checks a training stage.
 pub fn check_training(context: &mut Context, item: &Item) {
     check_budget(context, item);
-    check_precision(context, item);
     check_batch(context, item);
     check_schedule(context, item);
     check_sequence(context, item);
@@ -79,24 +78,6 @@ fn check_budget(context: &mut Context, item: &Item) {
                 .with_help("write `epochs 1` in its block, or in `defaults`"),
         );
     }
-}
-
-/// The language's default, bf16, is not built; saying nothing would not be what it means.
-fn check_precision(context: &mut Context, item: &Item) {
-    let is_default = item.child("precision").is_some_and(|precision| precision.origin == Origin::Default);
-    if !is_default || item.damaged || context.lost {
-        return;
-    }
-    let diagnostic = values::not_yet_there("the default `precision bf16`", item.at)
-        .with_help("write `precision f32` in its block");
-    let first = item.children.iter().find(|child| child.origin == Origin::Written);
-    context.report(match first {
-        Some(first) => {
-            let before = Span { end: first.at.start, ..first.at };
-            diagnostic.with_fix("insert `precision f32`", before, "precision f32\n    ")
-        }
-        None => diagnostic,
-    });
 }
 
 fn check_batch(context: &mut Context, item: &Item) {
@@ -226,14 +207,24 @@ fn check_positions(context: &mut Context, item: &Item) {
 /// Follows `model` to the declaration that a chain of stages starts from.
 pub fn base_model<'a>(context: &Context<'a>, item: &Item) -> Option<&'a Item> {
     let names = context.names;
-    let mut at = names.follow(item, "model")?;
+    let mut at = starts_from(names, item)?;
     for _ in 0..CHAIN {
         if at.kind() == "model" {
             return Some(at);
         }
-        at = names.follow(at, "model")?;
+        at = starts_from(names, at)?;
     }
     None
+}
+
+/// Returns what a stage starts from; of a merge its base, or what it merges first.
+pub fn starts_from<'a>(names: &Names<'a>, item: &Item) -> Option<&'a Item> {
+    let child = match item.kind() {
+        "merge" if item.child("base").is_some() => "base",
+        "merge" => "from",
+        _ => "model",
+    };
+    names.follow(item, child)
 }
 
 fn check_overflow(context: &mut Context, item: &Item) {

@@ -103,11 +103,10 @@ fn model_has_template(context: &Context, model: &Item) -> Option<bool> {
         if tokenizer.child("train").is_some() {
             return Some(false);
         }
-        let path = context.resolve(tokenizer, tokenizer.argument()?.text()?);
-        return context.facts.tokenizers.get(&path).map(|fact| fact.chat_template.is_some());
+        let key = context.source_key(tokenizer)?;
+        return context.facts.tokenizers.get(&key).map(|fact| fact.chat_template.is_some());
     }
-    let path = context.resolve(model, model.argument()?.text()?);
-    let fact = context.facts.models.get(&path).filter(|fact| fact.problem.is_none())?;
+    let fact = context.facts.models.get(&context.source_key(model)?).filter(|fact| fact.problem.is_none())?;
     Some(fact.chat_template.is_some())
 }
 
@@ -148,10 +147,8 @@ fn missing_tokens(context: &mut Context, model: &Item, entry: &'static LibraryEn
             train.children_of("special").flat_map(|child| &child.arguments).filter_map(Slot::text).collect();
         return lacking(entry, |token| special.contains(&token));
     }
-    let Some(text) = source.argument().and_then(Slot::text).filter(|text| !text.contains(':')) else {
-        return Vec::new();
-    };
-    let path = context.resolve(source, text);
+    let is_new = source.argument().and_then(Slot::text).is_none_or(|text| text.starts_with("new:"));
+    let Some(path) = context.source_key(source).filter(|_| !is_new) else { return Vec::new() };
     let Some(fact) = context.facts.tokenizers.get(&path) else {
         context.wants.push(Want::Tokenizer(path));
         return Vec::new();

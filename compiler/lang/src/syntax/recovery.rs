@@ -572,6 +572,10 @@ impl<'a> Parser<'a> {
     fn skip_line(&mut self) {
         let mut open = 0usize;
         while let Some(c) = self.rest().chars().next() {
+            if self.rest().starts_with("//") {
+                self.at += self.rest().find(is_newline).unwrap_or(self.rest().len());
+                continue;
+            }
             match c {
                 '{' => open += 1,
                 '}' if open == 0 => return,
