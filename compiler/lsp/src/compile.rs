@@ -42,12 +42,7 @@ pub struct World<'a, O> {
 }
 
 /// Compiles a text. `known` are texts that were read before.
-pub fn compile<O: Outside>(
-    path: &str,
-    text: &Rc<Text>,
-    known: &[File],
-    world: &mut World<O>,
-) -> Compilation {
+pub fn compile<O: Outside>(path: &str, text: &Rc<Text>, known: &[File], world: &mut World<O>) -> Compilation {
     world.fill(&[Want::Hardware]);
     let input = lang::Input { path, text: &text.text, sets: &[] };
     let options = Options { name: name(path).to_owned(), memory: None, decisions: BTreeMap::new() };

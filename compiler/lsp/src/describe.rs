@@ -34,7 +34,9 @@ pub fn literal(literal: Literal, ty: &Type) -> String {
         Literal::Integer(value) => value.to_string(),
         Literal::Number(value) => show_number(value),
         Literal::Bool(on) => format!("#{on}"),
-        Literal::Text(text) if matches!(ty, Type::Word(_) | Type::Reference(_)) => text.to_owned(),
+        Literal::Text(text) if matches!(ty, Type::Word(_) | Type::Reference(_) | Type::NameOr { .. }) => {
+            text.to_owned()
+        }
         Literal::Text(text) => lang::resolved::quote(text),
     }
 }

@@ -8,12 +8,30 @@
 //! A text that is being typed is broken most of the time. What must work then (completion, symbols, folding)
 //! rests on the [`outline`], which never fails; what says that something is wrong comes from `lang` alone.
 
-mod compile;
-mod outline;
-mod outside;
+pub mod outline;
+pub mod tokens;
+
 mod positions;
 mod text;
-mod tokens;
 
+mod names;
+mod place;
+
+mod compile;
+mod outside;
+mod report;
+
+mod completion;
+mod describe;
+mod highlight;
+mod hints;
+mod hover;
+mod structure;
+
+mod editor;
+mod serve;
+
+pub use editor::{Abilities, Editor, Report};
 pub use outside::Outside;
 pub use positions::Encoding;
+pub use serve::{serve, stdio};

@@ -21,8 +21,8 @@ pub struct Occurrence {
 pub enum Role {
     /// A node of this kind declares it.
     Declares(&'static schema::Node),
-    /// It refers to a declaration that gives this type.
-    Refers(&'static str),
+    /// It refers to a declaration.
+    Refers,
     /// It stands for the value of a parameter.
     Parameter,
 }
@@ -49,14 +49,15 @@ fn of_node(text: &Text, node: usize) -> impl Iterator<Item = Occurrence> + '_ {
             let range = range.start + 1..range.end;
             return Some(Occurrence { name: name.to_owned(), range, node, role: Role::Parameter });
         }
+        let name = text.value(token);
         let role = match slot? {
             Slot::Name => Role::Declares(text.schema(node)?),
             slot => match slot.ty()? {
-                Type::Reference(to) => Role::Refers(to),
+                Type::Reference(_) => Role::Refers,
+                Type::NameOr { words, .. } if words.iter().all(|word| word.name != name) => Role::Refers,
                 _ => return None,
             },
         };
-        let name = text.value(token);
         (!name.starts_with("std:")).then_some(Occurrence { name, range, node, role })
     })
 }
@@ -105,7 +106,7 @@ mod tests {
             .map(|found| {
                 let role = match found.role {
                     Role::Declares(schema) => schema.name,
-                    Role::Refers(to) => to,
+                    Role::Refers => "->",
                     Role::Parameter => "$",
                 };
                 (found.name, role)
@@ -119,8 +120,8 @@ mod tests {
                 ("m", "model"),
                 ("d", "dataset"),
                 ("s", "sft"),
-                ("m", "model"),
-                ("d", "data"),
+                ("m", "->"),
+                ("d", "->"),
                 ("n", "$")
             ]
         );

@@ -119,8 +119,7 @@ impl Outline {
 
     /// Returns a node and all that hold it, the outermost first.
     pub fn path(&self, node: usize) -> Vec<usize> {
-        let mut path: Vec<usize> =
-            std::iter::successors(Some(node), |&at| self.nodes[at].parent).collect();
+        let mut path: Vec<usize> = std::iter::successors(Some(node), |&at| self.nodes[at].parent).collect();
         path.reverse();
         path
     }

@@ -59,9 +59,8 @@ fn blocks(text: &Text, at: usize, parent: Option<usize>) -> Vec<Option<usize>> {
     let mut blocks = vec![parent];
     if text.outline.in_doubt {
         let nodes = text.outline.nodes.iter().enumerate().rev();
-        let open = nodes.filter(|(_, node)| {
-            node.block.as_ref().is_some_and(|block| !block.closed && block.open < at)
-        });
+        let open = nodes
+            .filter(|(_, node)| node.block.as_ref().is_some_and(|block| !block.closed && block.open < at));
         blocks.extend(open.take(MOST_IN_DOUBT).map(|(node, _)| Some(node)));
         blocks.push(None);
         let all = blocks.clone();

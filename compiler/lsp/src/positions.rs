@@ -15,14 +15,14 @@ pub enum Encoding {
 impl Encoding {
     /// Takes UTF-8 where the editor offers it.
     pub fn of(offered: &[PositionEncodingKind]) -> Self {
-        if offered.contains(&PositionEncodingKind::Utf8) { Encoding::Utf8 } else { Encoding::Utf16 }
+        if offered.contains(&PositionEncodingKind::UTF8) { Encoding::Utf8 } else { Encoding::Utf16 }
     }
 
     /// Returns the protocol's name of it.
     pub fn kind(self) -> PositionEncodingKind {
         match self {
-            Encoding::Utf8 => PositionEncodingKind::Utf8,
-            Encoding::Utf16 => PositionEncodingKind::Utf16,
+            Encoding::Utf8 => PositionEncodingKind::UTF8,
+            Encoding::Utf16 => PositionEncodingKind::UTF16,
         }
     }
 
@@ -56,11 +56,6 @@ impl Lines {
         };
         let later = (0..bytes.len()).filter(ends).map(|at| at + 1);
         Self { starts: std::iter::once(0).chain(later).collect() }
-    }
-
-    /// Returns the number of lines.
-    pub fn count(&self) -> usize {
-        self.starts.len()
     }
 
     /// Returns the line, counted from 0, that holds a byte.
@@ -139,6 +134,5 @@ mod tests {
         assert_eq!(at(7, 0), 6);
         assert_eq!(lines.position(text, 2, Encoding::Utf16), Position { line: 0, character: 0 });
         assert_eq!(lines.position(text, 99, Encoding::Utf16), Position { line: 1, character: 1 });
-        assert_eq!(Lines::of("").count(), 1);
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::compile::Compilation;
 use crate::positions::Encoding;
-use lang::diagnostic::{Diagnostic, Label, Severity};
+use lang::diagnostic::{Diagnostic, Fix, Label, Severity};
 use lang::source::Span;
 use lsp_types as lsp;
-use lsp_types::Uri;
+use lsp_types::{TextEdit, Uri, WorkspaceEdit};
+use std::collections::HashMap;
 
 /// What is needed to name places: the texts, where they lie, and how columns are counted.
 pub struct Places<'a> {
@@ -48,6 +49,17 @@ impl Places<'_> {
             ..Default::default()
         };
         Some((primary.source.0 as usize, diagnostic))
+    }
+
+    /// Converts a fix; nothing when a part of it lies where no editor can change it.
+    pub fn edit(&self, fix: &Fix) -> Option<WorkspaceEdit> {
+        let mut changes: HashMap<Uri, Vec<TextEdit>> = HashMap::new();
+        for edit in &fix.edits {
+            let at = self.location(edit.span)?;
+            let edit = TextEdit { range: at.range, new_text: edit.text.clone() };
+            changes.entry(at.uri).or_default().push(edit);
+        }
+        Some(WorkspaceEdit { changes: Some(changes), ..Default::default() })
     }
 
     fn related(&self, label: &Label) -> Option<lsp::DiagnosticRelatedInformation> {

@@ -95,9 +95,7 @@ impl Text {
         let mut place = 0;
         self.outline.nodes[node].entries.iter().map(move |entry| {
             let slot = match &entry.key {
-                Some(key) => {
-                    schema.and_then(|schema| schema.property(self.word(key))).map(Slot::Property)
-                }
+                Some(key) => schema.and_then(|schema| schema.property(self.word(key))).map(Slot::Property),
                 None => {
                     place += 1;
                     schema.and_then(|schema| argument(schema, place - 1))

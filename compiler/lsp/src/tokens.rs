@@ -198,13 +198,10 @@ mod tests {
                 (Close, "}"),
             ],
         );
-        check("a \"x\" // c\nb", &[
-            (Word, "a"),
-            (Text, "\"x\""),
-            (Comment, "// c"),
-            (Newline, "\n"),
-            (Word, "b"),
-        ]);
+        check(
+            "a \"x\" // c\nb",
+            &[(Word, "a"), (Text, "\"x\""), (Comment, "// c"), (Newline, "\n"), (Word, "b")],
+        );
         check("a \\ // c\r\n  b", &[(Word, "a"), (Word, "b")]);
         check("a /* x /* y */ */ b", &[(Word, "a"), (Comment, "/* x /* y */ */"), (Word, "b")]);
         check("hf:a/b /-c", &[(Word, "hf:a/b"), (Slashdash, "/-"), (Word, "c")]);
