@@ -29,6 +29,11 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         for (recipe, compiled) in args.recipes.iter().zip(&compiled) {
             // A closed pipe is the reader's choice.
             let _ = writeln!(out, "{recipe}: {}", summary(compiled));
+            if !compiled.unknown.is_empty() {
+                let names = compiled.unknown.join(", ");
+                let _ =
+                    writeln!(out, "note: nothing is known of {names}; what depends on it was not checked");
+            }
         }
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -11,8 +11,10 @@ use engine::folder::{Done, RunFolder};
 use engine::observer::Observer;
 use engine::record::Record;
 use engine::run::{Options, Outcome, run_task};
+use lang::capability::Missing;
 use lang::diagnostic::Diagnostic;
 use lang::facts::{Facts, PartFact, PreparedFact};
+use lang::recipe::Planned;
 use lang::source::{SourceId, Span};
 use ops::backend::Backend;
 use plan::task::{Plan, Task};
@@ -177,6 +179,7 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
     if compiled.has_errors() {
         return Err(Failure::Recipe(Box::new(compiled)));
     }
+    let compiled = if args.dry_run { compiled } else { refuse_planned(compiled, &states, args)? };
     show_warnings(&compiled, args);
     if args.dry_run {
         print!("{}", crate::plan::print(&plan_of(&compiled), &states, crate::plan::Format::Text));
@@ -237,6 +240,38 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
             Err(error) => return Err(Failure::Engine(Box::new(error.of(task)), Box::new(compiled))),
         }
     }
+}
+
+/// Refuses a run of tasks that are planned and cannot be run, with the same places that the check warns of.
+fn refuse_planned(
+    mut compiled: Compiled,
+    states: &BTreeMap<String, State>,
+    args: &RunArgs,
+) -> Result<Compiled, Failure> {
+    let plan = plan_of(&compiled);
+    let wanted = selection(&plan, states, args)?;
+    let is_declared = |task: &&Task| matches!(task.work, Work::Declared(_)) && wanted.contains(&task.name);
+    let names: BTreeSet<&str> = plan
+        .tasks
+        .iter()
+        .filter(is_declared)
+        .map(|task| task.name.split_once(':').map_or(task.name.as_str(), |(_, name)| name))
+        .collect();
+    if names.is_empty() {
+        return Ok(compiled);
+    }
+    let planned = compiled.checked.recipe.iter().flat_map(|recipe| &recipe.planned);
+    // Data and templates have no tasks of their own; they belong to the stages that read them.
+    let is_wanted = |planned: &&Planned| {
+        names.contains(planned.name.as_str())
+            || matches!(planned.kind.as_str(), "dataset" | "mix" | "template")
+    };
+    let missing = planned.filter(is_wanted).flat_map(|planned| &planned.missing);
+    let mut refusals: Vec<Diagnostic> = missing.map(Missing::refusal).collect();
+    refusals.sort_by_key(Diagnostic::primary);
+    refusals.dedup();
+    compiled.diagnostics = refusals;
+    Err(Failure::Recipe(Box::new(compiled)))
 }
 
 fn plan_of(compiled: &Compiled) -> Plan {
@@ -413,7 +448,11 @@ fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>, quiet: bool) 
                     record.summary.after.as_ref().map_or(String::new(), |after| text::count(after.count));
                 rows.push(row);
             }
-            Work::TrainTokenizer(_) | Work::Initialize(_) | Work::Prepare(_) | Work::Generate(_) => {}
+            Work::TrainTokenizer(_)
+            | Work::Initialize(_)
+            | Work::Prepare(_)
+            | Work::Generate(_)
+            | Work::Declared(_) => {}
         }
     }
     print!("\n{}", text::table(&rows, &[1, 2, 4, 5, 6, 7]));

@@ -99,10 +99,25 @@ pub struct RowsFact {
     pub splits: Vec<String>,
     /// File that was looked into.
     pub file: String,
+    /// Rows of each split, as far as they are known.
+    #[serde(default)]
+    pub split_rows: BTreeMap<String, u64>,
+    /// What a run of the same data was measured to keep.
+    #[serde(default)]
+    pub measured: Option<MeasuredFact>,
     /// Mean bytes of the first rows, for estimates.
     #[serde(default)]
     pub row_bytes: Option<f64>,
     pub problem: Option<String>,
+}
+
+/// Counts that were measured elsewhere and published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredFact {
+    /// The sequence length that they hold for.
+    pub sequence: u64,
+    /// Rows that fit, of those that `limit` and `holdout` leave.
+    pub kept: u64,
 }
 
 /// What preparing data yielded.

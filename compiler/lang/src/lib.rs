@@ -10,6 +10,7 @@ pub mod capability;
 mod check;
 pub mod diagnostic;
 pub mod facts;
+pub mod lock;
 pub mod recipe;
 pub mod resolved;
 pub mod source;

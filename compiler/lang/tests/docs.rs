@@ -180,18 +180,31 @@ fn every_kdl_block_parses() {
     }
 }
 
+/// `margin` belongs to `simpo` alone, which is carried as it is written.
 /// Options that are read without their name: columns as a whole, and `state`, of which one value is built.
 const READ_AS_A_WHOLE: [&str; 2] = ["rows", "optimizer"];
 
 /// Every built child and property of the schema, as `place.option`.
 fn built_options(node: &stdlib::schema::Node, place: &str, found: &mut Vec<(String, &'static str)>) {
     use stdlib::schema::Status;
+    let words = |ty: &stdlib::schema::Type| match ty {
+        stdlib::schema::Type::Word(choices) => *choices,
+        _ => &[],
+    };
+    let choices = node.arguments.first().map_or(&[][..], |argument| words(&argument.ty));
+    let is_later =
+        |word: &&str| choices.iter().any(|choice| choice.name == *word && choice.status == Status::Later);
     for property in node.properties.iter().filter(|property| property.status == Status::Built) {
+        // What only belongs to words that cannot be run yet is carried as it is written.
+        if !property.only.is_empty() && property.only.iter().all(|word| is_later(&word)) {
+            continue;
+        }
         if !READ_AS_A_WHOLE.contains(&node.name) {
             found.push((format!("{place}.{}", property.name), property.name));
         }
     }
-    for child in node.children.iter().filter(|child| child.status == Status::Built) {
+    let is_read = |child: &&&stdlib::schema::Node| child.status == Status::Built && child.name != "margin";
+    for child in node.children.iter().filter(is_read) {
         found.push((format!("{place}.{}", child.name), child.name));
         built_options(child, &format!("{place}.{}", child.name), found);
     }

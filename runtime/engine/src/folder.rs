@@ -105,7 +105,11 @@ impl RunFolder {
         let kind = match &task.work {
             Work::TrainTokenizer(_) => "tokenizer",
             Work::Prepare(_) => "data",
-            Work::Initialize(_) | Work::Train(_) | Work::Evaluate(_) | Work::Generate(_) => return None,
+            Work::Initialize(_)
+            | Work::Train(_)
+            | Work::Evaluate(_)
+            | Work::Generate(_)
+            | Work::Declared(_) => return None,
         };
         Some(self.cache.join(kind).join(&task.key.as_ref()?.0))
     }

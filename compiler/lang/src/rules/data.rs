@@ -12,17 +12,26 @@ use crate::values::Typed;
 use std::collections::BTreeSet;
 use stdlib::schema::Unit;
 
-/// Returns the row type of a dataset or of the first readable part of a mix.
+/// Returns the row type of data, when it is known: of a mix that of its first readable part.
 pub fn row_type<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a str> {
-    row_type_slot(names, data).and_then(Slot::text)
+    parts(names, data).into_iter().find_map(|part| match part.kind() {
+        "thread" => part.child_argument("pick").and_then(Slot::text).map(picked),
+        _ => part.child_argument("rows").and_then(Slot::text),
+    })
+}
+
+/// The rows that are picked from trees.
+fn picked(what: &str) -> &'static str {
+    if what == "best-path" { "chat" } else { "preference" }
 }
 
 /// Returns the value that states the row type.
 pub fn row_type_slot<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a Slot> {
-    parts(names, data).into_iter().find_map(|dataset| dataset.child_argument("rows"))
+    let stated = |part: &'a Item| if part.kind() == "thread" { "pick" } else { "rows" };
+    parts(names, data).into_iter().find_map(|part| part.child_argument(stated(part)))
 }
 
-/// Returns the datasets that data is made of, each once; mixes in a circle are read once too.
+/// Returns the datasets and threads that data is made of, each once; a translation is made of what it translates.
 pub fn parts<'a>(names: &Names<'a>, data: &'a Item) -> Vec<&'a Item> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
@@ -32,7 +41,8 @@ pub fn parts<'a>(names: &Names<'a>, data: &'a Item) -> Vec<&'a Item> {
             continue;
         }
         match item.kind() {
-            "dataset" => found.push(item),
+            "dataset" | "thread" => found.push(item),
+            "translate" => open.extend(names.follow(item, "data")),
             "mix" => {
                 let takes: Vec<&Item> = item.children_of("take").collect();
                 let parts = takes.iter().filter_map(|take| take.argument().and_then(Slot::text));
@@ -44,9 +54,29 @@ pub fn parts<'a>(names: &Names<'a>, data: &'a Item) -> Vec<&'a Item> {
     found
 }
 
+/// Returns the datasets that rows come from in the end.
+pub fn origins<'a>(names: &Names<'a>, data: &'a Item) -> Vec<&'a Item> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut open = parts(names, data);
+    open.reverse();
+    while let Some(item) = open.pop().filter(|_| seen.len() < 10_000) {
+        if !seen.insert(item.declared()) {
+            continue;
+        }
+        match item.kind() {
+            "thread" => {
+                open.extend(names.follow(item, "data").into_iter().flat_map(|data| parts(names, data)))
+            }
+            _ => found.push(item),
+        }
+    }
+    found
+}
+
 /// Whether data has rows that are kept from training.
 pub fn has_held_out<'a>(names: &Names<'a>, data: &'a Item) -> bool {
-    parts(names, data).into_iter().any(holds_out)
+    origins(names, data).into_iter().any(holds_out)
 }
 
 /// Whether a dataset has rows that are kept from training.

@@ -1,7 +1,7 @@
 //! Rows that are evaluated must not be rows that were trained on.
 
 use super::Context;
-use super::data::{holds_out, parts};
+use super::data::{holds_out, origins};
 use crate::diagnostic::Diagnostic;
 use crate::tree::{Item, Slot};
 
@@ -63,7 +63,7 @@ pub fn check_evaluate(context: &mut Context, item: &Item) {
 
 fn check(context: &mut Context, data: &Item, reference: &Slot, stages: &[&Item]) {
     let Some(data) = context.names.find(data.declared()) else { return };
-    let parts = parts(context.names, data);
+    let parts = origins(context.names, data);
     if let Some(part) = parts.iter().find(|part| !holds_out(part) && is_trained_on(context, part)) {
         let message = format!("`{}` is trained on and has no held-out rows", part.declared());
         let declared = part.name.as_ref().map_or(part.at, |name| name.span);
@@ -86,13 +86,13 @@ fn check(context: &mut Context, data: &Item, reference: &Slot, stages: &[&Item])
 fn is_trained_on(context: &Context, dataset: &Item) -> bool {
     let stages = context.names.items.iter().filter(|item| item.schema.training);
     let mut data = stages.filter_map(|stage| context.names.follow(stage, "data"));
-    data.any(|data| parts(context.names, data).iter().any(|part| part.declared() == dataset.declared()))
+    data.any(|data| origins(context.names, data).iter().any(|part| part.declared() == dataset.declared()))
 }
 
 /// Reports two datasets that read the same rows of one source, one to train, one to evaluate.
 fn report_shared(context: &mut Context, trained_on: &Item, evaluated_on: &[&Item], reference: &Slot) -> bool {
     let Some(trained_on) = context.names.find(trained_on.declared()) else { return false };
-    for train in parts(context.names, trained_on) {
+    for train in origins(context.names, trained_on) {
         for eval in evaluated_on.iter().filter(|eval| eval.declared() != train.declared()) {
             if source(context, train) != source(context, eval) || !trained(train).meets(evaluated(eval)) {
                 continue;

@@ -40,6 +40,7 @@ impl Context<'_> {
                 "dataset" => data::check_dataset(self, item),
                 "mix" => data::check_mix(self, item),
                 _ if item.schema.training => stage::check_training(self, item),
+                "thread" | "translate" => stage::check_data_stage(self, item),
                 "evaluate" => stage::check_evaluate(self, item),
                 "generate" => stage::check_generate(self, item),
                 _ => {}

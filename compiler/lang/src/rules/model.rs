@@ -1,7 +1,7 @@
 //! Rules about models and tokenizers.
 
 use super::Context;
-use super::data::row_type_slot;
+use super::data::{row_type, row_type_slot};
 use crate::capability::Missing;
 use crate::diagnostic::Diagnostic;
 use crate::facts::{ModelFact, Want};
@@ -315,7 +315,7 @@ fn check_trained(context: &mut Context, train: &Item) {
     let Some(on) = train.property("on") else { return };
     let Some(data) = on.text().and_then(|name| context.names.find(name)) else { return };
     let Some(rows) = row_type_slot(context.names, data) else { return };
-    let Some(kind) = rows.text().filter(|kind| *kind != "text") else { return };
+    let Some(kind) = row_type(context.names, data).filter(|kind| *kind != "text") else { return };
     let message = format!("a tokenizer is trained on text rows, but `{}` has {kind} rows", data.declared());
     context.diagnostics.push(
         Diagnostic::error("wrong-row-type", message, on.span, "text rows are needed")

@@ -1,7 +1,7 @@
 //! Rules about stages.
 
 use super::Context;
-use super::data::{has_held_out, row_type_slot};
+use super::data::{has_held_out, row_type, row_type_slot};
 use super::{leaks, model, template};
 use crate::diagnostic::Diagnostic;
 use crate::names::Names;
@@ -18,6 +18,7 @@ const CHAIN: usize = 1000;
 pub fn check_training(context: &mut Context, item: &Item) {
     check_budget(context, item);
     check_batch(context, item);
+    check_rate(context, item);
     check_schedule(context, item);
     check_sequence(context, item);
     check_overflow(context, item);
@@ -27,6 +28,11 @@ pub fn check_training(context: &mut Context, item: &Item) {
     check_rows(context, item, item.child_argument("data"));
     check_evaluation(context, item);
     template::check_use(context, item);
+}
+
+/// Checks a stage that gives rows.
+pub fn check_data_stage(context: &mut Context, item: &Item) {
+    check_rows(context, item, item.child_argument("data"));
 }
 
 /// Checks an `evaluate` stage.
@@ -133,6 +139,30 @@ fn check_batch_tokens(context: &mut Context, item: &Item, tokens: Option<&Slot>)
             .with_label(sequence.span, "the sequence")
             .with_help("raise `tokens`, or shorten `sequence`"),
         );
+    }
+}
+
+/// The learning rate is written, or goes on from the stage before.
+fn check_rate(context: &mut Context, item: &Item) {
+    let Some(optimizer) = item.child("optimizer") else { return };
+    let from = item.child("schedule").and_then(|schedule| schedule.property("from"));
+    let rate = optimizer.properties.iter().find(|slot| slot.name == "lr");
+    match (rate, from) {
+        (None, None) if !optimizer.damaged && !item.damaged => context.report(
+            Diagnostic::error("missing-option", "`optimizer` lacks `lr`", optimizer.at, "needs `lr`")
+                .with_help("write `lr=…`: the peak learning rate"),
+        ),
+        (Some(rate), Some(from)) => context.report(
+            Diagnostic::error(
+                "conflicting-options",
+                "the learning rate is written, and goes on from the stage before",
+                rate.key,
+                "the second",
+            )
+            .with_label(from.span, "starts where that stage ended")
+            .with_help("remove one of them"),
+        ),
+        (None, None | Some(_)) | (Some(_), None) => {}
     }
 }
 
@@ -298,7 +328,8 @@ fn check_rows(context: &mut Context, item: &Item, reference: Option<&Slot>) -> b
     let Some(reference) = reference else { return true };
     let Some(data) = reference.text().and_then(|name| context.names.find(name)) else { return true };
     let Some(rows) = row_type_slot(context.names, data) else { return true };
-    let Some(kind) = rows.text().filter(|kind| !item.schema.fits.contains(kind)) else { return true };
+    let kind = row_type(context.names, data).filter(|kind| !item.schema.fits.contains(kind));
+    let Some(kind) = kind else { return true };
     let needs =
         suggest::list(item.schema.fits.iter().copied().filter(|fit| *fit != "tokens"), "or").replace('`', "");
     let message = format!("`{}` needs {needs} rows, but `{}` has {kind} rows", item.kind(), data.declared());
@@ -314,10 +345,15 @@ fn remedy(rows: &str, kind: &str) -> String {
     let fitting = match rows {
         "text" => "cpt",
         "preference" => "dpo",
+        "labelled" => "kto",
+        "tree" => "thread",
         _ => "sft",
     };
-    if fitting == kind || kind == "evaluate" || kind == "generate" {
+    if fitting == kind || matches!(kind, "evaluate" | "generate" | "thread" | "translate") {
         return format!("give `{kind}` a dataset of rows that fit");
+    }
+    if fitting == "thread" {
+        return format!("make conversations or pairs of it with `thread`, or give `{kind}` rows that fit");
     }
     format!("train it with `{fitting}`, or give `{kind}` a dataset of rows that fit")
 }
@@ -336,7 +372,7 @@ fn check_evaluation(context: &mut Context, item: &Item) {
 
 fn check_held_out(context: &mut Context, item: &Item, evaluate: &Item) {
     let Some(data) = context.names.follow(item, "data") else { return };
-    if has_held_out(context.names, data) || !matches!(data.kind(), "dataset" | "mix") {
+    if has_held_out(context.names, data) || data.schema.gives != "data" {
         return;
     }
     let message = format!("`{}` has no held-out rows to evaluate on", data.declared());
