@@ -1,6 +1,6 @@
 //! Compiles an open text as the command line does: check, look at what is wanted, lower, look again.
 
-use crate::outside::Outside;
+use crate::outside::Look;
 use crate::text::Text;
 use lang::Checked;
 use lang::diagnostic::Diagnostic;
@@ -32,36 +32,58 @@ pub struct File {
 }
 
 /// Everything that compiling reads besides the text itself.
-pub struct World<'a, O> {
-    pub outside: &'a mut O,
-    pub facts: &'a mut Facts,
+pub struct World<'a, L> {
+    /// What is known from outside so far; or why the lock file beside the recipe cannot be used.
+    pub seen: &'a mut Result<Seen<L>, String>,
     /// The open texts by absolute path; they win over what is on the disk.
     pub open: &'a BTreeMap<String, Rc<Text>>,
     /// The folder that relative paths start at.
     pub base: &'a str,
 }
 
+/// A look at the outside, and what it has shown.
+#[derive(Debug)]
+pub struct Seen<L> {
+    pub look: L,
+    pub facts: Facts,
+}
+
 /// Compiles a text. `known` are texts that were read before.
-pub fn compile<O: Outside>(path: &str, text: &Rc<Text>, known: &[File], world: &mut World<O>) -> Compilation {
-    world.fill(&[Want::Hardware]);
+pub fn compile<L: Look>(path: &str, text: &Rc<Text>, known: &[File], world: World<L>) -> Compilation {
     let input = lang::Input { path, text: &text.text, sets: &[] };
+    let (open, base) = (world.open, world.base);
+    let seen = match world.seen {
+        Ok(seen) => seen,
+        Err(problem) => {
+            let mut checked = lang::check(&input, &Facts::default());
+            checked.recipe = None;
+            let files = vec![File { path: path.to_owned(), text: text.clone() }];
+            return Compilation {
+                checked,
+                lowered: None,
+                diagnostics: vec![lang::lock::broken(problem)],
+                files,
+            };
+        }
+    };
+    seen.look.fill(&[Want::Hardware], &mut seen.facts);
+    let mut fill = |wants: &[Want], facts: &mut Facts| fill(wants, facts, &mut seen.look, open, base);
+    let facts = &mut seen.facts;
     let options = Options { name: name(path).to_owned(), memory: None, decisions: BTreeMap::new() };
     loop {
-        let checked = lang::check(&input, world.facts);
-        if world.fill(&checked.wants) {
+        let checked = lang::check(&input, facts);
+        if fill(&checked.wants, facts) {
             continue;
         }
-        let lowered = checked
-            .recipe
-            .as_ref()
-            .map(|recipe| lower::lower(recipe, &checked.sources, world.facts, &options));
-        if lowered.as_ref().is_some_and(|lowered| world.fill(&lowered.wants)) {
+        let lowered =
+            checked.recipe.as_ref().map(|recipe| lower::lower(recipe, &checked.sources, facts, &options));
+        if lowered.as_ref().is_some_and(|lowered| fill(&lowered.wants, facts)) {
             continue;
         }
         let mut diagnostics = checked.diagnostics.clone();
         diagnostics.extend(lowered.iter().flat_map(|lowered| lowered.diagnostics.iter().cloned()));
         diagnostics.sort_by_key(Diagnostic::primary);
-        let files = files(&checked, text, known, world);
+        let files = files(&checked, text, known, open, base);
         return Compilation { checked, lowered, diagnostics, files };
     }
 }
@@ -77,12 +99,18 @@ fn name(path: &str) -> &str {
 }
 
 /// Returns the texts of a compilation; those that have not changed are not read again.
-fn files<O>(checked: &Checked, root: &Rc<Text>, known: &[File], world: &World<O>) -> Vec<File> {
+fn files(
+    checked: &Checked,
+    root: &Rc<Text>,
+    known: &[File],
+    open: &BTreeMap<String, Rc<Text>>,
+    base: &str,
+) -> Vec<File> {
     let text = |index: usize, path: &str, text: &str| {
         if index == 0 {
             return root.clone();
         }
-        let open = world.open.get(&paths::resolve(world.base, path));
+        let open = open.get(&paths::resolve(base, path));
         let known = known.iter().map(|file| &file.text);
         let same = open.into_iter().chain(known).find(|known| known.text == *text);
         same.cloned().unwrap_or_else(|| Rc::new(Text::of(text.to_owned())))
@@ -97,33 +125,28 @@ fn files<O>(checked: &Checked, root: &Rc<Text>, known: &[File], world: &World<O>
         .collect()
 }
 
-impl<O: Outside> World<'_, O> {
-    /// Fills what is wanted: from the open texts first, then from outside.
-    fn fill(&mut self, wants: &[Want]) -> bool {
-        let mut news = false;
-        let mut others = Vec::new();
-        for want in wants {
-            match want {
-                Want::Text(path) | Want::Path(path) => match self.open(path) {
-                    Some(text) => news |= self.put(want, path, &text),
-                    None => others.push(want.clone()),
-                },
-                other => others.push(other.clone()),
+/// Fills what is wanted: from the open texts first, then from outside.
+fn fill<L: Look>(
+    wants: &[Want],
+    facts: &mut Facts,
+    look: &mut L,
+    open: &BTreeMap<String, Rc<Text>>,
+    base: &str,
+) -> bool {
+    let is_open = |path: &String| open.get(&paths::resolve(base, path));
+    let mut news = false;
+    let mut others = Vec::new();
+    for want in wants {
+        match want {
+            Want::Text(path) if let Some(text) = is_open(path) => {
+                news |= facts.texts.insert(path.clone(), text.text.clone()).is_none();
             }
+            Want::Path(path) if let Some(text) = is_open(path) => {
+                let print = Fingerprint { bytes: text.text.len() as u64, modified: 0, inode: 0 };
+                news |= facts.paths.insert(path.clone(), PathFact::File(print)).is_none();
+            }
+            other => others.push(other.clone()),
         }
-        news | self.outside.fill(&others, self.facts)
     }
-
-    fn open(&self, path: &str) -> Option<Rc<Text>> {
-        self.open.get(&paths::resolve(self.base, path)).cloned()
-    }
-
-    /// Puts an open text among the facts; returns whether that is new.
-    fn put(&mut self, want: &Want, path: &str, text: &Text) -> bool {
-        if let Want::Text(_) = want {
-            return self.facts.texts.insert(path.to_owned(), text.text.clone()).is_none();
-        }
-        let print = Fingerprint { bytes: text.text.len() as u64, modified: 0, inode: 0 };
-        self.facts.paths.insert(path.to_owned(), PathFact::File(print)).is_none()
-    }
+    news | look.fill(&others, facts)
 }

@@ -1,7 +1,7 @@
 //! Completion: what may be written here and is not written yet, also while the text around it is broken.
 
+mod files;
 mod nodes;
-mod paths;
 mod values;
 
 use crate::compile::Compilation;
@@ -9,7 +9,8 @@ use crate::outside::Outside;
 use crate::place::{self, Place};
 use crate::positions::Encoding;
 use crate::text::Text;
-use lang::facts::Facts;
+use lang::facts::{Facts, Want};
+use lang::paths;
 use lsp_types::{
     CompletionItem, CompletionItemKind, CompletionItemTextEdit, Documentation, InsertTextFormat,
     MarkupContent, MarkupKind, TextEdit,
@@ -22,6 +23,8 @@ pub struct Context<'a, O> {
     /// The last compilation of the text; it knows the other files.
     pub compilation: &'a Compilation,
     pub facts: &'a Facts,
+    /// The remote sources that the lock file pins.
+    pub sources: &'a [String],
     pub outside: &'a O,
     /// The path of the text, as facts name it.
     pub path: &'a str,
@@ -64,6 +67,20 @@ impl Offer {
             doc: String::new(),
             rank: Rank::Optional,
         }
+    }
+}
+
+/// Returns what completion at a byte would like to know of the declaration that holds it.
+pub fn wants(text: &Text, path: &str, at: usize) -> Vec<Want> {
+    let node = text.outline.header_at(at).or_else(|| text.outline.block_at(at));
+    let root = node.map(|node| text.outline.path(node)[0]);
+    let source = root.and_then(|root| Some((text.kind(root), values::source(text, root)?)));
+    let Some((kind, source)) = source.filter(|(_, source)| !source.contains(':')) else { return Vec::new() };
+    let source = paths::resolve(paths::folder(path), &source);
+    match kind {
+        "dataset" => vec![Want::Rows(source)],
+        "model" => vec![Want::Model(source)],
+        _ => Vec::new(),
     }
 }
 

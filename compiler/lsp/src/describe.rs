@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn types_ranges_and_defaults_are_put_in_words() {
-        assert_eq!(of("sft", "optimizer", "lr"), "required · a number, above 0 and at most 10");
+        assert_eq!(of("sft", "optimizer", "lr"), "a number, above 0 and at most 10");
         assert_eq!(of("sft", "optimizer", "clip"), "a number, at least 0 and at most 1000000000 · default 1");
         assert_eq!(of("sft", "sequence", "pack"), "`#true` or `#false` · default #false");
         assert_eq!(

@@ -1,12 +1,12 @@
 //! The core: open texts, and answers to what an editor asks about them. It knows nothing of messages.
 
-use crate::compile::{self, Compilation, File, World};
+use crate::compile::{self, Compilation, File, Seen, World};
 use crate::completion;
 use crate::highlight;
 use crate::hints;
 use crate::hover;
 use crate::names::{self, Occurrence};
-use crate::outside::Outside;
+use crate::outside::{Look, Outside};
 use crate::positions::Encoding;
 use crate::report::Places;
 use crate::structure;
@@ -31,19 +31,18 @@ pub struct Abilities {
 }
 
 /// The open texts of an editor.
-pub struct Editor<O> {
+pub struct Editor<O: Outside> {
     outside: O,
     /// The folder that relative paths start at, absolute.
     base: String,
     abilities: Abilities,
-    documents: BTreeMap<Uri, Document>,
-    facts: Facts,
+    documents: BTreeMap<Uri, Document<O::Look>>,
     /// What was last reported of each text.
     reported: BTreeMap<Uri, Vec<Diagnostic>>,
 }
 
 /// An open text.
-struct Document {
+struct Document<L> {
     version: i32,
     /// As `check` would be given it; `-` for a text that is not a file.
     path: String,
@@ -52,6 +51,8 @@ struct Document {
     text: Rc<Text>,
     /// Whether the editor says that it is a recipe, rather than KDL of any kind.
     is_recipe: bool,
+    /// What is known from outside; nothing when it is to be looked at anew.
+    seen: Option<Result<Seen<L>, String>>,
     compiled: Option<Rc<Compilation>>,
     /// The texts of the last compilation.
     known: Vec<File>,
@@ -59,7 +60,7 @@ struct Document {
     fresh: bool,
 }
 
-impl Document {
+impl<L> Document<L> {
     /// Whether it is KDL of another kind: the settings of some program.
     fn is_foreign(&self) -> bool {
         let mut nodes = self.text.outline.children(None).peekable();
@@ -84,7 +85,6 @@ impl<O: Outside> Editor<O> {
             base: base.to_owned(),
             abilities,
             documents: BTreeMap::new(),
-            facts: Facts::default(),
             reported: BTreeMap::new(),
         }
     }
@@ -99,8 +99,8 @@ impl<O: Outside> Editor<O> {
         let absolute = file_path(&uri);
         let path = absolute.as_deref().map_or("-".to_owned(), |path| self.relative(path));
         let text = Rc::new(Text::of(text));
-        let (compiled, known, fresh) = (None, Vec::new(), true);
-        let document = Document { version, path, absolute, text, is_recipe, compiled, known, fresh };
+        let (seen, compiled, known, fresh) = (None, None, Vec::new(), true);
+        let document = Document { version, path, absolute, text, is_recipe, seen, compiled, known, fresh };
         self.documents.insert(uri, document);
         self.refresh();
     }
@@ -138,24 +138,23 @@ impl<O: Outside> Editor<O> {
 
     /// Forgets what was learnt from outside, and compiles everything anew when it is asked for.
     pub fn refresh(&mut self) {
-        self.facts = Facts::default();
-        self.outside.refresh();
-        self.documents.values_mut().for_each(|document| document.compiled = None);
+        self.documents.values_mut().for_each(|document| (document.seen, document.compiled) = (None, None));
     }
 
     /// Puts a changed text among the facts, and marks the compilations that read it.
     fn spread(&mut self, absolute: &str) {
         let text = self.documents.values().find(|document| document.absolute.as_deref() == Some(absolute));
         let Some(text) = text.map(|document| document.text.clone()) else { return };
-        for (path, known) in &mut self.facts.texts {
-            if paths::resolve(&self.base, path) == absolute {
-                known.clone_from(&text.text);
-            }
-        }
         for document in self.documents.values_mut() {
             let reads = |file: &File| paths::resolve(&self.base, &file.path) == absolute;
             if document.known.iter().any(reads) {
                 document.compiled = None;
+            }
+            let facts = document.seen.iter_mut().flatten().map(|seen| &mut seen.facts);
+            for (path, known) in facts.flat_map(|facts| &mut facts.texts) {
+                if paths::resolve(&self.base, path) == absolute {
+                    known.clone_from(&text.text);
+                }
             }
         }
     }
@@ -169,11 +168,14 @@ impl<O: Outside> Editor<O> {
         let open = self.documents.values();
         let open: BTreeMap<String, Rc<Text>> =
             open.filter_map(|document| Some((document.absolute.clone()?, document.text.clone()))).collect();
-        let mut world =
-            World { outside: &mut self.outside, facts: &mut self.facts, open: &open, base: &self.base };
-        let compiled = compile::compile(&document.path, &document.text, &document.known, &mut world);
-        let compiled = Rc::new(compiled);
         let document = self.documents.get_mut(uri)?;
+        let seen = document.seen.get_or_insert_with(|| {
+            let look = self.outside.look(&document.path)?;
+            Ok(Seen { look, facts: Facts::default() })
+        });
+        let world = World { seen, open: &open, base: &self.base };
+        let compiled = compile::compile(&document.path, &document.text, &document.known, world);
+        let compiled = Rc::new(compiled);
         document.known.clone_from(&compiled.files);
         document.compiled = Some(compiled.clone());
         Some(compiled)
@@ -263,11 +265,21 @@ impl<O: Outside> Editor<O> {
     /// Returns what may be written at a position.
     pub fn completion(&mut self, uri: &Uri, position: Position) -> Vec<CompletionItem> {
         let Some((compilation, text, at)) = self.at(uri, position) else { return Vec::new() };
-        let Some(document) = self.documents.get(uri) else { return Vec::new() };
+        let Some(document) = self.documents.get_mut(uri) else { return Vec::new() };
+        let mut nothing = Facts::default();
+        let (facts, sources) = match &mut document.seen {
+            Some(Ok(Seen { look, facts })) => {
+                // A check of broken text may not have come to what is being completed.
+                look.fill(&completion::wants(&text, &document.path, at), facts);
+                (facts, look.sources())
+            }
+            Some(Err(_)) | None => (&mut nothing, Vec::new()),
+        };
         let context = completion::Context {
             text: &text,
             compilation: &compilation,
-            facts: &self.facts,
+            facts,
+            sources: &sources,
             outside: &self.outside,
             path: &document.path,
             encoding: self.abilities.encoding,
@@ -288,7 +300,7 @@ impl<O: Outside> Editor<O> {
     pub fn definition(&mut self, uri: &Uri, position: Position) -> Vec<Location> {
         let Some((compilation, text, at)) = self.at(uri, position) else { return Vec::new() };
         let Some(name) = names::at(&text, at).map(|found| found.name) else {
-            let links = self.targets(&compilation, &text);
+            let links = self.targets(uri, &compilation);
             let link = links.into_iter().find(|(bytes, _)| bytes.start <= at && at <= bytes.end);
             return link.map(|(_, uri)| Location { uri, range: Range::default() }).into_iter().collect();
         };
@@ -304,7 +316,11 @@ impl<O: Outside> Editor<O> {
     }
 
     /// Returns the local files that a text names, with the bytes of each path.
-    fn targets(&self, compilation: &Compilation, text: &Text) -> Vec<(std::ops::Range<usize>, Uri)> {
+    fn targets(&self, root: &Uri, compilation: &Compilation) -> Vec<(std::ops::Range<usize>, Uri)> {
+        let Some(Some(Ok(seen))) = self.documents.get(root).map(|document| &document.seen) else {
+            return Vec::new();
+        };
+        let (facts, text) = (&seen.facts, &compilation.files[0].text);
         let folder = paths::folder(&compilation.files[0].path);
         let live = (0..text.outline.nodes.len()).filter(|&node| !text.outline.nodes[node].dropped);
         let entries = live.flat_map(|node| text.slots(node));
@@ -314,8 +330,8 @@ impl<O: Outside> Editor<O> {
             .filter_map(|(entry, _)| {
                 let token = entry.value.as_ref()?;
                 let path = paths::resolve(folder, &text.value(token));
-                let is_file = matches!(self.facts.paths.get(&path), Some(PathFact::File(_)))
-                    || self.facts.texts.contains_key(&path);
+                let is_file = matches!(facts.paths.get(&path), Some(PathFact::File(_)))
+                    || facts.texts.contains_key(&path);
                 let uri = file_uri(&paths::resolve(&self.base, &path)).filter(|_| is_file)?;
                 Some((token.inner(), uri))
             })
@@ -325,7 +341,7 @@ impl<O: Outside> Editor<O> {
     /// Returns links to the files that a text names.
     pub fn links(&mut self, uri: &Uri) -> Vec<DocumentLink> {
         let Some((compilation, text, _)) = self.at(uri, Position::default()) else { return Vec::new() };
-        let targets = self.targets(&compilation, &text).into_iter();
+        let targets = self.targets(uri, &compilation).into_iter();
         let link = |(bytes, target)| {
             let range = text.range(bytes, self.abilities.encoding);
             DocumentLink { range, target: Some(target), ..Default::default() }

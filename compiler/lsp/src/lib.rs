@@ -32,6 +32,6 @@ mod editor;
 mod serve;
 
 pub use editor::{Abilities, Editor, Report};
-pub use outside::Outside;
+pub use outside::{Look, Outside};
 pub use positions::Encoding;
 pub use serve::{serve, stdio};

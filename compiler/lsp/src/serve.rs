@@ -77,7 +77,7 @@ fn read<P: DeserializeOwned>(params: Value) -> Result<P, String> {
     serde_json::from_value(params).map_err(|error| error.to_string())
 }
 
-struct Server<'a, O> {
+struct Server<'a, O: Outside> {
     connection: &'a Connection,
     editor: Editor<O>,
     client: Client,

@@ -1,7 +1,7 @@
 //! Values: words of an enumeration, declared names, paths, columns, parameters.
 
+use super::files;
 use super::nodes::likely;
-use super::paths;
 use super::{Context, Offer, Rank};
 use crate::describe;
 use crate::names::{self, Role};
@@ -146,6 +146,13 @@ impl<O: Outside> Values<'_, O> {
             };
             offers.extend(schema::ARCHITECTURES.iter().map(new));
         }
+        let pinned = |source: &String| {
+            let mut offer = Offer::new(source.clone(), Kind::Reference);
+            offer.insert = (!self.quoted).then(|| lang::resolved::quote(source));
+            offer.detail = "pinned in adapt.lock".into();
+            offer
+        };
+        offers.extend(self.context.sources.iter().map(pinned));
         offers.extend(self.paths(&[]));
         offers
     }
@@ -154,7 +161,7 @@ impl<O: Outside> Values<'_, O> {
         let kind = self.context.text.kind(self.node);
         let endings = if kind == "use" { &[".kdl"][..] } else { endings };
         let written = &self.context.text.text[self.replace.clone()];
-        paths::offers(self.context, written, self.quoted, endings)
+        files::offers(self.context, written, self.quoted, endings)
     }
 
     /// What the first rows of a dataset say: its columns and splits.
@@ -186,7 +193,7 @@ fn rows<'a, O>(context: &Context<'a, O>, dataset: usize) -> Option<&'a RowsFact>
 }
 
 /// Returns the source that a declaration names behind its own name.
-fn source(text: &Text, node: usize) -> Option<String> {
+pub fn source(text: &Text, node: usize) -> Option<String> {
     let source = text.slots(node).find(|(_, slot)| matches!(slot.and_then(Slot::ty), Some(Type::Source)));
     source.and_then(|(entry, _)| entry.value.as_ref()).map(|token| text.value(token))
 }

@@ -1,25 +1,35 @@
 //! A folder with recipes, an editor that has them open, and a disk as the editor's outside.
 
 use lang::facts::{Facts, Fingerprint, HardwareFact, ModelFact, PathFact, RowsFact, Want};
-use lsp::{Abilities, Editor, Encoding, Outside};
+use lang::lock::Lock;
+use lsp::{Abilities, Editor, Encoding, Look, Outside};
 use lsp_types::{CompletionItem, CompletionItemTextEdit, Diagnostic, Position, Range, TextEdit, Uri};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// Reads a folder, as the command line does but without its patience for large files.
+/// A folder as the outside of an editor.
 #[derive(Debug)]
 pub struct Disk {
     base: PathBuf,
+}
+
+/// Reads a folder, as the command line does but without its patience for large files.
+#[derive(Debug)]
+pub struct Reader {
+    base: PathBuf,
     asked: BTreeSet<Want>,
+    lock: Lock,
 }
 
 impl Disk {
     pub fn at(base: &Path) -> Self {
-        Self { base: base.to_path_buf(), asked: BTreeSet::new() }
+        Self { base: base.to_path_buf() }
     }
+}
 
+impl Reader {
     fn look(&self, path: &str) -> PathFact {
         let full = self.base.join(path);
         let print = |path: &Path| {
@@ -27,7 +37,7 @@ impl Disk {
             Fingerprint { bytes, modified: 0, inode: 0 }
         };
         if full.is_dir() {
-            let mut names = self.list(path);
+            let mut names = Disk::at(&self.base).list(path);
             names.retain(|name| name.ends_with(".jsonl"));
             names.sort();
             let files = names.into_iter().map(|name| {
@@ -44,7 +54,7 @@ impl Disk {
             PathFact::Many(files) => files.into_iter().map(|(path, _)| path).collect(),
             _ => vec![path.to_owned()],
         };
-        let first = files.first().cloned().unwrap_or_default();
+        let first = files.last().cloned().unwrap_or_default();
         let text = fs::read_to_string(self.base.join(&first)).unwrap_or_default();
         let row: Option<serde_json::Value> =
             text.lines().next().and_then(|line| serde_json::from_str(line).ok());
@@ -55,6 +65,8 @@ impl Disk {
         RowsFact {
             columns: columns.map_or(Vec::new(), |fields| fields.keys().cloned().collect()),
             splits: files.iter().map(stem).collect(),
+            split_rows: BTreeMap::new(),
+            measured: None,
             file: first,
             row_bytes: None,
             problem: None,
@@ -74,21 +86,25 @@ impl Disk {
     }
 }
 
-impl Outside for Disk {
+impl Look for Reader {
     fn fill(&mut self, wants: &[Want], facts: &mut Facts) -> bool {
         let mut news = false;
-        for want in
-            wants.iter().filter(|want| self.asked.insert((*want).clone())).cloned().collect::<Vec<_>>()
-        {
+        let unseen: Vec<Want> =
+            wants.iter().filter(|want| self.asked.insert((*want).clone())).cloned().collect();
+        for want in &unseen {
             news |= match want {
-                Want::Path(path) => facts.paths.insert(path.clone(), self.look(&path)).is_none(),
-                Want::Rows(path) => facts.rows.insert(path.clone(), self.rows(&path)).is_none(),
-                Want::Text(path) => match fs::read_to_string(self.base.join(&path)) {
-                    Ok(text) => facts.texts.insert(path, text).is_none(),
-                    Err(_) => facts.paths.insert(path, PathFact::Missing).is_none(),
+                Want::Model(key) | Want::Tokenizer(key) | Want::Rows(key) if lang::paths::is_remote(key) => {
+                    self.lock.fill(want, facts)
+                }
+                Want::Path(path) => facts.paths.insert(path.clone(), self.look(path)).is_none(),
+                Want::Rows(path) => facts.rows.insert(path.clone(), self.rows(path)).is_none(),
+                Want::Text(path) => match fs::read_to_string(self.base.join(path)) {
+                    Ok(text) => facts.texts.insert(path.clone(), text).is_none(),
+                    Err(_) => facts.paths.insert(path.clone(), PathFact::Missing).is_none(),
                 },
                 Want::Model(path) => {
-                    self.model(&path).is_some_and(|model| facts.models.insert(path, model).is_none())
+                    let model = self.model(path);
+                    model.is_some_and(|model| facts.models.insert(path.clone(), model).is_none())
                 }
                 Want::Hardware => {
                     let hardware = HardwareFact { name: "a test".into(), memory: 8 << 30, threads: 2 };
@@ -100,6 +116,23 @@ impl Outside for Disk {
         news
     }
 
+    fn sources(&self) -> Vec<String> {
+        self.lock.sources.keys().cloned().collect()
+    }
+}
+
+impl Outside for Disk {
+    type Look = Reader;
+
+    fn look(&self, recipe: &str) -> Result<Reader, String> {
+        let path = lang::paths::resolve(lang::paths::folder(recipe), lang::lock::FILE);
+        let lock = match fs::read_to_string(self.base.join(path)) {
+            Ok(text) => Lock::read(&text)?,
+            Err(_) => Lock::default(),
+        };
+        Ok(Reader { base: self.base.clone(), asked: BTreeSet::new(), lock })
+    }
+
     fn list(&self, folder: &str) -> Vec<String> {
         let entries = fs::read_dir(self.base.join(folder)).into_iter().flatten().flatten();
         entries
@@ -108,10 +141,6 @@ impl Outside for Disk {
                 format!("{}{folder}", entry.file_name().to_string_lossy())
             })
             .collect()
-    }
-
-    fn refresh(&mut self) {
-        self.asked.clear();
     }
 }
 

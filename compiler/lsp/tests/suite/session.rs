@@ -157,7 +157,9 @@ fn a_session_of_text_with_emoji() {
     assert_eq!(edits[0]["range"]["end"], json!({ "line": line, "character": 18 }));
     asked["newName"] = json!("no name");
     let id = client.send("textDocument/rename", asked);
-    assert!(client.response(&id).response_result.is_err_and(|error| error.message.contains("cannot be a name")));
+    assert!(
+        client.response(&id).response_result.is_err_and(|error| error.message.contains("cannot be a name"))
+    );
 
     client.tell("textDocument/didClose", document(&uri));
     let pulled = client.ask("textDocument/diagnostic", document(&uri));
