@@ -55,7 +55,7 @@ pub fn of_property<O: Outside>(
     };
     let default = property.default.map(|default| describe::literal(default, &property.ty));
     let values = Values { context, node, replace, ty: &property.ty, default, quoted };
-    let mut offers = values.from_data(property.name);
+    let mut offers = values.in_data(property.name);
     offers.extend(values.offers());
     offers
 }
@@ -165,7 +165,7 @@ impl<O: Outside> Values<'_, O> {
     }
 
     /// What the first rows of a dataset say: its columns and splits.
-    fn from_data(&self, property: &str) -> Vec<Offer> {
+    fn in_data(&self, property: &str) -> Vec<Offer> {
         let text = self.context.text;
         let Some(rows) = rows(self.context, text.outline.path(self.node)[0]) else { return Vec::new() };
         let (found, detail) = match (text.kind(self.node), self.ty) {

@@ -203,7 +203,7 @@ fn wrong_messages_are_answered_as_such() {
 
 #[test]
 fn a_burst_of_edits_is_checked_when_it_ends() {
-    let (mut client, _) = Client::start(json!({}));
+    let (client, _) = Client::start(json!({}));
     let uri = client.uri();
     let item = json!({ "uri": uri, "languageId": "adapt", "version": 0, "text": "adapt 1\n" });
     client.tell("textDocument/didOpen", json!({ "textDocument": item }));
