@@ -5,7 +5,7 @@ use crate::facts::{Gatherer, tokenizer_of};
 use crate::plan::State;
 use crate::progress::Progress;
 use crate::rounds::{Compiled, Request, compile};
-use crate::{RunArgs, show, text};
+use crate::{RunArgs, show, sweep, text};
 use engine::error::EngineError;
 use engine::folder::{Done, RunFolder};
 use engine::observer::Observer;
@@ -47,7 +47,11 @@ pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
         Ok(request) => request,
         Err(error) => return crate::wrong_use(&error),
     };
-    match drive(args, &request, cache, quiet) {
+    let driven = match args.sweep {
+        true => sweep(args, &request, cache, quiet),
+        false => drive(args, &request, cache, quiet, &[]),
+    };
+    match driven {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Recipe(compiled)) => {
             print_found(&compiled.diagnostics, &compiled, args);
@@ -69,6 +73,45 @@ pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
             ExitCode::from(STOPPED)
         }
     }
+}
+
+/// Runs every combination of the values that parameters list; what several have in common runs once.
+fn sweep(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result<(), Failure> {
+    let combinations = sweep_of(request).map_err(|failure| match failure {
+        Ok(message) => Failure::Use(message, 2),
+        Err(compiled) => Failure::Recipe(compiled),
+    })?;
+    let base = folder(request, args.out.as_deref(), args.name.as_deref());
+    let place = |combination: &sweep::Combination| {
+        let stem = base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        base.with_file_name(format!("{stem}-{}", combination.name()))
+    };
+    let places: Vec<PathBuf> = combinations.iter().map(place).collect();
+    for (at, combination) in combinations.iter().enumerate() {
+        if !quiet {
+            anstream::eprintln!(
+                "run {} of {}: {}",
+                at + 1,
+                combinations.len(),
+                combination.values.join(", ")
+            );
+        }
+        let args = RunArgs { out: Some(places[at].clone()), name: None, ..args.clone() };
+        drive(&args, &combination.request(request), cache, quiet, &places)?;
+    }
+    Ok(())
+}
+
+/// Returns the combinations of a recipe's sweep.
+///
+/// # Errors
+/// The compilation when the recipe has errors, else why there is nothing to sweep.
+pub fn sweep_of(request: &Request) -> Result<Vec<sweep::Combination>, Result<String, Box<Compiled>>> {
+    let compiled = compile(request, &mut Facts::default(), &mut Gatherer::quick());
+    if compiled.has_errors() {
+        return Err(Err(Box::new(compiled)));
+    }
+    sweep::combinations(&compiled.checked.sweeps).map_err(Ok)
 }
 
 /// Returns where a run keeps its results.
@@ -163,7 +206,13 @@ fn prepared_fact(prepared: &Prepared) -> PreparedFact {
     PreparedFact { train: part(&prepared.train), eval: part(&prepared.eval) }
 }
 
-fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result<(), Failure> {
+fn drive(
+    args: &RunArgs,
+    request: &Request,
+    cache: &Path,
+    quiet: bool,
+    siblings: &[PathBuf],
+) -> Result<(), Failure> {
     if args.devices > 1 {
         return Err(Failure::Use(
             "more than one device is not built in this version; leave `--devices` out".into(),
@@ -174,7 +223,7 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
     let mut facts = Facts::default();
     let mut gatherer = Gatherer::full(cache);
     let path = folder(request, args.out.as_deref(), args.name.as_deref());
-    let view = RunFolder::view(&path, cache);
+    let view = RunFolder::view(&path, cache).with_siblings(siblings);
     let (compiled, states, _) = compile_with_results(request, &mut facts, &mut gatherer, &view);
     if compiled.has_errors() {
         return Err(Failure::Recipe(Box::new(compiled)));
@@ -188,7 +237,8 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
     check_owner(&path, request)?;
     let command = std::env::args().collect::<Vec<_>>().join(" ");
     let run_folder = RunFolder::open(&path, cache, &command)
-        .map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?;
+        .map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?
+        .with_siblings(siblings);
     let stop = stop_flag();
     let mut progress = Progress::new(quiet);
     let mut ran: BTreeSet<String> = BTreeSet::new();

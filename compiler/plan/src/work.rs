@@ -1,5 +1,6 @@
 //! What tasks do: one struct per kind of work, everything that shapes its result and nothing else.
 
+use crate::op::PreferenceLoss;
 use crate::program::Module;
 use crate::weights::{FileTensor, NewTensor};
 use serde::{Deserialize, Serialize};
@@ -294,12 +295,22 @@ pub enum Unit {
     Pairs,
 }
 
+/// What a preference stage minimises.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Preference {
+    pub loss: PreferenceLoss,
+    pub beta: f64,
+}
+
 /// A training stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Train {
     /// `cpt`, `sft`, `dpo`: for people.
     pub objective: String,
     pub unit: Unit,
+    /// The loss on pairs, of preference stages; as the module has it, for the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<Preference>,
     pub model: Artifact,
     /// The Prepare task.
     pub data: String,
