@@ -440,6 +440,18 @@ impl<O: Outside> Editor<O> {
         self.documents.get(uri).map_or(Vec::new(), |document| structure::folding(&document.text))
     }
 
+    /// Returns the edits that give a recipe its one form. A text with syntax errors, whose diagnostics say so,
+    /// stays as it is.
+    pub fn format(&self, uri: &Uri) -> Vec<TextEdit> {
+        let document = self.documents.get(uri).filter(|document| !document.is_foreign());
+        let Some(text) = document.map(|document| &document.text) else { return Vec::new() };
+        let formatted = lang::format::format(&text.text);
+        let changed = formatted.ok().and_then(|formatted| difference(&text.text, &formatted));
+        let edit =
+            |(bytes, new_text)| TextEdit { range: text.range(bytes, self.abilities.encoding), new_text };
+        changed.map(edit).into_iter().collect()
+    }
+
     /// Returns what each word is, in the whole text or a part of it.
     pub fn tokens(&self, uri: &Uri, range: Option<Range>) -> Vec<SemanticToken> {
         let encoding = self.abilities.encoding;
@@ -503,6 +515,26 @@ impl<O: Outside> Editor<O> {
     }
 }
 
+/// Returns what is to be replaced, and by what, without the lines that two texts begin and end with.
+fn difference(old: &str, new: &str) -> Option<(std::ops::Range<usize>, String)> {
+    if old == new {
+        return None;
+    }
+    let mut olds: Vec<&str> = old.split_inclusive('\n').collect();
+    let mut news: Vec<&str> = new.split_inclusive('\n').collect();
+    let before = common(&olds, &news);
+    olds.reverse();
+    news.reverse();
+    // What both begin with is not what they end with, too.
+    let after = common(&olds, &news).min(old.len().min(new.len()) - before);
+    Some((before..old.len() - after, new[before..new.len() - after].to_owned()))
+}
+
+/// Returns the bytes of the lines that both begin with.
+fn common(a: &[&str], b: &[&str]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).map(|(a, _)| a.len()).sum()
+}
+
 fn overlap(a: Range, b: Range) -> bool {
     let key = |position: Position| (position.line, position.character);
     key(a.start) <= key(b.end) && key(b.start) <= key(a.end)
@@ -516,4 +548,26 @@ fn file_path(uri: &Uri) -> Option<String> {
 
 fn file_uri(absolute: &str) -> Option<Uri> {
     Uri::from_file_path(absolute).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lines_that_change_are_replaced() {
+        let check = |old: &str, new: &str, expected: Option<(&str, &str)>| {
+            let found = difference(old, new);
+            let shown = found.as_ref().map(|(bytes, text)| (&old[bytes.clone()], text.as_str()));
+            assert_eq!(shown, expected, "{old:?} to {new:?}");
+            let mut changed = old.to_owned();
+            found.into_iter().for_each(|(bytes, text)| changed.replace_range(bytes, &text));
+            assert_eq!(changed, new);
+        };
+        check("a\nb\nc\n", "a\nb\nc\n", None);
+        check("a\nb\nc\n", "a\nx\ny\nc\n", Some(("b\n", "x\ny\n")));
+        check("a\na\n", "a\n", Some(("a\n", "")));
+        check("a\n", "a\na\n", Some(("", "a\n")));
+        check("é", "é\n", Some(("é", "é\n")));
+    }
 }

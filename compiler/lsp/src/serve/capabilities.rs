@@ -5,10 +5,11 @@ use crate::highlight;
 use crate::positions::Encoding;
 use lsp_types::{
     CodeActionKind, CodeActionOptions, CodeActionProvider, CompletionOptions, DefinitionProvider,
-    DiagnosticOptions, DiagnosticProvider, DocumentLinkOptions, DocumentSymbolProvider, FoldingRangeProvider,
-    Full, HoverProvider, InlayHintProvider, PositionEncodingKind, ReferencesProvider, RenameOptions,
-    RenameProvider, Save, SemanticTokensOptions, SemanticTokensOptionsRange, SemanticTokensProvider,
-    ServerCapabilities, TextDocumentSync, TextDocumentSyncKind, TextDocumentSyncOptions,
+    DiagnosticOptions, DiagnosticProvider, DocumentFormattingProvider, DocumentLinkOptions,
+    DocumentSymbolProvider, FoldingRangeProvider, Full, HoverProvider, InlayHintProvider,
+    PositionEncodingKind, ReferencesProvider, RenameOptions, RenameProvider, Save, SemanticTokensOptions,
+    SemanticTokensOptionsRange, SemanticTokensProvider, ServerCapabilities, TextDocumentSync,
+    TextDocumentSyncKind, TextDocumentSyncOptions,
 };
 use serde_json::Value;
 
@@ -68,6 +69,7 @@ pub fn of_server(client: &Client) -> ServerCapabilities {
         document_symbol_provider: Some(DocumentSymbolProvider::Bool(true)),
         document_link_provider: Some(DocumentLinkOptions::default()),
         folding_range_provider: Some(FoldingRangeProvider::Bool(true)),
+        document_formatting_provider: Some(DocumentFormattingProvider::Bool(true)),
         inlay_hint_provider: Some(InlayHintProvider::Bool(true)),
         rename_provider: Some(RenameProvider::RenameOptions(RenameOptions {
             prepare_provider: Some(true),

@@ -7,9 +7,9 @@ use crate::outside::Outside;
 use lsp_server::ErrorCode;
 use lsp_types::{
     CodeActionKind, CodeActionParams, CompletionParams, DefinitionParams, DocumentDiagnosticParams,
-    DocumentLinkParams, DocumentSymbolParams, FoldingRangeParams, FullDocumentDiagnosticReport, HoverParams,
-    InlayHintParams, PrepareRenameParams, ReferenceParams, RelatedDocument,
-    RelatedFullDocumentDiagnosticReport, RenameParams, SemanticTokens, SemanticTokensParams,
+    DocumentFormattingParams, DocumentLinkParams, DocumentSymbolParams, FoldingRangeParams,
+    FullDocumentDiagnosticReport, HoverParams, InlayHintParams, PrepareRenameParams, ReferenceParams,
+    RelatedDocument, RelatedFullDocumentDiagnosticReport, RenameParams, SemanticTokens, SemanticTokensParams,
     SemanticTokensRangeParams,
 };
 use serde_json::{Value, json};
@@ -107,6 +107,10 @@ fn answer_of_text<O: Outside>(editor: &mut Editor<O>, method: &str, params: Valu
         "textDocument/inlayHint" => {
             let asked = read::<InlayHintParams>(params).map_err(unread)?;
             Ok(json!(editor.hints(&asked.text_document.uri, asked.range)))
+        }
+        "textDocument/formatting" => {
+            let asked = read::<DocumentFormattingParams>(params).map_err(unread)?;
+            Ok(json!(editor.format(&asked.text_document.uri)))
         }
         _ => Err((ErrorCode::MethodNotFound, format!("`{method}` is not answered here"))),
     }

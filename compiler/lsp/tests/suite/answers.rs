@@ -208,3 +208,34 @@ fn stages_say_what_they_come_to() {
     assert!(at("epochs 8").starts_with("= ~"), "{shown:?}");
     assert!(at("epochs 8").ends_with(" steps"), "{shown:?}");
 }
+
+#[test]
+fn formatting_gives_a_recipe_its_one_form() {
+    let text = "adapt 1\n// 𝄞\nmodel   m \"𝄞\"\nsft a {\n  model m // stays\n}\n";
+    let mut desk = Desk::of(text);
+    let uri = desk.uri("a.kdl");
+    let edits = desk.editor.format(&uri);
+    let formatted = desk.applied("a.kdl", &edits);
+    assert_eq!(Ok(formatted.clone()), lang::format::format(text));
+    assert_ne!(formatted, text);
+    desk.open("a.kdl", &formatted);
+    assert_eq!(desk.editor.format(&uri), []);
+    desk.open("a.kdl", "sft a {\n  model m\n");
+    assert_eq!(desk.editor.format(&uri), [], "what is broken stays as it is");
+}
+
+#[test]
+fn a_lock_file_tells_what_lies_elsewhere() {
+    let entry = r#"{"kind": "model", "revision": null, "config": {"model_type": "llama"}}"#;
+    let lock = format!(r#"{{"version": 1, "sources": {{"hf:owner/name": {entry}}}}}"#);
+    let mut desk = Desk::with(&[("adapt.lock", &lock)], Encoding::Utf16);
+    let labels = desk.labels("adapt 1\nmodel m |");
+    assert!(labels.contains(&"hf:owner/name".to_owned()), "{labels:?}");
+    let fields = desk.labels("adapt 1\nmodel m \"hf:owner/name\" {\n    config {\n        |\n    }\n}");
+    assert!(fields.contains(&"hidden_size".to_owned()), "{fields:?}");
+    desk.write("adapt.lock", "{");
+    desk.editor.refresh();
+    let found = desk.diagnostics("a.kdl");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].code, Some(lsp_types::Code::String("broken-lock".into())));
+}

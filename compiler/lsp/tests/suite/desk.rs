@@ -78,6 +78,7 @@ impl Reader {
         Some(ModelFact {
             config: serde_json::from_str(&text).expect("tests write JSON"),
             tensors: None,
+            partial: false,
             weight_files: Vec::new(),
             generation_config: None,
             chat_template: None,
