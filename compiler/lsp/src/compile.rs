@@ -69,7 +69,7 @@ pub fn compile<L: Look>(path: &str, text: &Rc<Text>, known: &[File], world: Worl
     seen.look.fill(&[Want::Hardware], &mut seen.facts);
     let mut fill = |wants: &[Want], facts: &mut Facts| fill(wants, facts, &mut seen.look, open, base);
     let facts = &mut seen.facts;
-    let options = Options { name: name(path).to_owned(), memory: None, decisions: BTreeMap::new() };
+    let options = Options { name: name(path).to_owned(), ..Options::default() };
     loop {
         let checked = lang::check(&input, facts);
         if fill(&checked.wants, facts) {

@@ -43,6 +43,9 @@ impl Encoding {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lines {
     starts: Vec<usize>,
+    /// Where characters end that take several bytes, each with how many bytes more than UTF-16 units they and
+    /// all before them take.
+    wide: Vec<(usize, usize)>,
 }
 
 impl Lines {
@@ -55,7 +58,12 @@ impl Lines {
             _ => false,
         };
         let later = (0..bytes.len()).filter(ends).map(|at| at + 1);
-        Self { starts: std::iter::once(0).chain(later).collect() }
+        let mut more = 0;
+        let wide = text.char_indices().filter(|(_, c)| !c.is_ascii()).map(|(at, c)| {
+            more += c.len_utf8() - c.len_utf16();
+            (at + c.len_utf8(), more)
+        });
+        Self { starts: std::iter::once(0).chain(later).collect(), wide: wide.collect() }
     }
 
     /// Returns the line, counted from 0, that holds a byte.
@@ -74,8 +82,18 @@ impl Lines {
     pub fn position(&self, text: &str, offset: usize, encoding: Encoding) -> Position {
         let offset = text.floor_char_boundary(offset.min(text.len()));
         let line = self.line(offset);
-        let column = encoding.measure(&text[self.starts[line]..offset]);
+        let start = self.starts[line];
+        let column = match encoding {
+            Encoding::Utf8 => offset - start,
+            Encoding::Utf16 => offset - start - (self.more(offset) - self.more(start)),
+        };
         Position { line: line as u32, character: column as u32 }
+    }
+
+    /// Returns how many bytes more than UTF-16 units the text takes up to a byte.
+    fn more(&self, offset: usize) -> usize {
+        let before = self.wide.partition_point(|&(end, _)| end <= offset);
+        before.checked_sub(1).map_or(0, |last| self.wide[last].1)
     }
 
     /// Converts bytes to a range.

@@ -37,7 +37,7 @@ fn of_block<O>(context: &Context<O>, block: Option<usize>, here: Option<usize>) 
     if schema.open {
         return super::values::config_fields(context, owner, &written);
     }
-    let supplied = supplied(context, schema);
+    let supplied = supplied(context, schema, owner);
     let groups: BTreeSet<&str> = schema
         .children
         .iter()
@@ -51,21 +51,31 @@ fn of_block<O>(context: &Context<O>, block: Option<usize>, here: Option<usize>) 
     schema.children.iter().filter(is_free).map(|child| of_child(schema, child, &supplied)).collect()
 }
 
-/// The children that `defaults` supply to a stage, so that it need not write them.
-fn supplied<'a, O>(context: &Context<'a, O>, stage: &Node) -> BTreeSet<&'a str> {
+/// The children that a stage need not write: those that `defaults` supply, or the stage that it is `like`.
+fn supplied<'a, O>(context: &Context<'a, O>, stage: &Node, node: usize) -> BTreeSet<&'a str> {
     let mut supplied = BTreeSet::new();
     if !stage.training {
         return supplied;
     }
+    let like = like(context.text, node);
     for file in &context.compilation.files {
         let text = &file.text;
-        for node in text.outline.children(None).filter(|&node| text.kind(node) == "defaults") {
-            if text.first_word(node).is_none_or(|kind| kind == stage.name) {
-                supplied.extend(text.outline.children(Some(node)).map(|child| text.kind(child)));
-            }
+        let supplies = |node: &usize| match text.kind(*node) {
+            "defaults" => text.first_word(*node).is_none_or(|kind| kind == stage.name),
+            _ => like.is_some() && text.declared(*node).map(|name| text.value(name)) == like,
+        };
+        for node in text.outline.children(None).filter(supplies) {
+            supplied.extend(text.outline.children(Some(node)).map(|child| text.kind(child)));
         }
     }
     supplied
+}
+
+/// Returns the name of the stage that a stage is like.
+fn like(text: &Text, node: usize) -> Option<String> {
+    let mut entries = text.outline.nodes[node].entries.iter();
+    let like = entries.find(|entry| entry.key.as_ref().is_some_and(|key| text.word(key) == "like"))?;
+    like.value.as_ref().map(|value| text.value(value))
 }
 
 fn of_child(owner: &Node, child: &'static Node, supplied: &BTreeSet<&str>) -> Offer {
@@ -77,7 +87,10 @@ fn of_child(owner: &Node, child: &'static Node, supplied: &BTreeSet<&str>) -> Of
     let required = wanted && owner.name != "defaults" && !is_supplied;
     let mut offer = of_node(child, CompletionItemKind::Property, required);
     if is_supplied {
-        offer.detail = ["from `defaults`", &offer.detail].join(" · ").trim_end_matches(" · ").to_owned();
+        offer.detail = ["has it already, from `defaults` or `like`", &offer.detail]
+            .join(" · ")
+            .trim_end_matches(" · ")
+            .to_owned();
     }
     offer
 }

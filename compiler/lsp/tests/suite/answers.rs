@@ -60,7 +60,9 @@ fn what_is_required_comes_first() {
     assert_eq!(labels[..3], ["model", "data", "optimizer"]);
     let batch =
         supplied.iter().find(|item| item.label == "batch").expect("a stage may write it all the same");
-    assert!(batch.detail.as_ref().is_some_and(|detail| detail.starts_with("from `defaults`")), "{batch:?}");
+    assert!(batch.detail.as_ref().is_some_and(|detail| detail.contains("from `defaults`")), "{batch:?}");
+    let like = desk.labels("adapt 1\nsft a { model m; data d }\nsft b like=a {\n    |\n}");
+    assert_eq!(like[..2], ["batch", "epochs"]);
 }
 
 #[test]

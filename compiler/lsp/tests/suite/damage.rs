@@ -2,18 +2,25 @@
 
 use crate::desk::Disk;
 use lsp::outline::Outline;
+use lsp::tokens::{Kind, Token};
 use lsp::{Abilities, Editor, Encoding};
 use lsp_types::{Position, Range, Uri};
 use std::path::{Path, PathBuf};
 
 /// How many damaged texts are made of each recipe, by each kind of damage.
-const MUTATIONS: usize = 24;
+const MUTATIONS: usize = 2;
 
+/// Returns every recipe of the project.
 fn recipes() -> Vec<(PathBuf, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
-    let entries = std::fs::read_dir(folder).expect("the folder is there").flatten();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|end| end == "kdl"));
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes")];
+    let mut paths: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(folder).expect("the folder is there").flatten();
+        let (inner, files): (Vec<_>, Vec<_>) =
+            entries.map(|entry| entry.path()).partition(|path| path.is_dir());
+        folders.extend(inner);
+        paths.extend(files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "kdl")));
+    }
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).expect("it is text"))).collect()
 }
@@ -126,7 +133,7 @@ fn survived(editor: &Editor<Disk>, uri: &Uri, whole: &[String], damaged: &str) {
 fn completion_is_never_empty_where_a_node_can_stand() {
     let mut draws = Draws(11);
     for (_, text) in recipes() {
-        for _ in 0..MUTATIONS * 3 {
+        for _ in 0..MUTATIONS * 9 {
             let lines: Vec<&str> = text.split_inclusive('\n').collect();
             let keep = draws.below(lines.len() + 1);
             let mut damaged: String = lines[..keep].concat();
@@ -148,12 +155,16 @@ fn check_completion(text: &str, at: usize) {
     editor.open(uri.clone(), 1, text.to_owned(), true);
     let line = text[..at].matches('\n').count() as u32;
     let items = editor.completion(&uri, Position { line, character: 0 });
-    assert!(!items.is_empty() || is_full(text, at), "nothing is offered in line {line} of\n{text}");
+    assert!(!items.is_empty() || is_closed(text, at), "nothing is offered in line {line} of\n{text}");
 }
 
-/// Whether the block that holds a byte has every child that it takes.
-fn is_full(text: &str, at: usize) -> bool {
+/// Whether no node can stand at a byte: it is within a text, or in a block that has every child that it takes.
+fn is_closed(text: &str, at: usize) -> bool {
     let outline = Outline::of(text);
+    let holds = |token: &Token| token.kind == Kind::Text && token.range.start < at && at < token.range.end;
+    if outline.tokens.iter().any(holds) {
+        return true;
+    }
     let Some(block) = outline.block_at(at) else { return false };
     let word = |node: usize| &text[outline.nodes[node].name.range.clone()];
     let mut schema = None;
@@ -163,10 +174,34 @@ fn is_full(text: &str, at: usize) -> bool {
             Some(parent) => stdlib::schema::Node::child(parent, word(node)),
         };
     }
-    let is_written = |child: &&'static stdlib::schema::Node| {
-        outline.children(Some(block)).any(|node| word(node) == child.name)
-    };
-    schema.is_some_and(|schema| schema.children.iter().all(|child| is_written(child) && !child.repeats))
+    let is_there = |name: &str| outline.children(Some(block)).any(|node| word(node) == name);
+    schema.is_some_and(|schema| {
+        // Of a group one child stands for all.
+        let takes_no_more = |child: &&'static stdlib::schema::Node| {
+            let mut group =
+                schema.children.iter().filter(|other| !child.group.is_empty() && other.group == child.group);
+            !child.repeats && (is_there(child.name) || group.any(|other| is_there(other.name)))
+        };
+        schema.children.iter().all(takes_no_more)
+    })
+}
+
+#[test]
+fn what_is_no_recipe_at_all_is_taken_as_it_is() {
+    let deep = "a {\n".repeat(20_000);
+    let wide = format!("model m \"x\" {}", "k=1 ".repeat(500));
+    let large = "// a line that is long enough to count\n".repeat(30_000);
+    assert!(large.len() > lang::syntax::MAX_BYTES);
+    let texts =
+        [deep, wide, large, "\u{feff}adapt 1\r\nsft a {\r\n\u{2028}".to_owned(), "\u{0}".repeat(1000)];
+    let mut editor = Editor::new(Disk::at(Path::new("/nowhere")), "/nowhere", Abilities::default());
+    let uri = Uri::from_file_path("/nowhere/a.kdl").expect("the path is absolute");
+    for text in texts {
+        editor.open(uri.clone(), 1, text.clone(), true);
+        assert_eq!(editor.reports().len(), 1);
+        ask_everything(&mut editor, &uri, &text, text.len());
+        editor.symbols(&uri);
+    }
 }
 
 #[test]
