@@ -1,6 +1,8 @@
 //! Compiles in rounds: check, look at what is wanted, lower, look again, until nothing new is to be had.
 
+use crate::diagnostics;
 use crate::facts::Gatherer;
+use crate::terminal::{self, Volume};
 use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::{Facts, Want};
 use lang::source::Source;
@@ -8,6 +10,7 @@ use lower::Lowered;
 use lower::figures::time::Machine;
 use plan::program::Decisions;
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
 
 /// What a compilation came to.
 pub struct Compiled {
@@ -133,8 +136,19 @@ fn unknown(wants: &[Want], facts: &Facts) -> Vec<String> {
 
 impl Compiled {
     /// Returns the diagnostics with their texts, for printing.
-    pub fn found(&self) -> crate::diagnostics::Found<'_> {
-        crate::diagnostics::Found { diagnostics: &self.diagnostics, sources: &self.sources }
+    pub fn found(&self) -> diagnostics::Found<'_> {
+        diagnostics::Found { diagnostics: &self.diagnostics, sources: &self.sources }
+    }
+
+    /// Prints diagnostics to stderr, warnings too unless quiet; returns the exit code when one is an error.
+    pub fn report(&self, format: diagnostics::Format) -> Option<ExitCode> {
+        let failed = self.has_errors();
+        if failed || terminal::volume() != Volume::Quiet {
+            let mut out = std::io::stderr().lock();
+            // Nothing can be said when stderr is closed; the exit code still tells.
+            let _ = diagnostics::print(&[self.found()], format, terminal::color_stderr(), &mut out);
+        }
+        failed.then_some(ExitCode::FAILURE)
     }
 
     /// Returns whether any diagnostic is an error.

@@ -104,8 +104,11 @@ fn predict(
         devices: options.on.map(|on| (on.hardware.name.to_owned(), on.count)),
         ..counted
     };
-    let seconds = machine.and_then(|known| seconds(machine, &figures, compute(known, precision)));
-    Figures { seconds, ..figures }
+    let full = figures.steps.map(|steps| steps.value * (batch * sequence * sides) as f64);
+    let most = Figures { tokens: full.map(|value| Figure { value, estimate: true }), ..figures.clone() };
+    let of = |figures: &Figures| seconds(machine, figures, compute(machine?, precision));
+    let known = of(&figures);
+    Figures { seconds: known.or_else(|| of(&most)), seconds_at_most: known.is_none(), ..figures }
 }
 
 /// Returns the time that a stage's operations take on a machine, where both are known.

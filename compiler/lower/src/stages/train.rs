@@ -446,6 +446,7 @@ fn figures(
         parameters,
         trained_parameters: parameters,
         seconds: None,
+        seconds_at_most: false,
         devices: None,
         flops_per_token,
         memory: module.map(memory_table).unwrap_or_default(),
