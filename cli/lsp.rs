@@ -3,20 +3,26 @@
 //! The disk is read here, quickly and as `adapt check` does; nothing is run and no network is used.
 
 use crate::facts::Gatherer;
+use crate::terminal::wrong_use;
 use lang::facts::{Facts, Want};
 use lang::lock::Lock;
 use lsp::{Look, Outside};
 use std::fs;
 use std::process::ExitCode;
 
+/// Serve an editor over standard input and output
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Editors start it; docs/editors.md says how to set them up.")]
+pub struct Args {}
+
 /// Serves an editor until it leaves.
 pub fn run() -> ExitCode {
     let folder = match std::env::current_dir() {
         Ok(folder) => folder,
-        Err(error) => return crate::wrong_use(&format!("the current folder cannot be read: {error}")),
+        Err(error) => return wrong_use(&format!("the current folder cannot be read: {error}")),
     };
     let Some(base) = folder.to_str() else {
-        return crate::wrong_use(&format!("the name of the folder {} is not UTF-8", folder.display()));
+        return wrong_use(&format!("the name of the folder {} is not UTF-8", folder.display()));
     };
     match lsp::stdio(Disk, base) {
         Ok(true) => ExitCode::SUCCESS,
