@@ -6,13 +6,14 @@ use crate::facts::Gatherer;
 use crate::terminal::wrong_use;
 use lang::facts::{Facts, Want};
 use lang::lock::Lock;
-use lsp::{Look, Outside};
+use ::lsp::{Look, Outside};
 use std::fs;
 use std::process::ExitCode;
 
 /// Serve an editor over standard input and output
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Editors start it; docs/editors.md says how to set them up.")]
+#[command(after_help = "Example:
+  adapt lsp                              what an editor starts; docs/editors.md says how to set it up")]
 pub struct Args {}
 
 /// Serves an editor until it leaves.
@@ -24,7 +25,7 @@ pub fn run() -> ExitCode {
     let Some(base) = folder.to_str() else {
         return wrong_use(&format!("the name of the folder {} is not UTF-8", folder.display()));
     };
-    match lsp::stdio(Disk, base) {
+    match ::lsp::stdio(Disk, base) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
