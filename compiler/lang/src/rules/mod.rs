@@ -1,6 +1,7 @@
 //! Rules across nodes, one by one. A rule is silent where a part that it reads is missing or unknown.
 
 pub mod data;
+pub mod flow;
 pub mod leaks;
 pub mod model;
 pub mod stage;
