@@ -1,11 +1,19 @@
 //! Rules across nodes, one by one. A rule is silent where a part that it reads is missing or unknown.
 
+pub mod adapter;
 pub mod data;
 pub mod flow;
 pub mod leaks;
 pub mod model;
+pub mod preference;
+pub mod rows;
+pub mod schedule;
+pub mod sequence;
 pub mod stage;
 pub mod template;
+pub mod updated;
+pub mod watch;
+pub mod weights;
 
 use crate::capability::Missing;
 use crate::diagnostic::Diagnostic;
@@ -15,6 +23,16 @@ use crate::names::Names;
 use crate::paths;
 use crate::source::Span;
 use crate::tree::{Item, Slot};
+
+/// Codes that say that something is not there.
+const ABSENCES: [&str; 6] = [
+    "missing-option",
+    "missing-template",
+    "new-rows-untrained",
+    "no-held-out-rows",
+    "nothing-to-watch",
+    "quantize-needs-lora",
+];
 
 /// What rules read, and where they put what they find.
 pub struct Context<'a> {
@@ -47,6 +65,7 @@ impl Context<'_> {
                 _ => {}
             }
         }
+        rows::check(self);
     }
 
     /// Returns the path of a source or file that an item names.
@@ -61,9 +80,7 @@ impl Context<'_> {
 
     /// Reports what a rule found, but nothing as missing that damaged text could have supplied.
     pub fn report(&mut self, diagnostic: Diagnostic) {
-        let is_absence =
-            matches!(diagnostic.code.as_str(), "missing-option" | "missing-template" | "no-held-out-rows");
-        if !(self.lost && is_absence) {
+        if !(self.lost && ABSENCES.contains(&diagnostic.code.as_str())) {
             self.diagnostics.push(diagnostic);
         }
     }

@@ -67,7 +67,9 @@ fn check_needed(context: &mut Context, item: &Item) {
         return;
     }
     let Some(data) = context.names.follow(item, "data") else { return };
-    let Some(rows) = row_type(context.names, data).filter(|rows| *rows != "text") else { return };
+    let Some(rows) = row_type(context.names, data).filter(|rows| !matches!(*rows, "text" | "tokens")) else {
+        return;
+    };
     if flow::start(context, item).template != Some(false) {
         return;
     }
