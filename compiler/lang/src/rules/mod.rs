@@ -3,6 +3,7 @@
 pub mod adapter;
 pub mod data;
 pub mod flow;
+pub mod groups;
 pub mod leaks;
 pub mod model;
 pub mod preference;

@@ -3,7 +3,7 @@
 use super::Context;
 use super::data::{has_held_out, row_type, row_type_slot};
 use super::flow::{self, ModelType};
-use super::{adapter, leaks, preference, schedule, sequence, template, updated, watch, weights};
+use super::{adapter, groups, leaks, preference, schedule, sequence, template, updated, watch, weights};
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::tree::{Item, Slot};
@@ -18,6 +18,7 @@ pub fn check_training(context: &mut Context, item: &Item) {
     sequence::check_training(context, item, &start);
     adapter::check(context, item, &start);
     updated::check(context, item, &start);
+    groups::check(context, item, &start);
     preference::check(context, item, &start);
     check_router_loss(context, item, &start);
     check_switches(context, item);

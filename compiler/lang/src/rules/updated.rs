@@ -1,11 +1,9 @@
-//! Rules about what a stage updates: `train` lines, and groups of the optimizer.
+//! Rules about what a stage updates: its `train` lines.
 
 use super::Context;
-use super::adapter;
 use super::flow::{ModelType, switched_on};
-use super::weights::{self, EMBEDDING, HEAD, Place};
+use super::weights::{self, EMBEDDING, HEAD};
 use crate::diagnostic::Diagnostic;
-use crate::source::Span;
 use crate::tree::{Item, Slot};
 
 /// A part of a `train` line.
@@ -46,7 +44,6 @@ fn is_range(text: &str) -> bool {
 
 /// Checks what a training stage updates.
 pub fn check(context: &mut Context, item: &Item, start: &ModelType) {
-    check_groups(context, item, start);
     let Some(train) = item.child("train") else { return };
     if let Some(lora) = switched_on(item, "lora") {
         context.report(with_adapter(train, lora));
@@ -260,7 +257,7 @@ fn check_overlap(context: &mut Context, start: &ModelType, parts: &[Part]) {
 fn is_in_layers(start: &ModelType, slot: &Slot) -> bool {
     let place = start.architecture.zip(slot.text());
     let place = place.and_then(|(architecture, name)| weights::place(&architecture.weights, name));
-    place.is_some_and(Place::in_layers)
+    place.is_some_and(weights::Place::in_layers)
 }
 
 fn trained_already(slot: &Slot, by: &Slot) -> Diagnostic {
@@ -276,59 +273,4 @@ fn left_out_and_trained(slot: &Slot, left_out: &Slot) -> Diagnostic {
     Diagnostic::error("conflicting-options", message, second.span, "the second")
         .with_label(first.span, "the first")
         .with_help("keep one of them")
-}
-
-/// Groups of the optimizer name weights that are updated, and give them other numbers.
-fn check_groups(context: &mut Context, item: &Item, start: &ModelType) {
-    let Some(optimizer) = item.child("optimizer") else { return };
-    let slots = weights::named(optimizer.children_of("group"));
-    slots.iter().for_each(|slot| weights::check_known(context, start, slot));
-    weights::check_repeated(context, start, &slots);
-    for group in optimizer.children_of("group") {
-        weights::check_tied(context, start, &weights::named([group].into_iter()));
-        if group.properties.is_empty() && !group.damaged {
-            context.report(
-                Diagnostic::error(
-                    "missing-option",
-                    "`group` gives its weights no number",
-                    group.at,
-                    "needs `lr` or `weight-decay`",
-                )
-                .with_help("write `lr=…` or `weight-decay=…`"),
-            );
-        }
-    }
-    for slot in slots {
-        if let Some((at, label)) = frozen(item, start, slot) {
-            let message = format!("`{}` is not updated in this stage", slot.text().unwrap_or_default());
-            context.report(
-                Diagnostic::error("ineffective-option", message, slot.span, "changes nothing here")
-                    .with_label(at, label)
-                    .with_help("train the weight, or remove it from the group"),
-            );
-        }
-    }
-}
-
-/// Returns what keeps a weight from being updated, as far as is known.
-fn frozen(item: &Item, start: &ModelType, slot: &Slot) -> Option<(Span, &'static str)> {
-    let place = start.architecture.and_then(|known| weights::place(&known.weights, slot.text()?))?;
-    if let Some(lora) = switched_on(item, "lora") {
-        let updated = weights::named(lora.children_of("targets").chain(lora.children_of("also")));
-        let by_default = lora.child("targets").is_none() && place == Place::Linear;
-        let is_updated = by_default || updated.iter().any(|other| adapter::covers(start, other, slot));
-        return (!is_updated && !lora.damaged).then_some((lora.at, "freezes the base"));
-    }
-    let train = item.child("train")?;
-    let is_same = |other: &&Slot| adapter::covers(start, other, slot);
-    let is_updated = parts(item).iter().any(|part| match part {
-        Part::Weight(other) => is_same(other),
-        Part::Layers(..) => place.in_layers(),
-        Part::NewRows(_) => matches!(place, Place::Embedding | Place::Head),
-        Part::AllBut(_, names) => {
-            let no_layers = names.iter().any(|name| name.text() == Some("layers"));
-            !(names.iter().any(is_same) || no_layers && place.in_layers())
-        }
-    });
-    (!is_updated).then_some((train.at, "only what `train` names is updated"))
 }
