@@ -3,8 +3,8 @@
 use crate::diagnostics::{self, Found};
 use crate::facts::Gatherer;
 use crate::rounds::{Compiled, Request, compile};
-use crate::run::{compile_with_results, folder};
-use crate::{CheckArgs, PlanArgs, color_stdout, show};
+use crate::run::{compile_with_results, folder, sweep_of};
+use crate::{CheckArgs, PlanArgs, color_stdout, show, sweep};
 use engine::folder::RunFolder;
 use lang::facts::Facts;
 use std::io::Write;
@@ -29,6 +29,11 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         for (recipe, compiled) in args.recipes.iter().zip(&compiled) {
             // A closed pipe is the reader's choice.
             let _ = writeln!(out, "{recipe}: {}", summary(compiled));
+            if !compiled.unknown.is_empty() {
+                let names = compiled.unknown.join(", ");
+                let _ =
+                    writeln!(out, "note: nothing is known of {names}; what depends on it was not checked");
+            }
         }
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -64,6 +69,9 @@ pub fn plan(args: &PlanArgs, cache: &Path) -> ExitCode {
         Ok(request) => request,
         Err(error) => return crate::wrong_use(&error),
     };
+    if args.sweep {
+        return plan_sweep(&request, cache);
+    }
     let view = RunFolder::view(&folder(&request, args.out.as_deref(), args.name.as_deref()), cache);
     let (compiled, states, notes) =
         compile_with_results(&request, &mut Facts::default(), &mut Gatherer::full(cache), &view);
@@ -81,6 +89,27 @@ pub fn plan(args: &PlanArgs, cache: &Path) -> ExitCode {
             Err(message) => return crate::wrong_use(&message),
         },
     }
+    ExitCode::SUCCESS
+}
+
+/// Prints what a sweep runs.
+fn plan_sweep(request: &Request, cache: &Path) -> ExitCode {
+    let combinations = match sweep_of(request) {
+        Ok(combinations) => combinations,
+        Err(Ok(message)) => return crate::wrong_use(&message),
+        Err(Err(compiled)) => return report_errors(&compiled).unwrap_or(ExitCode::FAILURE),
+    };
+    let mut plans = Vec::new();
+    let mut gatherer = Gatherer::full(cache);
+    let mut facts = Facts::default();
+    for combination in &combinations {
+        let compiled = compile(&combination.request(request), &mut facts, &mut gatherer);
+        if let Some(failed) = report_errors(&compiled) {
+            return failed;
+        }
+        plans.extend(compiled.lowered.map(|lowered| lowered.plan));
+    }
+    print!("{}", sweep::text(&combinations, &plans));
     ExitCode::SUCCESS
 }
 

@@ -5,6 +5,7 @@
 use lang::facts::{
     Facts, Fingerprint, HardwareFact, ModelFact, PathFact, RowsFact, TensorFact, TokenizerFact, Want,
 };
+use lang::lock::Lock;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -45,17 +46,44 @@ pub struct Gatherer {
     depth: Depth,
     hashes: HashMemory,
     asked: std::collections::BTreeSet<Want>,
+    lock: Lock,
 }
 
 impl Gatherer {
     /// Makes a gatherer for a quick look.
     pub fn quick() -> Self {
-        Gatherer { depth: Depth::Quick, hashes: HashMemory::default(), asked: Default::default() }
+        Gatherer {
+            depth: Depth::Quick,
+            hashes: HashMemory::default(),
+            asked: Default::default(),
+            lock: Lock::default(),
+        }
     }
 
     /// Makes a gatherer that gets everything; content hashes are remembered in the cache by fingerprint.
     pub fn full(cache: &Path) -> Self {
-        Gatherer { depth: Depth::Full, hashes: HashMemory::open(cache), asked: Default::default() }
+        Gatherer {
+            depth: Depth::Full,
+            hashes: HashMemory::open(cache),
+            asked: Default::default(),
+            lock: Lock::default(),
+        }
+    }
+
+    /// Reads the lock file beside a recipe, if there is one.
+    ///
+    /// # Errors
+    /// Says in words why a lock file that is there cannot be used.
+    pub fn open_lock(&mut self, recipe: &str) -> Result<(), String> {
+        let path = lang::paths::resolve(lang::paths::folder(recipe), lang::lock::FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                self.lock = Lock::read(&text).map_err(|why| format!("{path} cannot be used: {why}"))?;
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(format!("{path} cannot be read: {error}")),
+        }
     }
 
     /// Fills what can be had; returns whether anything is new.
@@ -77,6 +105,9 @@ impl Gatherer {
     }
 
     fn fill_one(&mut self, want: &Want, facts: &mut Facts) -> bool {
+        if remote(want) {
+            return self.lock.fill(want, facts);
+        }
         match want {
             Want::Path(path) => {
                 facts.paths.insert(path.clone(), look_at(path));
@@ -127,6 +158,16 @@ impl Gatherer {
                 true
             }
         }
+    }
+}
+
+/// Whether a want is about something that lies elsewhere, of which only a lock file can tell.
+pub fn remote(want: &Want) -> bool {
+    match want {
+        Want::Model(key) | Want::Tokenizer(key) | Want::Rows(key) | Want::Path(key) | Want::Hash(key) => {
+            lang::paths::is_remote(key)
+        }
+        Want::Text(_) | Want::Hardware => false,
     }
 }
 
@@ -203,6 +244,7 @@ fn model(folder: &str) -> ModelFact {
         weight_files: Vec::new(),
         generation_config: None,
         chat_template: None,
+        partial: false,
         problem: None,
     };
     match json(&path.join("config.json")) {
@@ -310,6 +352,7 @@ fn tokenizer(path: &str, depth: Depth) -> Option<TokenizerFact> {
         pad: None,
         special: Vec::new(),
         chat_template: None,
+        partial: false,
         files: vec![file.display().to_string()],
         problem: None,
     };
@@ -413,7 +456,15 @@ fn rows(source: &str) -> RowsFact {
     splits.dedup();
     let file = files.first().cloned().unwrap_or_default();
     let row_bytes = row_bytes(Path::new(&file));
-    let mut fact = RowsFact { columns: Vec::new(), splits, file: file.clone(), row_bytes, problem: None };
+    let mut fact = RowsFact {
+        columns: Vec::new(),
+        splits,
+        split_rows: BTreeMap::new(),
+        measured: None,
+        file: file.clone(),
+        row_bytes,
+        problem: None,
+    };
     if file.is_empty() {
         fact.problem = Some("there is no data file".into());
         return fact;

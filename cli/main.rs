@@ -14,6 +14,7 @@ mod progress;
 mod rounds;
 mod run;
 mod show;
+mod sweep;
 mod text;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -99,6 +100,9 @@ struct PlanArgs {
     /// Print the ops of a stage's programs, or of one of them
     #[arg(long, value_name = "STAGE[.PROGRAM]")]
     ops: Option<String>,
+    /// Say what a sweep runs, how often, and what its runs share
+    #[arg(long, conflicts_with_all = ["ops", "format"])]
+    sweep: bool,
     /// Folder of the run, when it is not the usual one
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -110,7 +114,7 @@ struct PlanArgs {
     memory: Option<u64>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct RunArgs {
     /// Recipe; `-` is standard input
     recipe: String,
@@ -147,6 +151,9 @@ struct RunArgs {
     /// Go on from a checkpoint of the recipe as it was before it changed
     #[arg(long)]
     fork: bool,
+    /// Run once for every combination of the values that parameters list with `sweep`
+    #[arg(long)]
+    sweep: bool,
     /// How to write diagnostics
     #[arg(long, value_enum, default_value_t = Format::Full)]
     format: Format,

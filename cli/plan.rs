@@ -42,7 +42,7 @@ pub fn module(task: &Task) -> Option<&Module> {
         Work::Train(work) => work.module.as_ref(),
         Work::Evaluate(work) => work.module.as_ref(),
         Work::Generate(work) => work.module.as_ref(),
-        Work::TrainTokenizer(_) | Work::Initialize(_) | Work::Prepare(_) => None,
+        Work::TrainTokenizer(_) | Work::Initialize(_) | Work::Prepare(_) | Work::Declared(_) => None,
     }
 }
 
@@ -109,6 +109,7 @@ fn row(task: &Task, state: State) -> Vec<String> {
         if memory > 0 { format!("{}{}", tilde(task), text::bytes(memory)) } else { String::new() },
         task.key.as_ref().map_or("not known yet".into(), |key| key.short().to_owned()),
         match state {
+            _ if matches!(task.work, Work::Declared(_)) => "not yet runnable",
             State::Done => "done",
             State::Open => "to do",
             State::Unknown => "to do, waits for earlier results",
@@ -144,6 +145,30 @@ pub fn does(work: &Work) -> String {
         },
         Work::Evaluate(_) => "evaluates".into(),
         Work::Generate(work) => format!("answers {} prompts", work.prompts.len()),
+        Work::Declared(work) => declared(&work.kind).to_owned(),
+    }
+}
+
+/// Says in words what a work does that cannot be run yet.
+fn declared(kind: &str) -> &str {
+    match kind {
+        "fetch" => "fetches from the hub or the web",
+        "model" => "opens a model",
+        "tokenizer" => "trains a tokenizer",
+        "prepare" => "prepares data",
+        "cpt" => "continued pretraining",
+        "sft" => "supervised fine-tuning",
+        "dpo" | "orpo" | "kto" | "simpo" => "preference alignment",
+        "swap-tokenizer" => "gives a model another tokenizer",
+        "extend-tokenizer" => "adds tokens to a model",
+        "thread" => "picks conversations from trees",
+        "translate" => "translates rows",
+        "merge" => "merges models",
+        "evaluate" => "evaluates",
+        "generate" => "answers prompts",
+        "export" => "writes another format",
+        "publish" => "pushes to the hub",
+        other => other,
     }
 }
 

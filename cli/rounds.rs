@@ -3,10 +3,10 @@
 use crate::facts::Gatherer;
 use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::{Facts, Want};
-use lang::source::Source;
+use lang::source::{Source, SourceId, Span};
 use lower::Lowered;
 use plan::program::Decisions;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a compilation came to.
 pub struct Compiled {
@@ -16,6 +16,8 @@ pub struct Compiled {
     pub checked: lang::Checked,
     /// Absent when the check found errors.
     pub lowered: Option<Lowered>,
+    /// Remote sources of which nothing is known, sorted.
+    pub unknown: Vec<String>,
 }
 
 /// A recipe as the command line got it.
@@ -74,9 +76,12 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
     if let Some(bytes) = &request.not_utf8 {
         let checked = lang::not_utf8(&request.path, bytes);
         let (sources, diagnostics) = (checked.sources.clone(), checked.diagnostics.clone());
-        return Compiled { sources, diagnostics, checked, lowered: None };
+        return Compiled { sources, diagnostics, checked, lowered: None, unknown: Vec::new() };
     }
     gatherer.fill(&[Want::Hardware], facts);
+    if let Err(problem) = gatherer.open_lock(&request.path) {
+        return broken_lock(request, problem);
+    }
     let input = lang::Input { path: &request.path, text: &request.text, sets: &request.sets };
     let options =
         lower::Options { name: request.name(), memory: request.memory, decisions: request.decisions.clone() };
@@ -93,8 +98,32 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
         let mut diagnostics = checked.diagnostics.clone();
         diagnostics.extend(lowered.iter().flat_map(|lowered| lowered.diagnostics.iter().cloned()));
         diagnostics.sort_by_key(Diagnostic::primary);
-        return Compiled { sources: checked.sources.clone(), diagnostics, checked, lowered };
+        let unknown = unknown(&checked.wants, facts);
+        return Compiled { sources: checked.sources.clone(), diagnostics, checked, lowered, unknown };
     }
+}
+
+/// Reports a lock file that cannot be used: guessing past it would unpin what it pins.
+fn broken_lock(request: &Request, problem: String) -> Compiled {
+    let input = lang::Input { path: &request.path, text: &request.text, sets: &request.sets };
+    let mut checked = lang::check(&input, &Facts::default());
+    let at = Span { source: SourceId(0), start: 0, end: 0 };
+    let diagnostic = Diagnostic::error("broken-lock", problem, at, "beside this recipe")
+        .with_help("restore the file, or remove it and pin anew with `--resolve`");
+    checked.recipe = None;
+    let sources = checked.sources.clone();
+    Compiled { sources, diagnostics: vec![diagnostic], checked, lowered: None, unknown: Vec::new() }
+}
+
+/// Returns the remote sources that were asked for and are not known.
+fn unknown(wants: &[Want], facts: &Facts) -> Vec<String> {
+    let missing = wants.iter().filter_map(|want| match want {
+        Want::Model(key) if !facts.models.contains_key(key) => Some(key),
+        Want::Rows(key) if !facts.rows.contains_key(key) => Some(key),
+        _ => None,
+    });
+    let keys: BTreeSet<&String> = missing.filter(|key| lang::paths::is_remote(key)).collect();
+    keys.into_iter().cloned().collect()
 }
 
 impl Compiled {

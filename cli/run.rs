@@ -5,14 +5,16 @@ use crate::facts::{Gatherer, tokenizer_of};
 use crate::plan::State;
 use crate::progress::Progress;
 use crate::rounds::{Compiled, Request, compile};
-use crate::{RunArgs, show, text};
+use crate::{RunArgs, show, sweep, text};
 use engine::error::EngineError;
 use engine::folder::{Done, RunFolder};
 use engine::observer::Observer;
 use engine::record::Record;
 use engine::run::{Options, Outcome, run_task};
+use lang::capability::Missing;
 use lang::diagnostic::Diagnostic;
 use lang::facts::{Facts, PartFact, PreparedFact};
+use lang::recipe::Planned;
 use lang::source::{SourceId, Span};
 use ops::backend::Backend;
 use plan::task::{Plan, Task};
@@ -45,7 +47,11 @@ pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
         Ok(request) => request,
         Err(error) => return crate::wrong_use(&error),
     };
-    match drive(args, &request, cache, quiet) {
+    let driven = match args.sweep {
+        true => sweep(args, &request, cache, quiet),
+        false => drive(args, &request, cache, quiet, &[]),
+    };
+    match driven {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Recipe(compiled)) => {
             print_found(&compiled.diagnostics, &compiled, args);
@@ -67,6 +73,45 @@ pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
             ExitCode::from(STOPPED)
         }
     }
+}
+
+/// Runs every combination of the values that parameters list; what several have in common runs once.
+fn sweep(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result<(), Failure> {
+    let combinations = sweep_of(request).map_err(|failure| match failure {
+        Ok(message) => Failure::Use(message, 2),
+        Err(compiled) => Failure::Recipe(compiled),
+    })?;
+    let base = folder(request, args.out.as_deref(), args.name.as_deref());
+    let place = |combination: &sweep::Combination| {
+        let stem = base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        base.with_file_name(format!("{stem}-{}", combination.name()))
+    };
+    let places: Vec<PathBuf> = combinations.iter().map(place).collect();
+    for (at, combination) in combinations.iter().enumerate() {
+        if !quiet {
+            anstream::eprintln!(
+                "run {} of {}: {}",
+                at + 1,
+                combinations.len(),
+                combination.values.join(", ")
+            );
+        }
+        let args = RunArgs { out: Some(places[at].clone()), name: None, ..args.clone() };
+        drive(&args, &combination.request(request), cache, quiet, &places)?;
+    }
+    Ok(())
+}
+
+/// Returns the combinations of a recipe's sweep.
+///
+/// # Errors
+/// The compilation when the recipe has errors, else why there is nothing to sweep.
+pub fn sweep_of(request: &Request) -> Result<Vec<sweep::Combination>, Result<String, Box<Compiled>>> {
+    let compiled = compile(request, &mut Facts::default(), &mut Gatherer::quick());
+    if compiled.has_errors() {
+        return Err(Err(Box::new(compiled)));
+    }
+    sweep::combinations(&compiled.checked.sweeps).map_err(Ok)
 }
 
 /// Returns where a run keeps its results.
@@ -161,7 +206,13 @@ fn prepared_fact(prepared: &Prepared) -> PreparedFact {
     PreparedFact { train: part(&prepared.train), eval: part(&prepared.eval) }
 }
 
-fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result<(), Failure> {
+fn drive(
+    args: &RunArgs,
+    request: &Request,
+    cache: &Path,
+    quiet: bool,
+    siblings: &[PathBuf],
+) -> Result<(), Failure> {
     if args.devices > 1 {
         return Err(Failure::Use(
             "more than one device is not built in this version; leave `--devices` out".into(),
@@ -172,11 +223,12 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
     let mut facts = Facts::default();
     let mut gatherer = Gatherer::full(cache);
     let path = folder(request, args.out.as_deref(), args.name.as_deref());
-    let view = RunFolder::view(&path, cache);
+    let view = RunFolder::view(&path, cache).with_siblings(siblings);
     let (compiled, states, _) = compile_with_results(request, &mut facts, &mut gatherer, &view);
     if compiled.has_errors() {
         return Err(Failure::Recipe(Box::new(compiled)));
     }
+    let compiled = if args.dry_run { compiled } else { refuse_planned(compiled, &states, args)? };
     show_warnings(&compiled, args);
     if args.dry_run {
         print!("{}", crate::plan::print(&plan_of(&compiled), &states, crate::plan::Format::Text));
@@ -185,7 +237,8 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
     check_owner(&path, request)?;
     let command = std::env::args().collect::<Vec<_>>().join(" ");
     let run_folder = RunFolder::open(&path, cache, &command)
-        .map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?;
+        .map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?
+        .with_siblings(siblings);
     let stop = stop_flag();
     let mut progress = Progress::new(quiet);
     let mut ran: BTreeSet<String> = BTreeSet::new();
@@ -237,6 +290,38 @@ fn drive(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
             Err(error) => return Err(Failure::Engine(Box::new(error.of(task)), Box::new(compiled))),
         }
     }
+}
+
+/// Refuses a run of tasks that are planned and cannot be run, with the same places that the check warns of.
+fn refuse_planned(
+    mut compiled: Compiled,
+    states: &BTreeMap<String, State>,
+    args: &RunArgs,
+) -> Result<Compiled, Failure> {
+    let plan = plan_of(&compiled);
+    let wanted = selection(&plan, states, args)?;
+    let is_declared = |task: &&Task| matches!(task.work, Work::Declared(_)) && wanted.contains(&task.name);
+    let names: BTreeSet<&str> = plan
+        .tasks
+        .iter()
+        .filter(is_declared)
+        .map(|task| task.name.split_once(':').map_or(task.name.as_str(), |(_, name)| name))
+        .collect();
+    if names.is_empty() {
+        return Ok(compiled);
+    }
+    let planned = compiled.checked.recipe.iter().flat_map(|recipe| &recipe.planned);
+    // Data and templates have no tasks of their own; they belong to the stages that read them.
+    let is_wanted = |planned: &&Planned| {
+        names.contains(planned.name.as_str())
+            || matches!(planned.kind.as_str(), "dataset" | "mix" | "template")
+    };
+    let missing = planned.filter(is_wanted).flat_map(|planned| &planned.missing);
+    let mut refusals: Vec<Diagnostic> = missing.map(Missing::refusal).collect();
+    refusals.sort_by_key(Diagnostic::primary);
+    refusals.dedup();
+    compiled.diagnostics = refusals;
+    Err(Failure::Recipe(Box::new(compiled)))
 }
 
 fn plan_of(compiled: &Compiled) -> Plan {
@@ -413,7 +498,11 @@ fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>, quiet: bool) 
                     record.summary.after.as_ref().map_or(String::new(), |after| text::count(after.count));
                 rows.push(row);
             }
-            Work::TrainTokenizer(_) | Work::Initialize(_) | Work::Prepare(_) | Work::Generate(_) => {}
+            Work::TrainTokenizer(_)
+            | Work::Initialize(_)
+            | Work::Prepare(_)
+            | Work::Generate(_)
+            | Work::Declared(_) => {}
         }
     }
     print!("\n{}", text::table(&rows, &[1, 2, 4, 5, 6, 7]));

@@ -15,7 +15,40 @@ fn main() {
     let out = Generator::new(&documents).run(&documents);
     let path = Path::new(&std::env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("schema.rs");
     std::fs::write(path, out).expect("the build folder can be written");
+    hardware();
     pages();
+}
+
+/// Writes the table of hardware.
+fn hardware() {
+    let document = [read("hardware")];
+    let entries: String = nodes(&document).map(device).collect();
+    let text = format!("/// The hardware under `std:`.\npub static HARDWARE: &[Hardware] = &[{entries}];");
+    let out = Path::new(&std::env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("hardware.rs");
+    std::fs::write(out, text).expect("the build folder can be written");
+}
+
+fn device(node: &KdlNode) -> String {
+    let kind = match node.name().value() {
+        "gpu" => "Gpu",
+        "core" => "Core",
+        other => panic!("schema: `{other}` is no kind of hardware"),
+    };
+    let number = |key: &str| match node.get(key) {
+        Some(KdlValue::Integer(value)) => *value as f64,
+        Some(KdlValue::Float(value)) => *value,
+        Some(_) | None => panic!("schema: `{}` lacks the number `{key}`", word(node, 0)),
+    };
+    let memory = node.get("memory").map(|_| number("memory") as u64);
+    format!(
+        "Hardware {{ name: {:?}, doc: {:?}, kind: HardwareKind::{kind}, memory: {memory:?}, bandwidth: {:?}, peaks: Peaks {{ bf16: {:?}, f16: {:?}, f32: {:?} }} }}, ",
+        word(node, 0),
+        doc(node),
+        number("bandwidth"),
+        number("bf16"),
+        number("f16"),
+        number("f32"),
+    )
 }
 
 /// Embeds the page of every diagnostic.

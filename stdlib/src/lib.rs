@@ -1,8 +1,9 @@
-//! What comes with adapt: the schema of the recipe language and the `std:` templates.
+//! What comes with adapt: the schema of the recipe language, the `std:` templates and hardware.
 //!
-//! Both are written as data (`schema/*.kdl`, `templates/*.jinja`) and become static tables when
+//! All are written as data (`schema/*.kdl`, `templates/*.jinja`) and become static tables when
 //! this crate is built, so that nothing of them is parsed when adapt starts.
 
+pub mod hardware;
 pub mod pages;
 pub mod schema;
 pub mod templates;

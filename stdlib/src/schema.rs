@@ -1,5 +1,7 @@
 //! The types of the schema's tables; the tables themselves are generated from `schema/*.kdl`.
 
+pub use crate::hardware::HARDWARE;
+
 include!(concat!(env!("OUT_DIR"), "/schema.rs"));
 
 /// Whether this version can do it.

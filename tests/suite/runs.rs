@@ -67,6 +67,13 @@ fn only_what_depends_on_a_change_runs_again() {
     assert_eq!(second[..2], first[..2]);
     assert_ne!(second[2], first[2]);
 
+    // What it minimises shapes the last stage as its rate does.
+    shop.edit("    data choices\n", "    data choices\n    beta 0.3\n");
+    shop.ok(&["run", "tiny.kdl"]);
+    let with_beta = keys();
+    assert_eq!(with_beta[..2], second[..2]);
+    assert_ne!(with_beta[2], second[2], "`beta` is part of the key");
+
     // One row of the chats: from there on.
     let rows = shop.read("chat/train.jsonl").replacen("tegenovergestelde", "omgekeerde", 1);
     shop.write("chat/train.jsonl", &rows);
@@ -340,4 +347,45 @@ fn walk(folder: &Path) -> Vec<String> {
         }
     }
     found
+}
+
+#[test]
+fn a_sweep_runs_what_differs_and_shares_the_rest() {
+    let shop = Workshop::new();
+    shop.edit("adapt 1\n", "adapt 1\n\nparam beta 0.1 {\n    sweep 0.1 0.5\n}\n");
+    shop.edit("    data choices\n", "    data choices\n    beta $beta\n");
+    let plan = shop.ok(&["plan", "tiny.kdl", "--sweep"]);
+    let line = |name: &str| {
+        let found = plan.stdout.lines().find(|line| line.trim_start().starts_with(name));
+        found.unwrap_or_else(|| panic!("no `{name}` in:\n{}", plan.stdout)).to_owned()
+    };
+    assert!(line("dutch").contains("once"), "{}", plan.stdout);
+    assert!(line("aligned").contains("2 times"), "{}", plan.stdout);
+
+    shop.ok(&["run", "tiny.kdl", "--sweep"]);
+    let (first, second) = ("runs/tiny-beta=0.1", "runs/tiny-beta=0.5");
+    assert!(shop.path(&format!("{first}/dutch/model")).is_dir());
+    assert!(!shop.path(&format!("{second}/dutch/model")).exists(), "the shared stage ran once");
+    assert_ne!(shop.weights(first, "aligned"), shop.weights(second, "aligned"));
+    let again = shop.ok(&["run", "tiny.kdl", "--sweep"]);
+    assert_eq!(again.stdout.matches("nothing to do").count(), 2, "{}", again.stdout);
+
+    let alone = Workshop::new();
+    alone.edit("    data choices\n", "    data choices\n    beta 0.5\n");
+    alone.ok(&["run", "tiny.kdl"]);
+    assert_eq!(shop.weights(second, "aligned"), alone.weights("runs/tiny", "aligned"), "as a run of its own");
+}
+
+#[test]
+fn what_cannot_be_run_yet_is_refused_before_anything_runs() {
+    let shop = Workshop::new();
+    shop.write(
+        "later.kdl",
+        &(shop.read("tiny.kdl") + "\nexport out {\n    model aligned\n    to \"out\"\n    format gguf\n}\n"),
+    );
+    assert!(shop.ok(&["check", "later.kdl"]).stdout.contains("not-yet-runnable"));
+    assert!(shop.ok(&["plan", "later.kdl"]).stdout.contains("not yet runnable"));
+    shop.run(&["run", "later.kdl"]).failed_with(&["not-yet-runnable", "export"]);
+    assert!(!shop.path("runs").exists(), "nothing was begun");
+    shop.ok(&["run", "later.kdl", "--only", "dutch"]);
 }

@@ -26,11 +26,11 @@ pub struct Assembly<'a> {
 impl Assembly<'_> {
     /// Builds the recipe; nothing when a part is missing, which only a recipe with errors lacks.
     pub fn recipe(&self) -> Option<Recipe> {
-        let mut recipe = Recipe::default();
+        let mut recipe =
+            Recipe { planned: planned::all(self.names, self.folders, self.later), ..Recipe::default() };
         let unrunnable = planned::unrunnable(self.names, self.later);
         for item in self.names.items {
             if item.name.is_some() && unrunnable.contains(item.declared()) {
-                recipe.planned.extend(planned::planned(self.names, self.folders, self.later, item));
                 continue;
             }
             match item.kind() {

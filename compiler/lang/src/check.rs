@@ -8,13 +8,13 @@ use crate::facts::{Facts, Want};
 use crate::files::{Files, Loader};
 use crate::like;
 use crate::names::{Names, Refused};
-use crate::params;
+use crate::params::{self, Instead, Sweep};
 use crate::recipe::Recipe;
 use crate::resolved::Resolved;
 use crate::rules::Context;
 use crate::set;
 use crate::source::{Source, SourceId, SourceKind, Span};
-use crate::syntax::{self, Damage};
+use crate::syntax::{self, Damage, Value};
 use crate::tree::Item;
 use crate::typing::Typing;
 use crate::uses;
@@ -43,6 +43,8 @@ pub struct Checked {
     pub wants: Vec<Want>,
     /// The recipe with every value filled in, as far as it could be read.
     pub resolved: Resolved,
+    /// The values that `--sweep` runs with, by parameter; those that `--set` fixes are not among them.
+    pub sweeps: Vec<Sweep>,
 }
 
 impl Checked {
@@ -54,6 +56,37 @@ impl Checked {
 
 /// Checks a recipe. Pure: the caller fills `wants` into the facts and checks again until nothing new is wanted.
 pub fn check(input: &Input, facts: &Facts) -> Checked {
+    let (mut checked, sweeps) = check_once(input, facts, None);
+    if !sweeps.is_empty() {
+        for (name, values) in &sweeps {
+            for value in values {
+                let instead = Instead { name: name.clone(), value: value.clone() };
+                let (other, _) = check_once(input, facts, Some(&instead));
+                let errors = other.diagnostics.into_iter().filter(|found| is_of_value(found, value.span));
+                checked.diagnostics.extend(errors);
+                checked.wants.extend(other.wants);
+            }
+        }
+        sort(&mut checked.diagnostics);
+        checked.wants.sort();
+        checked.wants.dedup();
+        checked.recipe = checked
+            .recipe
+            .filter(|_| checked.diagnostics.iter().all(|found| found.severity != Severity::Error));
+    }
+    checked
+}
+
+/// Whether an error comes from a value of a sweep.
+fn is_of_value(found: &Diagnostic, value: Span) -> bool {
+    found.severity == Severity::Error && found.labels.iter().any(|label| label.span == value)
+}
+
+/// A sweep as it is written: the parameter's name and its values.
+type Written = (String, Vec<Value>);
+
+/// Checks a recipe with one value for each parameter.
+fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Checked, Vec<Written>) {
     let mut diagnostics = Vec::new();
     let mut wants = Vec::new();
     let root =
@@ -64,7 +97,9 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
     let mut files =
         Loader::new(facts, &mut sources, &mut diagnostics, &mut wants).load(input.path, input.text);
     let stage_sets = set::apply(sets, &mut files, &mut diagnostics);
-    let params = params::substitute(&mut files, &mut diagnostics);
+    let sweeps = params::sweeps(&files);
+    params::check_sweeps(&sweeps, &mut diagnostics);
+    let params = params::substitute(&mut files, instead, &mut diagnostics);
     like::merge(&mut files, &mut diagnostics);
     defaults::merge(&mut files);
     set::finish(stage_sets, &mut files);
@@ -79,6 +114,7 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
         names: &names,
         facts,
         folders: &folders,
+        sources: &sources,
         lost,
         diagnostics: &mut diagnostics,
         wants: &mut wants,
@@ -106,7 +142,12 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
         diagnostics.iter_mut().for_each(mask);
     }
     let resolved = if has_secret { Resolved::default() } else { Resolved::of(&names) };
-    Checked { recipe, diagnostics, sources, wants, resolved }
+    let listed = sweeps.iter().map(|(name, values)| Sweep {
+        name: name.clone(),
+        values: values.iter().map(params::as_set).collect(),
+    });
+    let listed = listed.collect();
+    (Checked { recipe, diagnostics, sources, wants, resolved, sweeps: listed }, sweeps)
 }
 
 /// Checks every node against the schema, used files first.
@@ -154,7 +195,7 @@ fn sort(diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// Removes what looks like a secret from everything that a diagnostic says.
-fn mask(found: &mut Diagnostic) {
+pub(crate) fn mask(found: &mut Diagnostic) {
     let texts = [&mut found.message].into_iter().chain(&mut found.help).chain(&mut found.notes);
     let labels = found.labels.iter_mut().map(|label| &mut label.message);
     let fixes = found
@@ -179,5 +220,6 @@ pub fn not_utf8(path: &str, bytes: &[u8]) -> Checked {
         sources: vec![source],
         wants: Vec::new(),
         resolved: Resolved::default(),
+        sweeps: Vec::new(),
     }
 }

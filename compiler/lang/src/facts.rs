@@ -61,6 +61,9 @@ pub struct ModelFact {
     pub generation_config: Option<serde_json::Value>,
     /// The chat template of the model's tokenizer, when it has one.
     pub chat_template: Option<String>,
+    /// Whether only a part is known, so that what is absent is unknown.
+    #[serde(default)]
+    pub partial: bool,
     /// Why the folder cannot be used, when it cannot (no config.json, broken header …).
     pub problem: Option<String>,
 }
@@ -85,6 +88,9 @@ pub struct TokenizerFact {
     /// Added tokens that are special, text and id.
     pub special: Vec<(String, u32)>,
     pub chat_template: Option<String>,
+    /// Whether only a part is known, so that what is absent is unknown.
+    #[serde(default)]
+    pub partial: bool,
     /// Files that make up the tokenizer, for hashing.
     pub files: Vec<String>,
     pub problem: Option<String>,
@@ -99,10 +105,25 @@ pub struct RowsFact {
     pub splits: Vec<String>,
     /// File that was looked into.
     pub file: String,
+    /// Rows of each split, as far as they are known.
+    #[serde(default)]
+    pub split_rows: BTreeMap<String, u64>,
+    /// What a run of the same data was measured to keep.
+    #[serde(default)]
+    pub measured: Option<MeasuredFact>,
     /// Mean bytes of the first rows, for estimates.
     #[serde(default)]
     pub row_bytes: Option<f64>,
     pub problem: Option<String>,
+}
+
+/// Counts that were measured elsewhere and published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredFact {
+    /// The sequence length that they hold for.
+    pub sequence: u64,
+    /// Rows that fit, of those that `limit` and `holdout` leave.
+    pub kept: u64,
 }
 
 /// What preparing data yielded.

@@ -8,8 +8,11 @@
 
 pub mod capability;
 mod check;
+pub mod conditions;
 pub mod diagnostic;
 pub mod facts;
+pub mod format;
+pub mod lock;
 pub mod recipe;
 pub mod resolved;
 pub mod source;
@@ -36,4 +39,5 @@ mod rules;
 mod turns;
 
 pub use check::{Checked, Input, check, not_utf8};
+pub use params::Sweep;
 pub use suggest::nearest;

@@ -1,8 +1,8 @@
-//! Parameters: `param NAME DEFAULT` and the bare word `$NAME` that stands for it.
+//! Parameters: `param NAME DEFAULT` and the bare word `$NAME` that stands for it; sweeps over their values.
 
 use crate::diagnostic::Diagnostic;
 use crate::files::Files;
-use crate::source::Span;
+use crate::source::{Origin, Span};
 use crate::suggest;
 use crate::syntax::{Damage, Data, Node, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +12,70 @@ struct Param {
     value: Value,
 }
 
+/// A parameter in place of whose default another value stands.
+#[derive(Debug, Clone)]
+pub struct Instead {
+    pub name: String,
+    pub value: Value,
+}
+
+/// The values of a parameter that `--sweep` runs with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sweep {
+    pub name: String,
+    /// As `--set NAME=VALUE` takes them.
+    pub values: Vec<String>,
+}
+
+/// Returns the sweeps of all files as they are written, in file order; one that `--set` fixes is none.
+pub fn sweeps(files: &Files) -> Vec<(String, Vec<Value>)> {
+    let nodes = files.files.iter().flat_map(|file| &file.document.nodes);
+    let of = |node: &Node| {
+        let (name, values) = node.arguments.split_first()?;
+        let is_fixed = values.first().is_some_and(|value| value.origin == Origin::Set);
+        let sweep = node.child("sweep").filter(|sweep| !is_fixed && !sweep.arguments.is_empty())?;
+        Some((name.text()?.to_owned(), sweep.arguments.clone()))
+    };
+    nodes.filter(|node| node.name.text == "param").filter_map(of).collect()
+}
+
+/// Writes a value as `--set` takes it.
+pub fn as_set(value: &Value) -> String {
+    match &value.data {
+        Data::Integer(number) => number.to_string(),
+        Data::Number(number) => format!("{number:?}"),
+        Data::Text(text) => text.clone(),
+        Data::Bool(on) => on.to_string(),
+        Data::Null | Data::Broken => String::new(),
+    }
+}
+
+/// Reports values that a sweep lists twice: one run would overwrite the other.
+pub fn check_sweeps(sweeps: &[(String, Vec<Value>)], diagnostics: &mut Vec<Diagnostic>) {
+    for (_, values) in sweeps {
+        for (at, value) in values.iter().enumerate() {
+            let Some(first) = values[..at].iter().find(|first| as_set(first) == as_set(value)) else {
+                continue;
+            };
+            let message = format!("the sweep has the value {} twice", as_set(value));
+            diagnostics.push(
+                Diagnostic::error("repeated-option", message, value.span, "the second")
+                    .with_label(first.span, "the first")
+                    .with_help("keep one of them"),
+            );
+        }
+    }
+}
+
 /// Replaces every `$NAME` by its value; returns the names of the parameters that are used.
-pub fn substitute(files: &mut Files, diagnostics: &mut Vec<Diagnostic>) -> BTreeSet<String> {
+pub fn substitute(
+    files: &mut Files,
+    instead: Option<&Instead>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeSet<String> {
+    if let Some(instead) = instead {
+        replace(files, instead);
+    }
     let params = collect(files, diagnostics);
     let mut pass = Pass { params: &params, damage: files.damage(), used: BTreeSet::new(), diagnostics };
     for file in &mut files.files {
@@ -21,6 +83,17 @@ pub fn substitute(files: &mut Files, diagnostics: &mut Vec<Diagnostic>) -> BTree
         nodes.for_each(|node| pass.node(node));
     }
     pass.used
+}
+
+/// Puts another value in the place of a parameter's default.
+fn replace(files: &mut Files, instead: &Instead) {
+    let nodes = files.files.iter_mut().flat_map(|file| &mut file.document.nodes);
+    for node in nodes.filter(|node| node.name.text == "param") {
+        let is_meant = node.arguments.first().and_then(Value::text) == Some(instead.name.as_str());
+        if let Some(value) = node.arguments.get_mut(1).filter(|_| is_meant) {
+            *value = instead.value.clone();
+        }
+    }
 }
 
 fn collect(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<String, Param> {

@@ -36,13 +36,31 @@ pub fn unrunnable<'a>(names: &Names<'a>, later: &[(String, Missing)]) -> BTreeSe
     }
 }
 
-/// Describes an item that cannot be run.
-pub fn planned(
-    names: &Names,
-    folders: &[String],
-    later: &[(String, Missing)],
-    item: &Item,
-) -> Option<Planned> {
+/// Describes everything that cannot be run, and the ingredients that it is made of.
+pub fn all(names: &Names, folders: &[String], later: &[(String, Missing)]) -> Vec<Planned> {
+    let refused = unrunnable(names, later);
+    let mut found: Vec<Planned> = Vec::new();
+    let is_refused = |item: &&Item| item.name.is_some() && refused.contains(item.declared());
+    for item in names.items.iter().filter(is_refused) {
+        found.extend(planned(names, folders, later, item));
+    }
+    let mut at = 0;
+    while at < found.len() {
+        let refs: Vec<String> = found[at].refs.iter().map(|(_, reference)| reference.name.clone()).collect();
+        for item in refs.iter().filter_map(|name| names.find(name)) {
+            let is_known = found.iter().any(|known| known.name == item.declared());
+            if !is_known && matches!(item.kind(), "dataset" | "mix" | "template") {
+                let described = planned(names, folders, later, item);
+                found.extend(described.map(|planned| Planned { runnable: true, ..planned }));
+            }
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Describes an item.
+fn planned(names: &Names, folders: &[String], later: &[(String, Missing)], item: &Item) -> Option<Planned> {
     if SILENT.contains(&item.kind()) {
         return None;
     }
@@ -57,6 +75,7 @@ pub fn planned(
         at: item.at,
         kind: item.kind().to_owned(),
         is_stage: !is_ingredient,
+        runnable: false,
         rows: is_data.then(|| row_type(names, item)).flatten().map(str::to_owned),
         source: source_key(folders, item).filter(|_| is_ingredient),
         refs,

@@ -16,8 +16,7 @@ pub struct Recipe {
     pub datasets: Vec<Dataset>,
     pub mixes: Vec<Mix>,
     pub stages: Vec<Stage>,
-    /// Declarations and stages that this version plans but cannot run, used ones before those that use them
-    /// only as far as the file has them so.
+    /// Declarations and stages that this version plans but cannot run, with the ingredients that they use.
     pub planned: Vec<Planned>,
 }
 
@@ -33,6 +32,8 @@ pub struct Planned {
     pub kind: String,
     /// Whether it is a stage, and not an ingredient.
     pub is_stage: bool,
+    /// Whether it can be run, and stands here only because something uses it that cannot.
+    pub runnable: bool,
     /// The row type, of datasets, mixes and stages that give data.
     pub rows: Option<String>,
     /// The key of its source in the facts, of declarations that have one.

@@ -74,6 +74,9 @@ pub fn inputs(work: &Work) -> Vec<String> {
             names
         }
         Work::Generate(work) => of(&[&work.model, &work.tokenizer]),
+        Work::Declared(work) => {
+            work.reads.iter().filter_map(|(_, artifact)| artifact.task().map(str::to_owned)).collect()
+        }
     };
     names.sort();
     names.dedup();

@@ -4,6 +4,7 @@
 //! objectives become ops, passes add gradients, the optimizer and places in memory.
 
 pub mod builder;
+pub mod figures;
 pub mod gradients;
 pub mod keys;
 pub mod models;

@@ -1,5 +1,6 @@
 //! What tasks do: one struct per kind of work, everything that shapes its result and nothing else.
 
+use crate::op::PreferenceLoss;
 use crate::program::Module;
 use crate::weights::{FileTensor, NewTensor};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,7 @@ pub enum Work {
     Train(Box<Train>),
     Evaluate(Box<Evaluate>),
     Generate(Box<Generate>),
+    Declared(Box<Declared>),
 }
 
 /// Something on disk: given from outside, or made by a task.
@@ -82,6 +84,24 @@ pub enum Artifact {
     Path(String),
     /// The result of the task of that name.
     Task(String),
+}
+
+/// Work that is planned and cannot be carried out yet: a word of the language, what it reads, and its options.
+///
+/// A plan with such work is complete as a graph; a run refuses it before anything else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Declared {
+    /// The word of the language, or what a declaration implies: `fetch`, `prepare`.
+    pub kind: String,
+    /// What it reads, by the path of the option that names it.
+    pub reads: Vec<(String, Artifact)>,
+    /// Every option that shapes the result.
+    pub settings: serde_json::Value,
+    /// Options that only say how it is carried out and reported.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub conduct: serde_json::Value,
+    /// What keeps it from running, in words; empty when that is something it reads.
+    pub missing: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -275,12 +295,22 @@ pub enum Unit {
     Pairs,
 }
 
+/// What a preference stage minimises.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Preference {
+    pub loss: PreferenceLoss,
+    pub beta: f64,
+}
+
 /// A training stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Train {
     /// `cpt`, `sft`, `dpo`: for people.
     pub objective: String,
     pub unit: Unit,
+    /// The loss on pairs, of preference stages; as the module has it, for the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<Preference>,
     pub model: Artifact,
     /// The Prepare task.
     pub data: String,

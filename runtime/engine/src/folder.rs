@@ -7,7 +7,7 @@ use crate::lock::Lock;
 use crate::record::{Record, Yields, stamps};
 use crate::report::Summary;
 use plan::NUMERICS_VERSION;
-use plan::task::Task;
+use plan::task::{Key, Task};
 use plan::work::{Artifact, Work};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub struct RunFolder {
     path: PathBuf,
     cache: PathBuf,
+    /// Run folders whose results may be used where they are the same.
+    siblings: Vec<PathBuf>,
     _lock: Option<Lock>,
 }
 
@@ -38,12 +40,17 @@ impl RunFolder {
             std::fs::create_dir_all(folder).map_err(|e| EngineError::io("create folder", folder, &e))?;
         }
         let lock = Some(Lock::take(path, command)?);
-        Ok(RunFolder { path: path.to_owned(), cache: absolute(cache), _lock: lock })
+        Ok(RunFolder { path: path.to_owned(), cache: absolute(cache), siblings: Vec::new(), _lock: lock })
     }
 
     /// Looks at a folder without locking or creating it.
     pub fn view(path: &Path, cache: &Path) -> Self {
-        RunFolder { path: path.to_owned(), cache: absolute(cache), _lock: None }
+        RunFolder { path: path.to_owned(), cache: absolute(cache), siblings: Vec::new(), _lock: None }
+    }
+
+    /// Lets the results of other runs be used where they are the same, as in a sweep.
+    pub fn with_siblings(self, siblings: &[PathBuf]) -> Self {
+        RunFolder { siblings: siblings.to_vec(), ..self }
     }
 
     /// Returns the folder.
@@ -94,7 +101,7 @@ impl RunFolder {
                 Some(change) => note = Some(format!("{change}; `{}` runs again", task.name)),
             }
         }
-        match self.cached(task) {
+        match self.cached(task).or_else(|| self.shared(task, key)) {
             Some(record) => Done::Yes(Box::new(record)),
             None => Done::No(note),
         }
@@ -105,9 +112,23 @@ impl RunFolder {
         let kind = match &task.work {
             Work::TrainTokenizer(_) => "tokenizer",
             Work::Prepare(_) => "data",
-            Work::Initialize(_) | Work::Train(_) | Work::Evaluate(_) | Work::Generate(_) => return None,
+            Work::Initialize(_)
+            | Work::Train(_)
+            | Work::Evaluate(_)
+            | Work::Generate(_)
+            | Work::Declared(_) => return None,
         };
         Some(self.cache.join(kind).join(&task.key.as_ref()?.0))
+    }
+
+    /// Returns the record of the same result in another run of a sweep.
+    fn shared(&self, task: &Task, key: &Key) -> Option<Record> {
+        self.siblings.iter().find_map(|sibling| {
+            let record = RunFolder::view(sibling, &self.cache).record(&task.name);
+            let record = record.filter(|record| record.key == *key)?;
+            let path = absolute(&sibling.join(&record.path));
+            record.changed(&path).is_none().then_some(Record { path, ..record })
+        })
     }
 
     /// Returns the record of a complete cache entry; entries appear by renaming, so they are whole.
@@ -179,7 +200,7 @@ fn vocab(entry: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plan::task::{Conduct, Figures, Key, Place};
+    use plan::task::{Conduct, Figures, Place};
     use plan::weights::{Init, NewTensor};
     use plan::work::Initialize;
 

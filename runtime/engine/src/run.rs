@@ -102,6 +102,10 @@ fn run(context: &mut Context) -> Result<Outcome> {
         Work::Train(work) => train::run(context, work),
         Work::Evaluate(work) => evaluate::run(context, work),
         Work::Generate(work) => generate::run(context, work),
+        Work::Declared(work) => Err(EngineError::new(
+            "not-yet-runnable",
+            format!("this version of adapt cannot run `{}` yet", work.kind),
+        )),
     };
     let made = match ended? {
         Ended::Made(made) => made,

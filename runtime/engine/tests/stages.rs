@@ -239,6 +239,7 @@ fn train(config: &Value, name: &str, start: &str, data: &str, objective: Objecti
     let work = Train {
         objective: name.into(),
         unit: objective.unit(),
+        preference: None,
         model: Artifact::Task(start.into()),
         data: data.into(),
         eval_data: None,

@@ -1,6 +1,6 @@
 //! Rules about datasets and mixes.
 
-use super::Context;
+use super::{Context, conditions};
 use crate::capability;
 use crate::diagnostic::Diagnostic;
 use crate::facts::Want;
@@ -10,7 +10,7 @@ use crate::suggest;
 use crate::tree::{Item, Slot};
 use crate::values::Typed;
 use std::collections::BTreeSet;
-use stdlib::schema::Unit;
+use stdlib::schema::{Type, Unit};
 
 /// Returns the row type of data, when it is known: of a mix that of its first readable part.
 pub fn row_type<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a str> {
@@ -89,6 +89,7 @@ pub fn holds_out(dataset: &Item) -> bool {
 pub fn check_dataset(context: &mut Context, item: &Item) {
     check_split(context, item);
     check_holdout(context, item);
+    conditions::check(context, item);
     if let Some(source) = item.argument() {
         check_source(context, item, source);
     }
@@ -191,7 +192,8 @@ fn check_rows(context: &mut Context, item: &Item, source: &Slot, path: &str) {
 
 fn check_columns(context: &mut Context, item: &Item, columns: &[String], file: &str) {
     let Some(rows) = item.child("rows") else { return };
-    for slot in &rows.properties {
+    // `best` is no column.
+    for slot in rows.properties.iter().filter(|slot| matches!(slot.ty, Type::Text)) {
         let Some(column) = slot.text() else { continue };
         let is_there = columns.iter().any(|known| known == column) || columns.is_empty();
         if !is_there && must_have(rows, slot, columns) {

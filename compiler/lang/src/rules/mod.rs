@@ -1,6 +1,7 @@
 //! Rules across nodes, one by one. A rule is silent where a part that it reads is missing or unknown.
 
 pub mod adapter;
+pub mod conditions;
 pub mod data;
 pub mod flow;
 pub mod groups;
@@ -22,7 +23,7 @@ use crate::facts::{Facts, PathFact, Want};
 use crate::files::unusable;
 use crate::names::Names;
 use crate::paths;
-use crate::source::Span;
+use crate::source::{Source, Span};
 use crate::tree::{Item, Slot};
 
 /// Codes that say that something is not there.
@@ -41,6 +42,8 @@ pub struct Context<'a> {
     pub facts: &'a Facts,
     /// The folder of every file.
     pub folders: &'a [String],
+    /// Every text of the compilation.
+    pub sources: &'a [Source],
     /// Whether declarations and `defaults` may be lost to a syntax error or a missing file.
     pub lost: bool,
     pub diagnostics: &'a mut Vec<Diagnostic>,
@@ -49,7 +52,7 @@ pub struct Context<'a> {
     pub later: &'a mut Vec<(String, Missing)>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
     /// Applies every rule.
     pub fn check(&mut self) {
         for item in self.names.items.iter() {
@@ -72,6 +75,12 @@ impl Context<'_> {
     /// Returns the path of a source or file that an item names.
     pub fn resolve(&self, item: &Item, path: &str) -> String {
         paths::resolve(&self.folders[item.file], path)
+    }
+
+    /// Returns what is written at a place.
+    pub fn written(&self, at: Span) -> &'a str {
+        let text = self.sources.get(at.source.0 as usize).map_or("", |source| source.text.as_str());
+        text.get(at.start as usize..at.end as usize).unwrap_or_default()
     }
 
     /// Returns the key of an item's source in the facts: a path, or a remote source with what pins it.

@@ -122,7 +122,7 @@ fn missing_tokens(
         context.wants.push(Want::Tokenizer(path));
         return Vec::new();
     };
-    if fact.problem.is_some() {
+    if fact.problem.is_some() || fact.partial {
         return Vec::new();
     }
     let is_special = |token: &str| fact.special.iter().any(|(text, _)| text == token);

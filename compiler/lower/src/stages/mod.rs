@@ -1,9 +1,11 @@
 //! Stages of the recipe to tasks of the plan, one file per kind.
 
+mod counts;
 mod data;
 mod evaluate;
 mod generate;
 mod model;
+mod planned;
 mod tokenizer;
 mod train;
 
@@ -49,11 +51,15 @@ pub fn lower(recipe: &Recipe, sources: &[Source], facts: &Facts, options: &Optio
         tasks: Vec::new(),
         models: BTreeMap::new(),
         lowered: BTreeSet::new(),
+        declared: BTreeMap::new(),
         diagnostics: Vec::new(),
         wants: BTreeSet::new(),
     };
     for stage in &recipe.stages {
         lowering.stage(stage);
+    }
+    for planned in recipe.planned.iter().filter(|planned| !planned.runnable) {
+        lowering.planned(planned);
     }
     let mut plan = Plan {
         version: plan::PLAN_VERSION,
@@ -98,6 +104,8 @@ struct Lowering<'a> {
     tasks: Vec<Task>,
     models: BTreeMap<String, Rc<ModelInfo>>,
     lowered: BTreeSet<String>,
+    /// What stands for each declaration or stage that cannot be run.
+    declared: BTreeMap<String, Option<Artifact>>,
     diagnostics: Vec<Diagnostic>,
     wants: BTreeSet<Want>,
 }
@@ -189,6 +197,7 @@ impl Lowering<'_> {
             Work::Train(work) => work.module.is_some() && work.steps.is_some(),
             Work::Evaluate(work) => work.module.is_some(),
             Work::Generate(work) => work.module.is_some(),
+            Work::Declared(_) => false,
         }
     }
 
@@ -203,6 +212,7 @@ impl Lowering<'_> {
                 self.model_files(&work.model).into_iter().chain(reference).collect()
             }
             Work::Evaluate(work) => self.model_files(&work.model),
+            Work::Declared(_) => Vec::new(),
             Work::Generate(work) => {
                 [self.model_files(&work.model), self.tokenizer_files(&work.tokenizer)].concat()
             }

@@ -97,6 +97,10 @@ impl Lowering<'_> {
         let work = work::Train {
             objective: kind(&stage.objective).to_owned(),
             unit: objective.unit(),
+            preference: match objective {
+                Objective::Preference { loss, beta } => Some(work::Preference { loss, beta }),
+                Objective::CrossEntropy => None,
+            },
             model: start.artifact.clone(),
             data,
             eval_data,

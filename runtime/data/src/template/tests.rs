@@ -1,5 +1,7 @@
 //! Templates: rendered text, spans, refusals, against transformers where it was asked.
 
+mod library;
+
 use super::*;
 use crate::tests::{golden, golden_tokenizer, shared};
 use serde_json::Value;

@@ -108,6 +108,7 @@ impl World {
         let work = Train {
             objective: "cpt".into(),
             unit: Unit::Tokens,
+            preference: None,
             model: Artifact::Path(self.start().display().to_string()),
             data: "data".into(),
             eval_data: None,
