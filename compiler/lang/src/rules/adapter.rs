@@ -171,7 +171,7 @@ fn check_also(context: &mut Context, start: &ModelType, lora: &Item) {
     let also = weights::named(lora.children_of("also"));
     also.iter().for_each(|slot| weights::check_known(context, start, slot));
     weights::check_repeated(context, start, &also);
-    weights::check_tied(context, start, &also);
+    weights::check_both(context, start, &also);
     let targets = weights::named(lora.children_of("targets"));
     for slot in also {
         let Some(target) = targets.iter().find(|target| covers(start, target, slot)) else { continue };
@@ -193,6 +193,9 @@ fn check_also(context: &mut Context, start: &ModelType, lora: &Item) {
 pub fn covers(start: &ModelType, target: &Slot, weight: &Slot) -> bool {
     let (Some(target), Some(weight)) = (target.text(), weight.text()) else { return false };
     let place = start.architecture.and_then(|architecture| weights::place(&architecture.weights, weight));
-    let canonical = |name| weights::canonical(start.architecture, name).to_owned();
-    canonical(target) == canonical(weight) || target == ALL && place == Some(Place::Linear)
+    let matrix = |name| match weights::canonical(start.architecture, name) {
+        weights::HEAD if start.tied == Some(true) => weights::EMBEDDING.to_owned(),
+        name => name.to_owned(),
+    };
+    matrix(target) == matrix(weight) || target == ALL && place == Some(Place::Linear)
 }

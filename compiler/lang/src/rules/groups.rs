@@ -16,7 +16,7 @@ pub fn check(context: &mut Context, item: &Item, start: &ModelType) {
     slots.iter().for_each(|slot| weights::check_known(context, start, slot));
     weights::check_repeated(context, start, &slots);
     for group in optimizer.children_of("group") {
-        weights::check_tied(context, start, &weights::named([group].into_iter()));
+        weights::check_head(context, start, &weights::named([group].into_iter()));
         if group.properties.is_empty() && !group.damaged {
             context.report(
                 Diagnostic::error(

@@ -53,7 +53,7 @@ pub fn check(context: &mut Context, item: &Item, start: &ModelType) {
     let names: Vec<&Slot> = parts.iter().filter_map(weight).collect();
     names.iter().for_each(|slot| check_name(context, start, slot));
     weights::check_repeated(context, start, &names);
-    weights::check_tied(context, start, &names);
+    weights::check_head(context, start, &names);
     for part in &parts {
         match part {
             Part::NewRows(slot) => check_new_rows(context, item, start, slot),
@@ -176,7 +176,7 @@ fn check_all_but(context: &mut Context, start: &ModelType, word: &Slot, names: &
         weights::check_known(context, start, slot);
     }
     weights::check_repeated(context, start, names);
-    weights::check_tied(context, start, names);
+    weights::check_head(context, start, names);
     if leaves_nothing(start, names) {
         context.report(
             Diagnostic::error(
@@ -199,7 +199,9 @@ fn leaves_nothing(start: &ModelType, names: &[&Slot]) -> bool {
             .any(|slot| weights::canonical(Some(architecture), slot.text().unwrap_or_default()) == name)
     };
     let in_layers = weights.linears.iter().chain(weights.norms);
-    let outside = weights.outer.iter().chain(&[EMBEDDING, HEAD]);
+    // The head of a tied model goes with its embedding.
+    let ends = if start.tied == Some(true) { &[EMBEDDING][..] } else { &[EMBEDDING, HEAD] };
+    let outside = weights.outer.iter().chain(ends);
     (is_named("layers") || in_layers.into_iter().all(|name| is_named(name)))
         && outside.into_iter().all(|name| is_named(name))
 }

@@ -109,20 +109,31 @@ pub fn check_repeated(context: &mut Context, start: &ModelType, slots: &[&Slot])
     }
 }
 
-/// Embedding and head of a tied model are one matrix: whoever names one names both.
-pub fn check_tied(context: &mut Context, start: &ModelType, slots: &[&Slot]) {
-    let find = |word: &str| {
-        let is_it = |slot: &&&Slot| canonical(start.architecture, slot.text().unwrap_or_default()) == word;
-        slots.iter().find(is_it).copied()
-    };
+/// Embedding and head of a tied model are one matrix, which is the embedding in its checkpoint: `lm_head` alone means
+/// what is not there.
+pub fn check_head(context: &mut Context, start: &ModelType, slots: &[&Slot]) {
+    if let (None, Some(head)) = (find(start, slots, EMBEDDING), find(start, slots, HEAD)) {
+        check_alone(context, start, head, EMBEDDING);
+    }
+}
+
+/// What is trained in full beside an adapter is saved with it under its name, so that both are named.
+pub fn check_both(context: &mut Context, start: &ModelType, slots: &[&Slot]) {
+    check_head(context, start, slots);
+    if let (Some(embedding), None) = (find(start, slots, EMBEDDING), find(start, slots, HEAD)) {
+        check_alone(context, start, embedding, HEAD);
+    }
+}
+
+fn find<'i>(start: &ModelType, slots: &[&'i Slot], word: &str) -> Option<&'i Slot> {
+    let is_it = |slot: &&&Slot| canonical(start.architecture, slot.text().unwrap_or_default()) == word;
+    slots.iter().find(is_it).copied()
+}
+
+fn check_alone(context: &mut Context, start: &ModelType, alone: &Slot, other: &str) {
     if start.tied != Some(true) {
         return;
     }
-    let (alone, other) = match (find(EMBEDDING), find(HEAD)) {
-        (Some(slot), None) => (slot, HEAD),
-        (None, Some(slot)) => (slot, EMBEDDING),
-        (None, None) | (Some(_), Some(_)) => return,
-    };
     let name = alone.text().unwrap_or_default();
     let message =
         format!("`{name}` and `{other}` are one matrix in this model, and `{name}` alone would split it");
