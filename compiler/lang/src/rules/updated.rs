@@ -172,9 +172,7 @@ fn check_all_but(context: &mut Context, start: &ModelType, word: &Slot, names: &
                 .with_help("write what stays as it is, such as `train all-but embed_tokens lm_head`"),
         );
     }
-    for slot in names.iter().filter(|slot| slot.text() != Some("layers")) {
-        weights::check_known(context, start, slot);
-    }
+    names.iter().for_each(|slot| check_left_out(context, start, slot));
     weights::check_repeated(context, start, names);
     weights::check_head(context, start, names);
     if leaves_nothing(start, names) {
@@ -187,6 +185,23 @@ fn check_all_but(context: &mut Context, start: &ModelType, word: &Slot, names: &
             )
             .with_help("name fewer weights"),
         );
+    }
+}
+
+/// What is left out is a weight, or all layers.
+fn check_left_out(context: &mut Context, start: &ModelType, slot: &Slot) {
+    match slot.text().unwrap_or_default() {
+        "layers" => {}
+        text if is_range(text) || matches!(text, "all-but" | "new-rows") => context.report(
+            Diagnostic::error(
+                "misplaced-option",
+                format!("`{text}` does not stand behind `all-but`"),
+                slot.span,
+                "not the name of a weight",
+            )
+            .with_help("leave it out, and say what is trained on lines of their own, such as `train layers \"4..8\"`"),
+        ),
+        _ => weights::check_known(context, start, slot),
     }
 }
 
