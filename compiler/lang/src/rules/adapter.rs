@@ -135,6 +135,9 @@ fn check_targets(context: &mut Context, start: &ModelType, lora: &Item) {
 }
 
 fn check_target(context: &mut Context, start: &ModelType, slot: &Slot) {
+    if weights::check_words(context, "lora-matches-nothing", slot, &[ALL]) {
+        return;
+    }
     let (Some(architecture), Some(name)) = (start.architecture, slot.text()) else { return };
     let found = weights::place(&architecture.weights, name);
     let message = match found {
