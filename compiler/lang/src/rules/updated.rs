@@ -129,7 +129,7 @@ fn is_weight(start: &ModelType, slot: &Slot) -> bool {
 
 /// New rows come from a stage that adds some.
 fn check_new_rows(context: &mut Context, item: &Item, start: &ModelType, slot: &Slot) {
-    if start.base.is_none() || start.tokenizer.is_none() || start.grown.is_some() {
+    if start.tokenizer.is_none() || start.grown.is_some() {
         return;
     }
     let reference = item.child_argument("model").map_or(item.at, |model| model.span);

@@ -5,7 +5,7 @@ use super::flow::ModelType;
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::tree::{Item, Slot};
-use stdlib::schema::{Architecture, Weights};
+use stdlib::schema::{self, Architecture, Weights};
 
 /// The words for embedding and head, whatever an architecture calls them.
 pub const EMBEDDING: &str = "embed_tokens";
@@ -107,7 +107,10 @@ pub fn suggested(diagnostic: Diagnostic, slot: &Slot, names: Vec<&'static str>, 
     let text = slot.text().unwrap_or_default();
     // Other tools write paths; here the last part names the weight.
     let last = text.rsplit('.').next().unwrap_or(text);
-    match suggest::nearest(last, names.iter().copied()) {
+    // A weight of another architecture is no slip of the pen.
+    let is_foreign = schema::ARCHITECTURES.iter().any(|other| place(&other.weights, last).is_some());
+    let near = suggest::nearest(last, names.iter().copied());
+    match near.filter(|near| *near == last || !is_foreign) {
         Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
             format!("replace with `{near}`"),
             slot.span,
