@@ -7,6 +7,7 @@ pub mod flow;
 pub mod groups;
 pub mod leaks;
 pub mod model;
+pub mod overlap;
 pub mod preference;
 pub mod rows;
 pub mod schedule;
