@@ -116,16 +116,11 @@ fn check_name(context: &mut Context, start: &ModelType, slot: &Slot) {
             )
             .with_help(format!("write `train layers \"{text}\"`")),
         ),
-        _ if is_weight(start, slot) || !weights::check_words(context, "unknown-weight", slot, &WORDS) => {
+        _ if !weights::check_words(context, "unknown-weight", slot, &WORDS) => {
             weights::check_known(context, start, slot);
         }
         _ => {}
     }
-}
-
-fn is_weight(start: &ModelType, slot: &Slot) -> bool {
-    let known = start.architecture.zip(slot.text());
-    known.is_some_and(|(architecture, name)| weights::place(&architecture.weights, name).is_some())
 }
 
 /// New rows come from a stage that adds some.
