@@ -13,6 +13,7 @@ mod facts;
 mod fmt;
 mod gallery;
 mod generate;
+mod import;
 mod new;
 mod plan;
 mod progress;
@@ -67,6 +68,7 @@ enum Command {
     Run(run::Args),
     Show(show::Args),
     Fmt(fmt::Args),
+    Import(import::Args),
     New(new::Args),
     Explain(explain::Args),
     Schema(schema::Args),
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args, &cache_folder()),
         Command::Show(args) => show::run(args),
         Command::Fmt(args) => fmt::run(args),
+        Command::Import(args) => import::run(args),
         Command::New(args) => new::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Schema(args) => schema::run(args),
