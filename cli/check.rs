@@ -66,7 +66,7 @@ fn summary(compiled: &Compiled) -> String {
 /// Prints the plan of a recipe.
 pub fn plan(args: &PlanArgs, cache: &Path) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.set, args.memory) {
-        Ok(request) => request,
+        Ok(request) => Request { on: args.on, ..request },
         Err(error) => return crate::wrong_use(&error),
     };
     if args.sweep {

@@ -545,7 +545,25 @@ pub fn hardware() -> HardwareFact {
         name: "this machine".into(),
         memory: total.saturating_sub(RESERVE),
         threads: threads as u32,
+        profile: cpu_profile().map(str::to_owned),
+        ghz: clock(),
     }
+}
+
+/// Returns the hardware profile that this machine's cores fit.
+fn cpu_profile() -> Option<&'static str> {
+    match engine::checkpoint::instruction_set() {
+        "avx512" => Some("cpu-avx512"),
+        "avx2" => Some("cpu-avx2"),
+        _ => None,
+    }
+}
+
+/// Returns the clock of the cores in GHz, as the system gives it.
+fn clock() -> Option<f64> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("cpu MHz"))?;
+    line.split(':').nth(1)?.trim().parse::<f64>().ok().map(|mhz| mhz / 1000.0)
 }
 
 fn machine_memory() -> Option<u64> {

@@ -28,6 +28,7 @@ pub fn run(args: &GenerateArgs, cache: &Path) -> ExitCode {
         sets: Vec::new(),
         memory: None,
         decisions: Default::default(),
+        on: None,
     };
     let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::full(cache));
     if let Some(failed) = report_errors(&compiled) {

@@ -100,6 +100,9 @@ struct PlanArgs {
     /// Print the ops of a stage's programs, or of one of them
     #[arg(long, value_name = "STAGE[.PROGRAM]")]
     ops: Option<String>,
+    /// Predict for these devices instead of this machine: `h100-80`, `4xrtx-3090`
+    #[arg(long, value_name = "HARDWARE", value_parser = plan::hardware)]
+    on: Option<lower::figures::time::Machine>,
     /// Say what a sweep runs, how often, and what its runs share
     #[arg(long, conflicts_with_all = ["ops", "format"])]
     sweep: bool,

@@ -1,6 +1,7 @@
 //! `adapt plan`: what a run would do, how much there is to do, and what it needs.
 
 use crate::text;
+use lower::figures::time::Machine;
 use plan::program::Module;
 use plan::task::{Figure, Plan, Task};
 use plan::work::Work;
@@ -24,6 +25,24 @@ pub enum Format {
     Json,
     Dot,
     Mermaid,
+}
+
+/// Reads devices to predict for: a name under `std:`, and how many of them.
+pub fn hardware(text: &str) -> Result<Machine, String> {
+    let (count, name) = match text.split_once('x') {
+        Some((count, name)) if count.parse::<u64>().is_ok_and(|count| count > 0) => (count, name),
+        _ => ("1", text),
+    };
+    let names = || stdlib::hardware::HARDWARE.iter().map(|hardware| hardware.name);
+    let Some(hardware) = stdlib::hardware::find(name.trim_start_matches("std:")) else {
+        let near =
+            lang::nearest(name, names()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        let known: Vec<&str> = names().collect();
+        return Err(format!("no hardware is called `{name}`{near} There are {}", known.join(", ")));
+    };
+    // The clock that a core is taken to have when it is not this machine's.
+    let ghz = 3.0;
+    Ok(Machine { hardware, count: count.parse().expect("it was just read"), ghz })
 }
 
 /// Returns a plan in the given format.
@@ -107,7 +126,11 @@ fn row(task: &Task, state: State) -> Vec<String> {
         task.figures.steps.map_or(String::new(), figure),
         task.figures.tokens.map_or(String::new(), figure),
         if memory > 0 { format!("{}{}", tilde(task), text::bytes(memory)) } else { String::new() },
-        task.key.as_ref().map_or("not known yet".into(), |key| key.short().to_owned()),
+        match &task.key {
+            Some(key) => key.short().to_owned(),
+            None if matches!(task.work, Work::Declared(_)) => String::new(),
+            None => "not known yet".into(),
+        },
         match state {
             _ if matches!(task.work, Work::Declared(_)) => "not yet runnable",
             State::Done => "done",
@@ -196,12 +219,29 @@ fn details(task: &Task) -> String {
             .map_or(String::new(), |tokens| format!(", {}FLOP in all", text::short(flops * tokens.value)));
         line("compute", format!("{}FLOP per token{total}", text::short(flops)));
     }
+    if let Some(seconds) = figures.seconds {
+        let mark = match (figures.seconds_at_most, seconds.estimate) {
+            (true, _) => "at most ~",
+            (false, true) => "~",
+            (false, false) => "",
+        };
+        let place = figures.devices.as_ref().map_or("on this machine".into(), on_devices);
+        line("time", format!("{mark}{} {place}", text::seconds(seconds.value)));
+    }
     if !figures.memory.is_empty() {
         let parts: Vec<String> =
             figures.memory.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
-        line("memory", format!("{}{}", tilde(task), parts.join(", ")));
+        let each = match &figures.devices {
+            Some((_, count)) if *count > 1 => " per device",
+            _ => "",
+        };
+        line("memory", format!("{}{}{each}", tilde(task), parts.join(", ")));
     }
     if out.is_empty() { out } else { format!("\n  {}\n{out}", task.name) }
+}
+
+fn on_devices((name, count): &(String, u64)) -> String {
+    if *count == 1 { format!("on {name}") } else { format!("on {count} × {name}") }
 }
 
 fn as_dot(plan: &Plan) -> String {

@@ -5,6 +5,7 @@ use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::{Facts, Want};
 use lang::source::{Source, SourceId, Span};
 use lower::Lowered;
+use lower::figures::time::Machine;
 use plan::program::Decisions;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +34,8 @@ pub struct Request {
     pub memory: Option<u64>,
     /// Decisions of unfinished stages, by stage: a resumed run keeps them.
     pub decisions: BTreeMap<String, Decisions>,
+    /// Devices to predict for, in place of this machine.
+    pub on: Option<Machine>,
 }
 
 impl Request {
@@ -52,7 +55,7 @@ impl Request {
             Err(error) => (String::new(), Some(error.into_bytes())),
         };
         let (path, sets) = (path.to_owned(), sets.to_vec());
-        Ok(Request { path, text, not_utf8, sets, memory, decisions: BTreeMap::new() })
+        Ok(Request { path, text, not_utf8, sets, memory, decisions: BTreeMap::new(), on: None })
     }
 
     /// Returns the recipe's name: the file's stem.
@@ -83,8 +86,12 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
         return broken_lock(request, problem);
     }
     let input = lang::Input { path: &request.path, text: &request.text, sets: &request.sets };
-    let options =
-        lower::Options { name: request.name(), memory: request.memory, decisions: request.decisions.clone() };
+    let options = lower::Options {
+        name: request.name(),
+        memory: request.memory,
+        decisions: request.decisions.clone(),
+        on: request.on,
+    };
     loop {
         let checked = lang::check(&input, facts);
         if gatherer.fill(&checked.wants, facts) {
