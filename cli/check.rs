@@ -2,6 +2,7 @@
 
 use crate::diagnostics::{self, Found};
 use crate::facts::Gatherer;
+use crate::resolve::Resolver;
 use crate::rounds::{Compiled, Request, compile};
 use crate::run::{compile_with_results, folder, sweep_of};
 use crate::{CheckArgs, PlanArgs, color_stdout, show, sweep};
@@ -12,14 +13,23 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// Checks recipes and prints what was found, all of it in one output.
-pub fn check(args: &CheckArgs) -> ExitCode {
+pub fn check(args: &CheckArgs, quiet: bool) -> ExitCode {
     let mut compiled = Vec::new();
+    let mut all_pinned = true;
     for recipe in &args.recipes {
         let request = match Request::read(recipe, &args.set, args.memory) {
             Ok(request) => request,
             Err(error) => return crate::wrong_use(&error),
         };
-        compiled.push(compile(&request, &mut Facts::default(), &mut Gatherer::quick()));
+        let resolver = match args.resolve.map(Resolver::new).transpose() {
+            Ok(resolver) => resolver,
+            Err(error) => return crate::wrong_use(&error),
+        };
+        let mut gatherer = Gatherer::quick().resolving(resolver);
+        compiled.push(compile(&request, &mut Facts::default(), &mut gatherer));
+        if let Some(resolver) = gatherer.into_resolver() {
+            all_pinned &= resolver.finish(recipe, quiet);
+        }
     }
     let found: Vec<Found> = compiled.iter().map(Compiled::found).collect();
     let mut out = std::io::stdout().lock();
@@ -36,7 +46,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
             }
         }
     }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if failed || !all_pinned { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Says in a line what a correct recipe comes to, as far as it is known without preparing data.

@@ -11,6 +11,7 @@ mod facts;
 mod generate;
 mod plan;
 mod progress;
+mod resolve;
 mod rounds;
 mod run;
 mod show;
@@ -85,6 +86,9 @@ struct CheckArgs {
     /// Memory that a run may use, such as `8GiB`; otherwise this machine's
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
+    /// Ask the hub for what `adapt.lock` lacks and pin it there; `--resolve=again` pins everything anew
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "missing")]
+    resolve: Option<resolve::How>,
 }
 
 #[derive(Debug, Args)]
@@ -206,7 +210,7 @@ fn main() -> ExitCode {
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
     match &cli.command {
-        Command::Check(args) => check::check(args),
+        Command::Check(args) => check::check(args, cli.quiet),
         Command::Plan(args) => check::plan(args, &cache_folder()),
         Command::Run(args) => run::run(args, &cache_folder(), cli.quiet),
         Command::Show(args) => check::show(args),

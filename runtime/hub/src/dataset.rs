@@ -111,7 +111,7 @@ impl Hub {
         let Some(config) = config else { return };
         if found.splits.is_empty() && snapshot.is_head {
             let url = format!("{}{}/parquet", self.endpoint, snapshot.repo.api());
-            match self.value(&url, &format!("the Parquet files of {}", snapshot.repo)) {
+            match self.value(&url, &format!("the list of Parquet files of {}", snapshot.repo)) {
                 Ok(listed) => {
                     let splits = listed.get(config).and_then(Value::as_object).into_iter().flatten();
                     found.splits = splits.map(|(name, _)| (name.clone(), None)).collect();
@@ -128,7 +128,7 @@ impl Hub {
     }
 
     fn rows_server(&self, snapshot: &Snapshot, path: &str) -> Result<Value> {
-        let what = format!("the rows of {}", snapshot.repo);
+        let what = format!("the description of the rows of {}", snapshot.repo);
         let answer = self.http.get(&format!("{}{path}", self.rows_server), &what, ANSWER)?;
         match &answer.revision {
             Some(commit) if *commit != snapshot.commit => {

@@ -70,7 +70,7 @@ impl fmt::Display for Error {
         match self {
             Error::Name { text, why } => write!(out, "`{text}` {why}"),
             Error::Setting { name, why } => write!(out, "{name} {why}"),
-            Error::NotFound { what } => write!(out, "the hub has no {what}"),
+            Error::NotFound { what } => write!(out, "the hub does not have {what}"),
             Error::NeedsToken { what, had_token: false } => {
                 write!(out, "{what} does not exist, or is not open to everyone, and there is no token")
             }

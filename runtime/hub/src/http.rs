@@ -103,7 +103,7 @@ impl Http {
             is_home &= same_origin(&uri, &self.endpoint);
             let response = self.send(&uri, is_home).map_err(|error| fault(error, &uri, what))?;
             if !(300..400).contains(&response.status().as_u16()) {
-                return self.read(response, &uri, what, limit);
+                return self.read(response, &uri, what, limit, is_home);
             }
             let location = response.headers().get("location").and_then(|value| value.to_str().ok());
             uri = location
@@ -131,12 +131,14 @@ impl Http {
         uri: &Uri,
         what: &str,
         limit: u64,
+        is_home: bool,
     ) -> std::result::Result<Answer, Fault> {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let what = what.to_owned();
         match response.status().as_u16() {
             200 => {}
-            401 | 403 => {
+            // Elsewhere no token was shown, so nothing is said of it.
+            401 | 403 if is_home => {
                 return Err(Fault::Final(Error::NeedsToken { what, had_token: self.token.is_some() }));
             }
             404 => return Err(Fault::Final(Error::NotFound { what })),

@@ -4,10 +4,11 @@ use crate::snapshot::{RepoFile, Snapshot};
 use crate::{Error, Hub, Result, SMALL_FILE};
 use serde_json::Value;
 
-/// The files beside the weights that are read when they are there.
-const SMALL_FILES: [&str; 11] = [
-    "config.json",
-    "generation_config.json",
+/// The files of a model beside its weights and its tokenizer.
+const MODEL_FILES: [&str; 3] = ["config.json", "generation_config.json", "model.safetensors.index.json"];
+
+/// The files of a tokenizer.
+const TOKENIZER_FILES: [&str; 8] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -16,7 +17,6 @@ const SMALL_FILES: [&str; 11] = [
     "tokenizer.model",
     "vocab.json",
     "merges.txt",
-    "model.safetensors.index.json",
 ];
 
 /// A model without its weights.
@@ -55,8 +55,18 @@ impl Snapshot {
         if files.is_empty() {
             files = weights("pytorch_model", ".bin");
         }
-        files.extend(self.files.iter().filter(|file| SMALL_FILES.contains(&file.path.as_str())));
+        files.extend(self.named(&MODEL_FILES));
+        files.extend(self.tokenizer_files());
         files
+    }
+
+    /// Returns the files of a tokenizer that are read when they are there.
+    pub fn tokenizer_files(&self) -> Vec<&RepoFile> {
+        self.named(&TOKENIZER_FILES).collect()
+    }
+
+    fn named(&self, names: &[&str]) -> impl Iterator<Item = &RepoFile> {
+        self.files.iter().filter(|file| names.contains(&file.path.as_str()))
     }
 }
 

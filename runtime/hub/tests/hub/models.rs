@@ -53,5 +53,5 @@ fn what_a_model_lacks_is_named() {
     let found = find_model(&hub).expect("there");
     assert!(matches!(hub.model(&found), Err(Error::BadAnswer { why, .. }) if why == "it is not an object"));
     let error = hub.tokenizer(&found).expect_err("there is none");
-    assert_eq!(error.to_string(), "the hub has no tokenizer.json of model `o/m`");
+    assert_eq!(error.to_string(), "the hub does not have tokenizer.json of model `o/m`");
 }

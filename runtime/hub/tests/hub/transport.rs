@@ -137,6 +137,17 @@ fn the_token_goes_to_the_endpoint_and_not_where_it_redirects() {
 }
 
 #[test]
+fn a_refusal_elsewhere_says_nothing_of_the_token() {
+    let (server, elsewhere) = (Server::start(), Server::start());
+    serve_model(&server, &[("config.json", "{}")]);
+    server.answer(&file("config.json"), [redirect(&format!("{}/blob", elsewhere.url))]);
+    elsewhere.answer("/blob", [status("403 Forbidden")]);
+    let hub = hub_with_token(&server);
+    let found = find_model(&hub).expect("there");
+    assert!(matches!(hub.model(&found), Err(Error::BadAnswer { why, .. }) if why.contains("status 403")));
+}
+
+#[test]
 fn the_server_of_rows_gets_no_token() {
     let (server, rows) = (Server::start(), Server::start());
     server.json(crate::DATASET, info(&[]));
