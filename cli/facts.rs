@@ -123,6 +123,7 @@ impl Gatherer {
     }
 
     fn fill_one(&mut self, want: &Want, facts: &mut Facts) -> bool {
+        crate::terminal::detail(|| said(want));
         if remote(want) {
             return self.lock.fill(want, facts);
         }
@@ -176,6 +177,24 @@ impl Gatherer {
                 true
             }
         }
+    }
+}
+
+/// Says what is looked at.
+fn said(want: &Want) -> String {
+    match want {
+        Want::Model(key) | Want::Tokenizer(key) | Want::Rows(key) | Want::Path(key) | Want::Hash(key)
+            if remote(want) =>
+        {
+            format!("looks into adapt.lock for {key}")
+        }
+        Want::Path(path) => format!("looks for {path}"),
+        Want::Model(path) => format!("reads the config and headers of {path}"),
+        Want::Tokenizer(path) => format!("reads the tokenizer of {path}"),
+        Want::Rows(path) => format!("reads the first rows of {path}"),
+        Want::Text(path) => format!("reads {path}"),
+        Want::Hash(path) => format!("needs the hash of {path}"),
+        Want::Hardware => "looks at this machine".into(),
     }
 }
 

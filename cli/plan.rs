@@ -1,12 +1,60 @@
 //! `adapt plan`: what a run would do, how much there is to do, and what it needs.
 
-use crate::text;
+use crate::diagnostics;
+use crate::facts::Gatherer;
+use crate::rounds::{Compiled, Request, compile};
+use crate::run::{compile_with_results, folder, sweep_of};
+use crate::{sweep, terminal, text};
+use engine::folder::RunFolder;
+use lang::diagnostic::Diagnostic;
+use lang::facts::Facts;
 use lower::figures::time::Machine;
 use plan::program::Module;
 use plan::task::{Figure, Plan, Task};
 use plan::work::Work;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Print what a run would do: tasks, steps, tokens, parameters, memory
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  adapt plan recipe.kdl
+  adapt plan recipe.kdl --set chat.batch=64          with another value
+  adapt plan recipe.kdl --format mermaid             a drawing; `json` for machines
+  adapt plan recipe.kdl --on 4xh100-80               memory and time there
+  adapt plan recipe.kdl --sweep                      what a sweep runs, and what its runs share
+  adapt plan recipe.kdl --ops chat                   every op of a stage, with its place in memory")]
+pub struct Args {
+    /// Recipe; `-` is standard input
+    pub recipe: String,
+    /// Set a value: `dutch.lr=1e-4`, `warmup=10%`, a parameter by its name
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// How to print the plan
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Print the ops of a stage's programs, or of one of them
+    #[arg(long, value_name = "STAGE[.PROGRAM]")]
+    pub ops: Option<String>,
+    /// Predict for these devices instead of this machine: `h100-80`, `4xrtx-3090`
+    #[arg(long, value_name = "HARDWARE", value_parser = hardware)]
+    pub on: Option<Machine>,
+    /// Say what a sweep runs, how often, and what its runs share
+    #[arg(long, conflicts_with_all = ["ops", "format"])]
+    pub sweep: bool,
+    /// Folder of the run, when it is not the usual one
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Name of the run, when it has one
+    #[arg(long, conflicts_with = "out")]
+    pub name: Option<String>,
+    /// Memory that a run may use, such as `8GiB`; otherwise this machine's
+    #[arg(long, value_name = "SIZE", value_parser = text::size)]
+    pub memory: Option<u64>,
+}
 
 /// Whether a task's result is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +73,60 @@ pub enum Format {
     Json,
     Dot,
     Mermaid,
+}
+
+/// Prints the plan of a recipe.
+pub fn run(args: &Args, cache: &Path) -> ExitCode {
+    let request = match Request::read(&args.recipe, &args.set, args.memory) {
+        Ok(request) => Request { on: args.on, ..request },
+        Err(error) => return terminal::wrong_use(&error),
+    };
+    if args.sweep {
+        return plan_sweep(&request, cache);
+    }
+    let view = RunFolder::view(&folder(&request, args.out.as_deref(), args.name.as_deref()), cache);
+    let (compiled, states, notes) =
+        compile_with_results(&request, &mut Facts::default(), &mut Gatherer::full(cache), &view);
+    // What cannot be run yet is marked in the plan itself.
+    let is_marked = |found: &&Diagnostic| found.code == "not-yet-runnable";
+    let found = compiled.diagnostics.iter().filter(|found| !is_marked(found)).cloned().collect();
+    let compiled = Compiled { diagnostics: found, ..compiled };
+    if let Some(failed) = compiled.report(diagnostics::Format::Full) {
+        return failed;
+    }
+    let Some(lowered) = &compiled.lowered else { return ExitCode::FAILURE };
+    for note in notes {
+        terminal::note(&note);
+    }
+    let text = match &args.ops {
+        None => print(&lowered.plan, &states, args.format),
+        Some(path) => match ops(&lowered.plan, path) {
+            Ok(text) => text,
+            Err(message) => return terminal::wrong_use(&message),
+        },
+    };
+    terminal::written(std::io::stdout().write_all(text.as_bytes()))
+}
+
+/// Prints what a sweep runs.
+fn plan_sweep(request: &Request, cache: &Path) -> ExitCode {
+    let combinations = match sweep_of(request) {
+        Ok(combinations) => combinations,
+        Err(Ok(message)) => return terminal::wrong_use(&message),
+        Err(Err(compiled)) => return compiled.report(diagnostics::Format::Full).unwrap_or(ExitCode::FAILURE),
+    };
+    let mut plans = Vec::new();
+    let mut gatherer = Gatherer::full(cache);
+    let mut facts = Facts::default();
+    for combination in &combinations {
+        let compiled = compile(&combination.request(request), &mut facts, &mut gatherer);
+        if let Some(failed) = compiled.report(diagnostics::Format::Full) {
+            return failed;
+        }
+        plans.extend(compiled.lowered.map(|lowered| lowered.plan));
+    }
+    let text = sweep::text(&combinations, &plans);
+    terminal::written(std::io::stdout().write_all(text.as_bytes()))
 }
 
 /// Reads devices to predict for: a name under `std:`, and how many of them.

@@ -3,7 +3,7 @@
 //! What is pinned stays pinned: facts that are missing are read at the commit that the lock file has.
 //! `--resolve=again` asks which commit a revision has now, and reads everything at that one.
 
-use crate::text;
+use crate::{terminal, text};
 use hub::{Error, Hub, Kind as RepoKind, Origin, Repo, Revision, Settings, Snapshot};
 use lang::facts::{Facts, Want};
 use lang::lock::{Entry, FILE, Kind, Lock, Tokenizer};
@@ -129,14 +129,14 @@ impl Resolver {
     }
 
     /// Saves what was pinned beside the recipe and says so; returns whether all was had.
-    pub fn finish(self, recipe: &str, quiet: bool) -> bool {
+    pub fn finish(self, recipe: &str) -> bool {
         let path = lang::paths::resolve(lang::paths::folder(recipe), FILE);
         let mut all = true;
         for line in &self.said {
             match line {
-                Line::Pinned(_) | Line::Note(_) if quiet => {}
+                Line::Pinned(_) if terminal::volume() == terminal::Volume::Quiet => {}
                 Line::Pinned(text) => anstream::eprintln!("pinned: {text}"),
-                Line::Note(text) => anstream::eprintln!("note: {text}"),
+                Line::Note(text) => terminal::note(text),
                 Line::Failed { what, help } => {
                     all = false;
                     anstream::eprintln!("error: {what}\n  help: {help}");
@@ -393,7 +393,7 @@ mod tests {
                 .map_or_else(|_| Lock::default(), |text| Lock::read(&text).expect("sound"));
             let mut resolver = Resolver::with(how, Hub::new(settings).expect("sound"));
             resolver.pin(wants, &mut lock);
-            resolver.finish(&self.path("recipe.kdl"), true)
+            resolver.finish(&self.path("recipe.kdl"))
         }
     }
 

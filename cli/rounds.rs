@@ -1,13 +1,16 @@
 //! Compiles in rounds: check, look at what is wanted, lower, look again, until nothing new is to be had.
 
+use crate::diagnostics;
 use crate::facts::Gatherer;
+use crate::terminal::{self, Volume};
 use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::{Facts, Want};
-use lang::source::{Source, SourceId, Span};
+use lang::source::Source;
 use lower::Lowered;
 use lower::figures::time::Machine;
 use plan::program::Decisions;
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
 
 /// What a compilation came to.
 pub struct Compiled {
@@ -110,13 +113,11 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
     }
 }
 
-/// Reports a lock file that cannot be used: guessing past it would unpin what it pins.
+/// Reports a lock file that cannot be used, and nothing else.
 fn broken_lock(request: &Request, problem: String) -> Compiled {
     let input = lang::Input { path: &request.path, text: &request.text, sets: &request.sets };
     let mut checked = lang::check(&input, &Facts::default());
-    let at = Span { source: SourceId(0), start: 0, end: 0 };
-    let diagnostic = Diagnostic::error("broken-lock", problem, at, "beside this recipe")
-        .with_help("restore the file, or remove it and pin anew with `--resolve`");
+    let diagnostic = lang::lock::broken(&problem);
     checked.recipe = None;
     let sources = checked.sources.clone();
     Compiled { sources, diagnostics: vec![diagnostic], checked, lowered: None, unknown: Vec::new() }
@@ -135,8 +136,19 @@ fn unknown(wants: &[Want], facts: &Facts) -> Vec<String> {
 
 impl Compiled {
     /// Returns the diagnostics with their texts, for printing.
-    pub fn found(&self) -> crate::diagnostics::Found<'_> {
-        crate::diagnostics::Found { diagnostics: &self.diagnostics, sources: &self.sources }
+    pub fn found(&self) -> diagnostics::Found<'_> {
+        diagnostics::Found { diagnostics: &self.diagnostics, sources: &self.sources }
+    }
+
+    /// Prints diagnostics to stderr, warnings too unless quiet; returns the exit code when one is an error.
+    pub fn report(&self, format: diagnostics::Format) -> Option<ExitCode> {
+        let failed = self.has_errors();
+        if failed || terminal::volume() != Volume::Quiet {
+            let mut out = std::io::stderr().lock();
+            // Nothing can be said when stderr is closed; the exit code still tells.
+            let _ = diagnostics::print(&[self.found()], format, terminal::color_stderr(), &mut out);
+        }
+        failed.then_some(ExitCode::FAILURE)
     }
 
     /// Returns whether any diagnostic is an error.

@@ -3,7 +3,9 @@
 //! It lies beside the recipes of a folder and serves all of them. Keys are the sources as the facts
 //! have them: the recipe's text, with `@revision` and `#config` where the recipe states them.
 
+use crate::diagnostic::Diagnostic;
 use crate::facts::{Facts, MeasuredFact, ModelFact, RowsFact, TokenizerFact, Want};
+use crate::source::{SourceId, Span};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -16,6 +18,13 @@ const VERSION: u32 = 1;
 
 /// Stands for the id of a token of which only the text is known.
 const UNKNOWN_ID: u32 = u32::MAX;
+
+/// Reports a lock file that cannot be used: guessing past it would unpin what it pins.
+pub fn broken(problem: &str) -> Diagnostic {
+    let at = Span { source: SourceId(0), start: 0, end: 0 };
+    Diagnostic::error("broken-lock", problem, at, "beside this recipe")
+        .with_help("restore the file, or remove it and pin anew with `--resolve`")
+}
 
 /// A whole lock file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

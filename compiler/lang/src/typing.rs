@@ -253,7 +253,9 @@ impl Typing<'_> {
             self.diagnostics.push(without_effect(key, property, item));
             return;
         }
-        if property.status == Status::Later {
+        // Stating a default changes nothing, so nothing is missing.
+        let default = property.default.map(|default| values::from_literal(default, &property.ty));
+        if property.status == Status::Later && default.as_ref() != Some(&value) {
             self.later.push(Missing::new(format!("`{}` of `{}`", key.text, item.kind()), key.span));
         }
         let named = format!("{}=", key.text);
@@ -295,7 +297,12 @@ impl Typing<'_> {
             match clash(&node.children[..at], child, schema, item.schema) {
                 Some(diagnostic) => self.diagnostics.push(diagnostic),
                 None => {
-                    let what = format!("`{}` of `{}`", schema.name, item.kind());
+                    // What stands in `defaults` is what stands in a stage.
+                    let is_of_stage = item.schema.training || item.kind() == "defaults";
+                    let what = match is_of_stage {
+                        true => format!("`{}`", schema.name),
+                        false => format!("`{}` of `{}`", schema.name, item.kind()),
+                    };
                     self.note_node(child, schema, what);
                     let child = self.node(child, schema, true);
                     item.children.push(child);
