@@ -18,6 +18,7 @@ mod lsp;
 mod new;
 mod plan;
 mod progress;
+mod resolve;
 mod rounds;
 mod run;
 mod schema;
