@@ -2,6 +2,7 @@
 
 pub mod conditions;
 pub mod data;
+pub mod flow;
 pub mod leaks;
 pub mod model;
 pub mod stage;

@@ -2,17 +2,13 @@
 
 use super::Context;
 use super::data::{has_held_out, row_type, row_type_slot};
-use super::{leaks, model, template};
+use super::{flow, leaks, template};
 use crate::diagnostic::Diagnostic;
-use crate::names::Names;
 use crate::source::Origin;
 use crate::suggest;
 use crate::tree::{Item, Slot};
 use crate::values::{Typed, show_number};
 use stdlib::schema::Unit;
-
-/// How many stages a chain of models may have before it is taken for a circle.
-const CHAIN: usize = 1000;
 
 /// Checks a training stage.
 pub fn check_training(context: &mut Context, item: &Item) {
@@ -212,8 +208,8 @@ fn check_sequence(context: &mut Context, item: &Item) {
 /// A sequence must not be longer than the model's positions.
 fn check_positions(context: &mut Context, item: &Item) {
     let Some(sequence) = item.child_argument("sequence") else { return };
-    let Some(base) = base_model(context, item) else { return };
-    let (Some(positions), Some(length)) = (model::positions(context, base), sequence.number()) else {
+    let start = flow::start(context, item);
+    let (Some(base), Some(positions), Some(length)) = (start.base, start.positions, sequence.number()) else {
         return;
     };
     if length <= positions as f64 {
@@ -232,29 +228,6 @@ fn check_positions(context: &mut Context, item: &Item) {
             )
             .with_help(format!("write `sequence {positions}` or less")),
     );
-}
-
-/// Follows `model` to the declaration that a chain of stages starts from.
-pub fn base_model<'a>(context: &Context<'a>, item: &Item) -> Option<&'a Item> {
-    let names = context.names;
-    let mut at = starts_from(names, item)?;
-    for _ in 0..CHAIN {
-        if at.kind() == "model" {
-            return Some(at);
-        }
-        at = starts_from(names, at)?;
-    }
-    None
-}
-
-/// Returns what a stage starts from; of a merge its base, or what it merges first.
-pub fn starts_from<'a>(names: &Names<'a>, item: &Item) -> Option<&'a Item> {
-    let child = match item.kind() {
-        "merge" if item.child("base").is_some() => "base",
-        "merge" => "from",
-        _ => "model",
-    };
-    names.follow(item, child)
 }
 
 fn check_overflow(context: &mut Context, item: &Item) {
