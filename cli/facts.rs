@@ -244,6 +244,7 @@ fn model(folder: &str) -> ModelFact {
         weight_files: Vec::new(),
         generation_config: None,
         chat_template: None,
+        partial: false,
         problem: None,
     };
     match json(&path.join("config.json")) {
@@ -351,6 +352,7 @@ fn tokenizer(path: &str, depth: Depth) -> Option<TokenizerFact> {
         pad: None,
         special: Vec::new(),
         chat_template: None,
+        partial: false,
         files: vec![file.display().to_string()],
         problem: None,
     };

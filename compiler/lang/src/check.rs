@@ -195,7 +195,7 @@ fn sort(diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// Removes what looks like a secret from everything that a diagnostic says.
-fn mask(found: &mut Diagnostic) {
+pub(crate) fn mask(found: &mut Diagnostic) {
     let texts = [&mut found.message].into_iter().chain(&mut found.help).chain(&mut found.notes);
     let labels = found.labels.iter_mut().map(|label| &mut label.message);
     let fixes = found

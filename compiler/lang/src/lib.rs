@@ -11,6 +11,7 @@ mod check;
 pub mod conditions;
 pub mod diagnostic;
 pub mod facts;
+pub mod format;
 pub mod lock;
 pub mod recipe;
 pub mod resolved;

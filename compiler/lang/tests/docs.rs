@@ -196,7 +196,7 @@ fn built_options(node: &stdlib::schema::Node, place: &str, found: &mut Vec<(Stri
         |word: &&str| choices.iter().any(|choice| choice.name == *word && choice.status == Status::Later);
     for property in node.properties.iter().filter(|property| property.status == Status::Built) {
         // What only belongs to words that cannot be run yet is carried as it is written.
-        if !property.only.is_empty() && property.only.iter().all(|word| is_later(&word)) {
+        if !property.only.is_empty() && property.only.iter().all(is_later) {
             continue;
         }
         if !READ_AS_A_WHOLE.contains(&node.name) {

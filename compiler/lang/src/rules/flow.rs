@@ -169,17 +169,19 @@ fn ids(context: &Context, tokenizer: TokenizerOf) -> Option<u64> {
 }
 
 fn has_template(context: &Context, tokenizer: TokenizerOf) -> Option<bool> {
-    match tokenizer {
-        TokenizerOf::Declared(item) if item.child("train").is_some() => Some(false),
+    let (template, partial) = match tokenizer {
+        TokenizerOf::Declared(item) if item.child("train").is_some() => return Some(false),
         TokenizerOf::Declared(item) => {
             let fact = context.facts.tokenizers.get(&context.source_key(item)?)?;
-            Some(fact.chat_template.is_some())
+            (&fact.chat_template, fact.partial)
         }
         TokenizerOf::Model(model) => {
-            let fact = context.facts.models.get(&context.source_key(model)?)?;
-            fact.problem.is_none().then_some(fact.chat_template.is_some())
+            let facts = context.facts.models.get(&context.source_key(model)?);
+            let fact = facts.filter(|fact| fact.problem.is_none())?;
+            (&fact.chat_template, fact.partial)
         }
-    }
+    };
+    (!partial || template.is_some()).then_some(template.is_some())
 }
 
 /// What a stage makes of a model.

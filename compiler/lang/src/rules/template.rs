@@ -67,7 +67,9 @@ fn check_needed(context: &mut Context, item: &Item) {
         return;
     }
     let Some(data) = context.names.follow(item, "data") else { return };
-    let Some(rows) = row_type(context.names, data).filter(|rows| *rows != "text") else { return };
+    let Some(rows) = row_type(context.names, data).filter(|rows| !matches!(*rows, "text" | "tokens")) else {
+        return;
+    };
     if flow::start(context, item).template != Some(false) {
         return;
     }
@@ -120,7 +122,7 @@ fn missing_tokens(
         context.wants.push(Want::Tokenizer(path));
         return Vec::new();
     };
-    if fact.problem.is_some() {
+    if fact.problem.is_some() || fact.partial {
         return Vec::new();
     }
     let is_special = |token: &str| fact.special.iter().any(|(text, _)| text == token);

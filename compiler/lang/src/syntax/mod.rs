@@ -12,7 +12,7 @@ mod number;
 mod parse;
 mod recovery;
 mod secrets;
-mod strings;
+pub(crate) mod strings;
 
 pub use number::{NotANumber, literal};
 pub use parse::{parse, parse_default, recover};

@@ -1,0 +1,278 @@
+//! Rules about what a stage updates: its `train` lines.
+
+use super::Context;
+use super::flow::{ModelType, switched_on};
+use super::weights::{self, EMBEDDING, HEAD};
+use crate::diagnostic::Diagnostic;
+use crate::tree::{Item, Slot};
+
+/// A part of a `train` line.
+#[derive(Debug, Clone)]
+pub enum Part<'i> {
+    NewRows(&'i Slot),
+    /// `layers` with the ranges that follow it.
+    Layers(&'i Slot, Vec<&'i Slot>),
+    /// `all-but` with all names that follow it.
+    AllBut(&'i Slot, Vec<&'i Slot>),
+    Weight(&'i Slot),
+}
+
+/// Reads the `train` lines of a stage.
+pub fn parts(item: &Item) -> Vec<Part<'_>> {
+    item.children_of("train").flat_map(line).collect()
+}
+
+fn line(train: &Item) -> Vec<Part<'_>> {
+    let mut parts: Vec<Part> = Vec::new();
+    for slot in weights::named([train].into_iter()) {
+        match (slot.text().unwrap_or_default(), parts.last_mut()) {
+            (_, Some(Part::AllBut(_, names))) => names.push(slot),
+            (text, Some(Part::Layers(_, ranges))) if is_range(text) => ranges.push(slot),
+            ("all-but", None) => parts.push(Part::AllBut(slot, Vec::new())),
+            ("new-rows", _) => parts.push(Part::NewRows(slot)),
+            ("layers", _) => parts.push(Part::Layers(slot, Vec::new())),
+            (_, _) => parts.push(Part::Weight(slot)),
+        }
+    }
+    parts
+}
+
+/// Whether a text is meant to be a range: no name begins with a digit.
+fn is_range(text: &str) -> bool {
+    text.contains("..") || text.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+}
+
+/// Checks what a training stage updates.
+pub fn check(context: &mut Context, item: &Item, start: &ModelType) {
+    let Some(train) = item.child("train") else { return };
+    if let Some(lora) = switched_on(item, "lora") {
+        context.report(with_adapter(train, lora));
+        return;
+    }
+    let parts = parts(item);
+    let names: Vec<&Slot> = parts.iter().filter_map(weight).collect();
+    names.iter().for_each(|slot| check_name(context, start, slot));
+    weights::check_repeated(context, start, &names);
+    weights::check_head(context, start, &names);
+    for part in &parts {
+        match part {
+            Part::NewRows(slot) => check_new_rows(context, item, start, slot),
+            Part::Layers(_, ranges) => ranges.iter().for_each(|range| check_range(context, start, range)),
+            Part::AllBut(word, names) => check_all_but(context, start, word, names),
+            Part::Weight(_) => {}
+        }
+    }
+    check_overlap(context, start, &parts);
+}
+
+fn weight<'i>(part: &Part<'i>) -> Option<&'i Slot> {
+    match part {
+        Part::Weight(slot) => Some(slot),
+        Part::NewRows(_) | Part::Layers(..) | Part::AllBut(..) => None,
+    }
+}
+
+/// With an adapter the base is frozen.
+fn with_adapter(train: &Item, lora: &Item) -> Diagnostic {
+    let instead = if lora.origin.is_own() { "remove `lora`" } else { "write `lora none`" };
+    Diagnostic::error(
+        "conflicting-options",
+        "`train` says which weights are updated, but with `lora` they are frozen",
+        train.at,
+        "updates weights of the base",
+    )
+    .with_label(lora.at, "freezes the base")
+    .with_help(format!("name the weights with `also` in the block of `lora`, or {instead}"))
+}
+
+fn check_name(context: &mut Context, start: &ModelType, slot: &Slot) {
+    match slot.text().unwrap_or_default() {
+        "all-but" => context.report(
+            Diagnostic::error(
+                "misplaced-option",
+                "`all-but` does not stand behind other words",
+                slot.span,
+                "stands first on its line",
+            )
+            .with_help("write `train all-but` and names on a line of its own"),
+        ),
+        text if is_range(text) => context.report(
+            Diagnostic::error(
+                "misplaced-option",
+                format!("the range `{text}` does not stand behind `layers`"),
+                slot.span,
+                "a range of what?",
+            )
+            .with_help(format!("write `train layers \"{text}\"`")),
+        ),
+        _ => weights::check_known(context, start, slot),
+    }
+}
+
+/// New rows come from a stage that adds some.
+fn check_new_rows(context: &mut Context, item: &Item, start: &ModelType, slot: &Slot) {
+    if start.base.is_none() || start.tokenizer.is_none() || start.grown.is_some() {
+        return;
+    }
+    let reference = item.child_argument("model").map_or(item.at, |model| model.span);
+    context.report(
+        Diagnostic::error(
+            "no-new-rows",
+            "no stage before this one gives the model new rows",
+            slot.span,
+            "there are none",
+        )
+        .with_label(reference, "has the rows that it was published with")
+        .with_help(
+            "start from a `swap-tokenizer` or `extend-tokenizer` stage, or train `embed_tokens lm_head`",
+        ),
+    );
+}
+
+/// A range is written as the first layer and the one after the last.
+fn check_range(context: &mut Context, start: &ModelType, range: &Slot) {
+    let text = range.text().unwrap_or_default();
+    let number = |part: &str| part.parse::<u64>().ok();
+    let ends = text.split_once("..").and_then(|(from, to)| Some((number(from)?, number(to)?)));
+    let inclusive =
+        text.split_once("..=").and_then(|(from, to)| Some((number(from)?, number(to)?.checked_add(1)?)));
+    match (ends, inclusive, start.layers) {
+        (Some((from, to)), _, Some(layers)) if from < to && to > layers => {
+            let message = format!("the model has {layers} layers, and the range `{text}` goes beyond them");
+            let diagnostic = Diagnostic::error("out-of-range", message, range.span, "not all of them exist")
+                .with_help(format!("write a range within `\"0..{layers}\"`"));
+            context.report(weights::with_base(diagnostic, start, &format!("{layers} layers")));
+        }
+        (Some((from, to)), ..) if from < to => {}
+        (Some(_), ..) => context.report(bad_range(range, "holds no layer")),
+        (None, Some((from, to)), _) => {
+            let right = format!("\"{from}..{to}\"");
+            let found = bad_range(range, "not a range");
+            context.report(found.with_help(format!("write `{right}`")).with_fix(
+                format!("replace with `{right}`"),
+                range.span,
+                right,
+            ));
+        }
+        (None, None, _) => context.report(bad_range(range, "not a range")),
+    }
+}
+
+fn bad_range(range: &Slot, label: &str) -> Diagnostic {
+    let message = format!("`{}` is not a range of layers", range.text().unwrap_or_default());
+    Diagnostic::error("bad-layer-range", message, range.span, label)
+        .with_help("write the first layer and the one after the last, such as `\"0..8\"` for 0 to 7")
+}
+
+/// `all-but` says what, and leaves something to train.
+fn check_all_but(context: &mut Context, start: &ModelType, word: &Slot, names: &[&Slot]) {
+    if names.is_empty() {
+        context.report(
+            Diagnostic::error("missing-value", "`all-but` names nothing", word.span, "all but what?")
+                .with_help("write what stays as it is, such as `train all-but embed_tokens lm_head`"),
+        );
+    }
+    for slot in names.iter().filter(|slot| slot.text() != Some("layers")) {
+        weights::check_known(context, start, slot);
+    }
+    weights::check_repeated(context, start, names);
+    weights::check_head(context, start, names);
+    if leaves_nothing(start, names) {
+        context.report(
+            Diagnostic::error(
+                "nothing-to-train",
+                "every weight is left out",
+                word.span,
+                "leaves nothing to train",
+            )
+            .with_help("name fewer weights"),
+        );
+    }
+}
+
+fn leaves_nothing(start: &ModelType, names: &[&Slot]) -> bool {
+    let Some(architecture) = start.architecture else { return false };
+    let weights = &architecture.weights;
+    let is_named = |name: &str| {
+        names
+            .iter()
+            .any(|slot| weights::canonical(Some(architecture), slot.text().unwrap_or_default()) == name)
+    };
+    let in_layers = weights.linears.iter().chain(weights.norms);
+    // The head of a tied model goes with its embedding.
+    let ends = if start.tied == Some(true) { &[EMBEDDING][..] } else { &[EMBEDDING, HEAD] };
+    let outside = weights.outer.iter().chain(ends);
+    (is_named("layers") || in_layers.into_iter().all(|name| is_named(name)))
+        && outside.into_iter().all(|name| is_named(name))
+}
+
+/// What one line trains another need not name, and what one leaves out another must not.
+fn check_overlap(context: &mut Context, start: &ModelType, parts: &[Part]) {
+    let all_but: Vec<(&Slot, &Vec<&Slot>)> = parts
+        .iter()
+        .filter_map(|part| match part {
+            Part::AllBut(word, names) => Some((*word, names)),
+            _ => None,
+        })
+        .collect();
+    let whole: Vec<&Slot> = parts
+        .iter()
+        .filter_map(|part| match part {
+            Part::Layers(word, ranges) if ranges.is_empty() => Some(*word),
+            _ => None,
+        })
+        .collect();
+    weights::check_repeated(context, start, &whole);
+    if let [(first, _), (second, _), ..] = all_but[..] {
+        context.report(
+            Diagnostic::error("conflicting-options", "`all-but` stands twice", second.span, "the second")
+                .with_label(first.span, "the first")
+                .with_help("name everything that stays as it is on one line"),
+        );
+    }
+    for part in parts {
+        let (word, in_layers) = match part {
+            Part::Weight(slot) => (*slot, is_in_layers(start, slot)),
+            Part::Layers(_, ranges) if ranges.is_empty() => continue,
+            Part::Layers(word, _) => (*word, true),
+            Part::NewRows(_) | Part::AllBut(..) => continue,
+        };
+        if let Some(layers) = whole.first().filter(|_| in_layers) {
+            context.report(trained_already(word, layers));
+        }
+    }
+    let (Some((word, names)), true) = (all_but.first(), parts.len() > 1) else { return };
+    let words = parts.iter().filter_map(|part| match part {
+        Part::Weight(slot) | Part::Layers(slot, _) => Some(*slot),
+        Part::NewRows(_) | Part::AllBut(..) => None,
+    });
+    let name =
+        |slot: &Slot| weights::canonical(start.architecture, slot.text().unwrap_or_default()).to_owned();
+    for slot in words {
+        match names.iter().find(|left_out| name(left_out) == name(slot)) {
+            Some(left_out) => context.report(left_out_and_trained(slot, left_out)),
+            None => context.report(trained_already(slot, word)),
+        }
+    }
+}
+
+fn is_in_layers(start: &ModelType, slot: &Slot) -> bool {
+    let place = start.architecture.zip(slot.text());
+    let place = place.and_then(|(architecture, name)| weights::place(&architecture.weights, name));
+    place.is_some_and(weights::Place::in_layers)
+}
+
+fn trained_already(slot: &Slot, by: &Slot) -> Diagnostic {
+    let message = format!("`{}` is trained already", slot.text().unwrap_or_default());
+    Diagnostic::error("ineffective-option", message, slot.span, "changes nothing here")
+        .with_label(by.span, "because of this")
+        .with_help("remove one of them")
+}
+
+fn left_out_and_trained(slot: &Slot, left_out: &Slot) -> Diagnostic {
+    let message = format!("`{}` is trained and left out", slot.text().unwrap_or_default());
+    let (first, second) = if left_out.span < slot.span { (left_out, slot) } else { (slot, left_out) };
+    Diagnostic::error("conflicting-options", message, second.span, "the second")
+        .with_label(first.span, "the first")
+        .with_help("keep one of them")
+}
