@@ -4,6 +4,7 @@
 //! plans; running it is refused before anything happens.
 
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::rules::sources;
 use crate::source::Span;
 use serde::{Deserialize, Serialize};
 use stdlib::schema::{self, Choice, Status};
@@ -52,6 +53,10 @@ impl Missing {
 
 /// Returns what is missing for a source to be read, from its text alone.
 pub fn of_source(text: &str, kind: &str, span: Span) -> Option<Missing> {
+    // What names nothing is refused, not planned.
+    if sources::problem(text, kind).is_some() {
+        return None;
+    }
     if let Some(scheme) = LATER_SCHEMES.into_iter().find(|scheme| text.starts_with(scheme)) {
         let place = if scheme == "hf:" { "from the hub" } else { "from the web" };
         return Some(

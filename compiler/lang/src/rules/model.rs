@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::data::{row_type, row_type_slot};
+use super::{saved, sources};
 use crate::capability::Missing;
 use crate::diagnostic::Diagnostic;
 use crate::facts::{ModelFact, Want};
@@ -15,7 +16,7 @@ use stdlib::schema::{self, Architecture, FieldType, Status};
 /// Checks one model.
 pub fn check(context: &mut Context, item: &Item) {
     let Some(source) = item.argument() else { return };
-    let Some(text) = source.text() else { return };
+    let Some(text) = source.text().filter(|_| sources::check(context, item, source)) else { return };
     if paths::is_remote(text) {
         check_remote(context, item, source);
         return;
@@ -146,7 +147,9 @@ fn check_known(context: &mut Context, item: &Item, source: &Slot, fact: &ModelFa
     }
     if let Some(config) = item.child("config") {
         check_fields(context, config, architecture);
-        check_shape(context, config, architecture, Some(&fact.config));
+        if saved::check(context, config, source, architecture, fact) {
+            check_shape(context, config, architecture, Some(&fact.config));
+        }
     }
     check_vocabulary(context, item, fact);
 }
@@ -339,7 +342,7 @@ fn check_special(context: &mut Context, train: &Item) {
 }
 
 fn check_tokenizer_source(context: &mut Context, item: &Item, source: &Slot) {
-    let Some(text) = source.text() else { return };
+    let Some(text) = source.text().filter(|_| sources::check(context, item, source)) else { return };
     if paths::is_remote(text) {
         let known = context.source_key(item).filter(|key| !context.facts.tokenizers.contains_key(key));
         context.wants.extend(known.map(Want::Tokenizer));
