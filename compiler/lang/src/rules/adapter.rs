@@ -135,6 +135,9 @@ fn check_targets(context: &mut Context, start: &ModelType, lora: &Item) {
 }
 
 fn check_target(context: &mut Context, start: &ModelType, slot: &Slot) {
+    if weights::check_words(context, "lora-matches-nothing", slot, &[ALL]) {
+        return;
+    }
     let (Some(architecture), Some(name)) = (start.architecture, slot.text()) else { return };
     let found = weights::place(&architecture.weights, name);
     let message = match found {
@@ -149,6 +152,9 @@ fn check_target(context: &mut Context, start: &ModelType, slot: &Slot) {
     let diagnostic = Diagnostic::error("lora-matches-nothing", message, slot.span, "matches no linear layer");
     let diagnostic = weights::with_base(diagnostic, start, &format!("a {} model", architecture.name));
     context.report(match found {
+        Some(Place::Embedding) => {
+            diagnostic.with_help("train it in full with `also embed_tokens lm_head`, or leave it out")
+        }
         Some(_) => diagnostic.with_help(format!("train it in full with `also {name}`, or leave it out")),
         None => {
             weights::suggested(diagnostic, slot, architecture.weights.linears.to_vec(), ", or `all-linear`")

@@ -5,7 +5,8 @@ use super::flow::{self, ModelType, TokenizerOf};
 use crate::diagnostic::Diagnostic;
 use crate::paths;
 use crate::source::Span;
-use crate::tree::{Item, Slot};
+use crate::tree::Item;
+use std::collections::BTreeMap;
 
 /// Checks a stage that gives a model new rows.
 pub fn check(context: &mut Context, item: &Item) {
@@ -70,61 +71,53 @@ fn check_adds_something(context: &mut Context, item: &Item) {
 
 /// Every token is new, and added once.
 fn check_tokens(context: &mut Context, item: &Item, start: &ModelType) {
-    let tokens: Vec<&Slot> = item.children_of("add").flat_map(|child| &child.arguments).collect();
-    for (at, slot) in tokens.iter().enumerate() {
+    let known = known_tokens(context, start);
+    let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
+    for slot in item.children_of("add").flat_map(|child| &child.arguments) {
         let Some(token) = slot.text() else { continue };
-        if let Some(first) = tokens[..at].iter().find(|first| first.text() == Some(token)) {
+        if let Some(first) = seen.get(token) {
+            let message = format!("the token `{token}` stands twice");
             context.report(
-                Diagnostic::error(
-                    "repeated-option",
-                    format!("the token `{token}` stands twice"),
-                    slot.span,
-                    "the second",
-                )
-                .with_label(first.span, "the first")
-                .with_help("keep one of them"),
+                Diagnostic::error("repeated-option", message, slot.span, "the second")
+                    .with_label(*first, "the first")
+                    .with_help("keep one of them"),
             );
-        } else if token.is_empty() {
+            continue;
+        }
+        seen.insert(token, slot.span);
+        if token.is_empty() {
+            let message = "a token without text is found nowhere";
             context.report(
-                Diagnostic::error(
-                    "ineffective-option",
-                    "a token without text is found nowhere",
-                    slot.span,
-                    "empty",
-                )
-                .with_help("write the text of the token"),
+                Diagnostic::error("ineffective-option", message, slot.span, "empty")
+                    .with_help("write the text of the token"),
             );
-        } else if let Some(place) = has_token(context, start, token) {
+        } else if let Some(place) = known.get(token) {
+            let message = format!("the tokenizer has the token `{token}` already");
             context.report(
-                Diagnostic::error(
-                    "ineffective-option",
-                    format!("the tokenizer has the token `{token}` already"),
-                    slot.span,
-                    "adds nothing",
-                )
-                .with_label(place, "the tokenizer comes from here")
-                .with_help("remove it"),
+                Diagnostic::error("ineffective-option", message, slot.span, "adds nothing")
+                    .with_label(*place, "the tokenizer has it from here")
+                    .with_help("remove it"),
             );
         }
     }
 }
 
-/// Returns where a tokenizer has a token from, when it certainly has it.
-fn has_token(context: &Context, start: &ModelType, token: &str) -> Option<Span> {
-    if start.added.contains(&token) {
-        return start.grown.map(|grown| grown.name.as_ref().map_or(grown.at, |name| name.span));
+/// The tokens that a tokenizer certainly has, each with where it has it from.
+fn known_tokens(context: &Context, start: &ModelType) -> BTreeMap<String, Span> {
+    let mut known = BTreeMap::new();
+    if let Some(grown) = start.grown {
+        let place = grown.name.as_ref().map_or(grown.at, |name| name.span);
+        known.extend(start.added.iter().map(|token| ((*token).to_owned(), place)));
     }
-    let tokenizer = start.tokenizer?;
-    let source = tokenizer.item();
-    let has = match source.child("train") {
-        Some(train) => {
-            let mut special = train.children_of("special").flat_map(|child| &child.arguments);
-            special.any(|special| special.text() == Some(token))
-        }
-        None => {
-            let fact = context.facts.tokenizers.get(&context.source_key(source)?)?;
-            fact.problem.is_none() && fact.special.iter().any(|(text, _)| text == token)
-        }
-    };
-    has.then(|| tokenizer.place())
+    let Some(tokenizer) = start.tokenizer else { return known };
+    let place = tokenizer.place();
+    if let Some(train) = tokenizer.item().child("train") {
+        let special = train.children_of("special").flat_map(|child| &child.arguments);
+        known.extend(special.filter_map(|slot| Some((slot.text()?.to_owned(), place))));
+        return known;
+    }
+    let key = context.source_key(tokenizer.item());
+    let fact = key.and_then(|key| context.facts.tokenizers.get(&key)).filter(|fact| fact.problem.is_none());
+    known.extend(fact.into_iter().flat_map(|fact| &fact.special).map(|(text, _)| (text.clone(), place)));
+    known
 }

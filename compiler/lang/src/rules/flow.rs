@@ -8,11 +8,13 @@ use crate::names::Names;
 use crate::source::Span;
 use crate::tree::{Item, Slot};
 use serde_json::{Value as Json, json};
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use stdlib::schema::{self, Architecture};
 
-/// How many stages a chain of models may have before it is taken for a circle.
-const CHAIN: usize = 1000;
+/// The types that were worked out, by the place of the item in memory.
+pub type Types<'a> = RefCell<BTreeMap<usize, Rc<ModelType<'a>>>>;
 
 /// The type of a model.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +23,7 @@ pub struct ModelType<'a> {
     pub base: Option<&'a Item>,
     pub architecture: Option<&'static Architecture>,
     /// config.json with what the recipe overrides.
-    pub config: Option<Json>,
+    pub config: Option<Rc<Json>>,
     /// Rows of the embedding, padding included.
     pub vocab: Option<u64>,
     /// Ids of the tokenizer, added tokens included.
@@ -40,8 +42,8 @@ pub struct ModelType<'a> {
     pub grown: Option<&'a Item>,
     /// The training stage whose adapter it carries, not merged yet.
     pub adapter: Option<&'a Item>,
-    /// The training stages since `grown`, else since the base, the latest last.
-    pub trained: Vec<&'a Item>,
+    /// How many training stages there are since `grown`, else since the base.
+    pub trained: usize,
 }
 
 /// Where a model has its tokenizer from.
@@ -71,23 +73,26 @@ impl<'a> TokenizerOf<'a> {
 }
 
 /// Returns the type of the model that a stage starts from.
-pub fn start<'a>(context: &Context<'a>, stage: &Item) -> ModelType<'a> {
-    starts_from(context.names, stage).map_or_else(ModelType::default, |from| model_type(context, from))
+pub fn start<'a>(context: &Context<'a>, stage: &Item) -> Rc<ModelType<'a>> {
+    starts_from(context.names, stage).map_or_else(Rc::default, |from| model_type(context, from))
 }
 
 /// Returns the type of the model that a declaration or stage gives.
-pub fn model_type<'a>(context: &Context<'a>, item: &'a Item) -> ModelType<'a> {
-    let (chain, complete) = chain(context.names, item);
-    let mut stages = chain.into_iter().rev();
-    let mut ty = match stages.next() {
-        Some(base) if complete => declared(context, base),
-        Some(first) => passed(context, ModelType::default(), first),
-        None => ModelType::default(),
-    };
-    for stage in stages {
-        ty = passed(context, ty, stage);
+pub fn model_type<'a>(context: &Context<'a>, item: &'a Item) -> Rc<ModelType<'a>> {
+    let (chain, known) = chain(context, item);
+    let mut ty = known.unwrap_or_default();
+    for stage in chain.into_iter().rev() {
+        ty = Rc::new(match stage.kind() {
+            "model" => declared(context, stage),
+            _ => passed(context, ModelType::clone(&ty), stage),
+        });
+        context.types.borrow_mut().insert(key(stage), Rc::clone(&ty));
     }
     ty
+}
+
+fn key(item: &Item) -> usize {
+    std::ptr::from_ref(item) as usize
 }
 
 /// Returns what a stage starts from; of a merge its base, or what it merges first.
@@ -100,18 +105,21 @@ pub fn starts_from<'a>(names: &Names<'a>, item: &Item) -> Option<&'a Item> {
     names.follow(item, child)
 }
 
-/// Returns an item and what it starts from, one after the other, and whether that ends at a declared model.
-fn chain<'a>(names: &Names<'a>, item: &'a Item) -> (Vec<&'a Item>, bool) {
+/// Returns an item and what it starts from, one after the other, up to one whose type is known already.
+///
+/// A circle ends where it closes; it is reported where names are followed.
+fn chain<'a>(context: &Context<'a>, item: &'a Item) -> (Vec<&'a Item>, Option<Rc<ModelType<'a>>>) {
     let mut chain = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut at = Some(item);
-    while let Some(stage) = at.filter(|stage| stage.schema.gives == "model" && chain.len() < CHAIN) {
-        chain.push(stage);
-        if stage.kind() == "model" {
-            return (chain, true);
+    while let Some(stage) = at.filter(|stage| stage.schema.gives == "model" && seen.insert(key(stage))) {
+        if let Some(known) = context.types.borrow().get(&key(stage)) {
+            return (chain, Some(Rc::clone(known)));
         }
-        at = starts_from(names, stage);
+        chain.push(stage);
+        at = if stage.kind() == "model" { None } else { starts_from(context.names, stage) };
     }
-    (chain, false)
+    (chain, None)
 }
 
 /// The type of a declared model.
@@ -139,7 +147,7 @@ fn declared<'a>(context: &Context<'a>, model: &'a Item) -> ModelType<'a> {
     ty.tied = architecture.map(|architecture| {
         config.get("tie_word_embeddings").and_then(Json::as_bool).unwrap_or(architecture.weights.tied)
     });
-    ty.config = Some(config);
+    ty.config = Some(Rc::new(config));
     ty
 }
 
@@ -196,7 +204,7 @@ fn passed<'a>(context: &Context<'a>, mut ty: ModelType<'a>, stage: &'a Item) -> 
                 ty.template = Some(true);
             }
             ty.adapter = switched_on(stage, "lora").map(|_| stage);
-            ty.trained.push(stage);
+            ty.trained += 1;
             ty
         }
     }
@@ -214,7 +222,7 @@ fn swapped<'a>(context: &Context<'a>, ty: ModelType<'a>, stage: &'a Item) -> Mod
         tokenizer,
         added: Vec::new(),
         grown: Some(stage),
-        trained: Vec::new(),
+        trained: 0,
         ..ty
     }
 }
@@ -222,7 +230,7 @@ fn swapped<'a>(context: &Context<'a>, ty: ModelType<'a>, stage: &'a Item) -> Mod
 /// More tokens: rows for those that find no place in the padding.
 fn extended<'a>(mut ty: ModelType<'a>, stage: &'a Item) -> ModelType<'a> {
     ty.grown = Some(stage);
-    ty.trained = Vec::new();
+    ty.trained = 0;
     let added: Vec<&str> =
         stage.children_of("add").flat_map(|child| &child.arguments).filter_map(Slot::text).collect();
     if stage.child("tokenizer").is_some() {
@@ -244,7 +252,7 @@ fn padded(stage: &Item, ids: u64) -> u64 {
 
 /// Models of one shape; the tokenizer is that of the first unless another is named.
 fn merged<'a>(context: &Context<'a>, mut ty: ModelType<'a>, stage: &'a Item) -> ModelType<'a> {
-    ty.trained = Vec::new();
+    ty.trained = 0;
     match stage.child_argument("tokenizer").and_then(Slot::text) {
         None | Some("base") => {}
         Some(name) => {

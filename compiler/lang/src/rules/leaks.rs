@@ -71,7 +71,7 @@ fn upstream<'a>(context: &Context<'a>, item: &Item) -> Vec<&'a Item> {
     };
     let mut open = starts(item);
     while let Some(stage) = open.pop() {
-        if stage.schema.gives == "model" && seen.insert(stage.declared()) {
+        if stage.schema.gives == "model" && seen.len() < 1000 && seen.insert(stage.declared()) {
             found.extend(Some(stage).filter(|stage| stage.schema.training));
             open.extend(starts(stage));
         }
@@ -92,8 +92,10 @@ fn check(context: &mut Context, data: &Item, reference: &Slot, stages: &[&Item])
         );
         return;
     }
+    let mut seen = BTreeSet::new();
     for stage in stages {
-        let Some(trained_on) = context.names.follow(stage, "data") else { continue };
+        let trained_on = context.names.follow(stage, "data").filter(|data| seen.insert(data.declared()));
+        let Some(trained_on) = trained_on else { continue };
         if report_shared(context, trained_on, &parts, reference) {
             return;
         }

@@ -52,6 +52,8 @@ const ABSENCES: [&str; 6] = [
 pub struct Context<'a> {
     pub names: &'a Names<'a>,
     pub facts: &'a Facts,
+    /// What models are as they flow from stage to stage, worked out once.
+    pub types: flow::Types<'a>,
     /// The folder of every file.
     pub folders: &'a [String],
     /// Every text of the compilation.
@@ -90,6 +92,7 @@ impl<'a> Context<'a> {
             }
         }
         rows::check(self);
+        targets::check_places(self);
     }
 
     /// Returns the path of a source or file that an item names.

@@ -10,8 +10,16 @@ use crate::paths;
 use crate::source::{Span, Spanned};
 use crate::suggest;
 use crate::tree::{Item, Slot};
+use crate::values::Typed;
 use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use stdlib::schema::{self, Architecture, FieldType, Status};
+
+/// The byte alphabet.
+const BYTES: usize = 256;
+
+/// Special tokens that every trained tokenizer has.
+const BUILT_IN: [&str; 3] = ["<s>", "</s>", "<pad>"];
 
 /// Checks one model.
 pub fn check(context: &mut Context, item: &Item) {
@@ -315,6 +323,7 @@ pub fn check_tokenizer(context: &mut Context, item: &Item) {
 /// A tokenizer is trained on text.
 fn check_trained(context: &mut Context, train: &Item) {
     check_special(context, train);
+    check_room(context, train);
     let Some(on) = train.property("on") else { return };
     let Some(data) = on.text().and_then(|name| context.names.find(name)) else { return };
     let Some(rows) = row_type_slot(context.names, data) else { return };
@@ -325,6 +334,23 @@ fn check_trained(context: &mut Context, train: &Item) {
             .with_label(rows.span, format!("{kind} rows declared here"))
             .with_help("name a dataset with `rows text`"),
     );
+}
+
+/// The vocabulary has room for the bytes and the special tokens.
+fn check_room(context: &mut Context, train: &Item) {
+    let Some(vocab) = train.property("vocab") else { return };
+    let by_bytes = train.child_argument("byte-level").is_some_and(|on| on.value == Typed::Bool(true));
+    let special: BTreeSet<&str> =
+        train.children_of("special").flat_map(|child| &child.arguments).filter_map(Slot::text).collect();
+    let own = BUILT_IN.iter().filter(|token| !special.contains(*token)).count();
+    let least = BYTES + own + special.len();
+    if by_bytes && vocab.number().is_some_and(|ids| ids < least as f64) {
+        let message = format!("{BYTES} bytes and {} special tokens need more ids", least - BYTES);
+        context.report(
+            Diagnostic::error("vocabulary-too-small", message, vocab.span, "too few")
+                .with_help(format!("write `vocab={least}` or more")),
+        );
+    }
 }
 
 fn check_special(context: &mut Context, train: &Item) {

@@ -6,6 +6,7 @@ use super::updated::{self, Part};
 use super::weights::{self, EMBEDDING};
 use crate::diagnostic::Diagnostic;
 use crate::tree::{Item, Slot};
+use std::rc::Rc;
 use stdlib::schema;
 
 /// Reports stages that add rows which nothing trains.
@@ -15,7 +16,7 @@ pub fn check(context: &mut Context) {
         return;
     }
     let stages = context.names.items.iter().filter(|item| item.schema.training);
-    let starts: Vec<(&Item, flow::ModelType)> =
+    let starts: Vec<(&Item, Rc<flow::ModelType>)> =
         stages.map(|stage| (stage, flow::start(context, stage))).collect();
     for grown in context.names.items.iter().filter(grows) {
         let after =
@@ -23,7 +24,7 @@ pub fn check(context: &mut Context) {
         if after().any(|(stage, _)| trains_rows(stage)) {
             continue;
         }
-        if let Some((stage, _)) = after().min_by_key(|(_, start)| start.trained.len()) {
+        if let Some((stage, _)) = after().min_by_key(|(_, start)| start.trained) {
             context.report(untrained(grown, stage));
         }
     }

@@ -3,7 +3,6 @@
 use super::Context;
 use super::flow::switched_on;
 use crate::diagnostic::Diagnostic;
-use crate::source::Span;
 use crate::tree::{Item, Slot};
 use crate::values::{Typed, show_number};
 use stdlib::schema::Unit;
@@ -14,32 +13,23 @@ pub fn check(context: &mut Context, item: &Item) {
     check_previous(context, item);
     let Some(schedule) = item.child("schedule") else { return };
     let steps = item.child_argument("steps");
-    let parts = [("warmup", "the warmup"), ("decay", "the decay")];
-    let too_long =
-        parts.into_iter().filter(|(name, what)| check_length(context, schedule, name, what, steps));
-    if too_long.count() == 0 {
+    if !check_warmup(context, schedule, steps) {
         check_sum(context, schedule, steps);
     }
 }
 
-/// Warmup and decay in steps fit into a stage of so many steps; returns whether one does not.
-fn check_length(
-    context: &mut Context,
-    schedule: &Item,
-    name: &str,
-    what: &str,
-    steps: Option<&Slot>,
-) -> bool {
-    let Some(part) = schedule.property(name) else { return false };
-    let (Typed::Quantity(length, Unit::Steps), Some(steps)) = (&part.value, steps) else { return false };
-    if !steps.number().is_some_and(|steps| *length > steps) {
+/// A warmup in steps fits into a stage of so many steps; returns whether it does not.
+fn check_warmup(context: &mut Context, schedule: &Item, steps: Option<&Slot>) -> bool {
+    let Some(warmup) = schedule.property("warmup") else { return false };
+    let (Typed::Quantity(rise, Unit::Steps), Some(steps)) = (&warmup.value, steps) else { return false };
+    if !steps.number().is_some_and(|steps| *rise > steps) {
         return false;
     }
-    let message = format!("{what} takes {} steps, more than the stage has", show_number(*length));
+    let message = format!("warmup takes {} steps, more than the stage has", show_number(*rise));
     context.report(
-        Diagnostic::error("out-of-range", message, part.span, "longer than the stage")
+        Diagnostic::error("out-of-range", message, warmup.span, "longer than the stage")
             .with_label(steps.span, "the stage's steps")
-            .with_help(format!("shorten {what}, or write it as a share such as `\"3%\"`")),
+            .with_help("shorten the warmup, or write it as a share such as `\"3%\"`"),
     );
     true
 }
@@ -49,22 +39,26 @@ fn check_sum(context: &mut Context, schedule: &Item, steps: Option<&Slot>) {
     let (Some(warmup), Some(decay)) = (schedule.property("warmup"), schedule.property("decay")) else {
         return;
     };
-    let steps = steps.and_then(Slot::number);
-    let (Some(rise), Some(fall)) = (share(warmup, steps), share(decay, steps)) else { return };
+    let budget = steps.and_then(Slot::number);
+    let (Some(rise), Some(fall)) = (share(warmup, budget), share(decay, budget)) else { return };
     if rise + fall <= 1.0 + 1e-9 {
         return;
     }
     let (at, other) = if decay.is_written() { (decay, warmup) } else { (warmup, decay) };
-    let message = format!(
-        "`warmup` and `decay` take {}% of the stage together",
-        show_number(((rise + fall) * 100.0).round())
-    );
-    let label = if other.is_written() { "and this" } else { "its `decay` is the last 20%" };
-    context.report(
+    let percent = show_number(((rise + fall) * 100.0).round());
+    let message = match rise {
+        0.0 => format!("`decay` takes {percent}% of the stage"),
+        _ => format!("`warmup` and `decay` take {percent}% of the stage together"),
+    };
+    let label = if other.is_written() { "and this" } else { "its `decay` is the last 20%, unless written" };
+    let diagnostic =
         Diagnostic::error("out-of-range", message, at.span, "more than what is left of the stage")
-            .with_label(other.span, label)
-            .with_help("shorten one of them"),
-    );
+            .with_help("shorten it, or write shares of the stage such as `\"10%\"`");
+    let diagnostic = if rise > 0.0 { diagnostic.with_label(other.span, label) } else { diagnostic };
+    context.report(match steps {
+        Some(steps) => diagnostic.with_label(steps.span, "the stage's steps"),
+        None => diagnostic,
+    });
 }
 
 /// Returns the share of a stage that a part of its schedule takes, when it is known.
@@ -113,22 +107,22 @@ fn no_previous(model: &Item, from: &Slot, reference: &Slot) -> Diagnostic {
 }
 
 /// Returns the schedule of a stage that ends at a rate of 0.
-fn ends_at_zero(stage: &Item) -> Option<Span> {
+fn ends_at_zero(stage: &Item) -> Option<&Slot> {
     let schedule = stage.child("schedule").filter(|schedule| !schedule.damaged)?;
     let name = schedule.argument()?;
     let falls = matches!(name.text(), Some("cosine" | "linear" | "wsd"));
     let floor = schedule.properties.iter().find(|slot| slot.name == "floor")?;
     let stops_early = switched_on(stage, "stop-when").is_some();
-    (falls && floor.number() == Some(0.0) && !stops_early && !stage.damaged).then_some(name.span)
+    (falls && floor.number() == Some(0.0) && !stops_early && !stage.damaged).then_some(name)
 }
 
-fn starts_at_zero(previous: &Item, from: &Slot, end: Span) -> Diagnostic {
+fn starts_at_zero(previous: &Item, from: &Slot, end: &Slot) -> Diagnostic {
     let message = format!(
         "the learning rate of `{}` ends at 0, so that this stage would learn nothing",
         previous.declared()
     );
     Diagnostic::error("starts-at-zero", message, from.span, "goes on at a rate of 0")
-        .with_label(end, "falls to 0")
+        .with_label(end.span, if end.is_written() { "falls to 0" } else { "its default schedule falls to 0" })
         .with_help(format!(
             "give the schedule of `{}` a `floor`, or write `lr` here and remove `from`",
             previous.declared()

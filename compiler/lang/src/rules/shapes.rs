@@ -6,6 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 use crate::tree::{Item, Slot};
 use serde_json::Value as Json;
+use std::rc::Rc;
 
 /// Fields of config.json that shape weights and have one name in all architectures that have them.
 pub const SHARED_FIELDS: [&str; 3] = ["intermediate_size", "head_dim", "n_inner"];
@@ -13,7 +14,7 @@ pub const SHARED_FIELDS: [&str; 3] = ["intermediate_size", "head_dim", "n_inner"
 /// Compares every model of a merge with its base, or with the first.
 pub fn check(context: &mut Context, merge: &Item, models: &[&Item]) {
     let references = merge.children_of("base").chain(models.iter().copied()).filter_map(Item::argument);
-    let known: Vec<(&Slot, ModelType)> =
+    let known: Vec<(&Slot, Rc<ModelType>)> =
         references.filter_map(|slot| Some((slot, type_of(context, slot)?))).collect();
     let Some(((first, ty), rest)) = known.split_first() else { return };
     let joins_tokens = match merge.child_argument("tokenizer").and_then(Slot::text) {
@@ -31,7 +32,7 @@ pub fn check(context: &mut Context, merge: &Item, models: &[&Item]) {
     }
 }
 
-fn type_of<'a>(context: &Context<'a>, slot: &Slot) -> Option<ModelType<'a>> {
+fn type_of<'a>(context: &Context<'a>, slot: &Slot) -> Option<Rc<ModelType<'a>>> {
     let item = context.names.find(slot.text()?).filter(|item| item.schema.gives == "model")?;
     Some(flow::model_type(context, item))
 }

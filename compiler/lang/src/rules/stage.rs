@@ -28,7 +28,7 @@ pub fn check_training(context: &mut Context, item: &Item) {
     check_rows(context, item, item.child_argument("data"));
     check_evaluation(context, item);
     watch::check(context, item);
-    template::check_use(context, item);
+    template::check_use(context, item, &start);
 }
 
 /// Checks a stage that gives rows.
@@ -38,9 +38,10 @@ pub fn check_data_stage(context: &mut Context, item: &Item) {
 
 /// Checks an `evaluate` stage.
 pub fn check_evaluate(context: &mut Context, item: &Item) {
-    sequence::check_positions(context, item, &flow::start(context, item));
+    let start = flow::start(context, item);
+    sequence::check_positions(context, item, &start);
     if check_rows(context, item, item.child_argument("data")) {
-        template::check_use(context, item);
+        template::check_use(context, item, &start);
         sampling::check_template(context, item);
     }
     leaks::check_evaluate(context, item);
@@ -75,7 +76,7 @@ pub fn check_generate(context: &mut Context, item: &Item) {
         (None, None) | (Some(_), None) | (None, Some(_)) => {}
     }
     check_rows(context, item, item.child_argument("data"));
-    template::check_use(context, item);
+    template::check_use(context, item, &flow::start(context, item));
 }
 
 fn check_budget(context: &mut Context, item: &Item) {

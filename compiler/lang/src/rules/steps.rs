@@ -28,6 +28,7 @@ pub fn check(context: &mut Context, dataset: &Item) {
 
 /// Two columns of the row type do not read the same column of the source.
 fn check_columns(context: &mut Context, rows: &Item) {
+    let Some(kind) = rows.argument() else { return };
     let read = rows.properties.iter().filter(|slot| slot.name != "best" && slot.text().is_some());
     let read: Vec<&Slot> = read.collect();
     for (at, slot) in read.iter().enumerate().filter(|(_, slot)| slot.is_written()) {
@@ -40,9 +41,7 @@ fn check_columns(context: &mut Context, rows: &Item) {
         let diagnostic = Diagnostic::error("conflicting-options", message, slot.span, "read twice");
         let diagnostic = match other.is_written() {
             true => diagnostic.with_label(other.span, "the first"),
-            false => {
-                diagnostic.with_label(rows.arguments[0].span, format!("reads `{column}` as `{}`", other.name))
-            }
+            false => diagnostic.with_label(kind.span, format!("reads `{column}` as `{}`", other.name)),
         };
         context.report(diagnostic.with_help(format!("name the column of `{}` with `{0}=…`", other.name)));
     }
@@ -169,8 +168,8 @@ fn check_against(context: &mut Context, dataset: &Item, step: &Item) {
             && splits(item) == splits(dataset)
             && is_whole(item)
     };
-    let found = key.is_some().then(|| origins(context.names, other)).unwrap_or_default();
-    let Some(part) = found.iter().find(same) else { return };
+    let found = origins(context.names, other);
+    let Some(part) = found.iter().find(same).filter(|_| key.is_some()) else { return };
     let message = format!(
         "`{}` has every row of `{}`, so that none would be left",
         part.declared(),

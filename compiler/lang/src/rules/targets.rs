@@ -5,34 +5,35 @@ use super::{flow, sources};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 use crate::tree::{Item, Slot};
-use crate::values::Typed;
+use std::collections::BTreeMap;
+
+/// Declarations that are read from somewhere.
+const SOURCES: [&str; 3] = ["model", "tokenizer", "dataset"];
+
+/// What is said of a place that is read.
+const READ: &str = "read from here";
+
+/// Sets places of the hub apart from paths.
+const PUBLISHED: &str = "publish ";
 
 /// Checks an `export` stage.
 pub fn check_export(context: &mut Context, item: &Item) {
     check_dtype(context, item);
     check_adapter(context, item);
-    let Some(to) = item.child_argument("to") else { return };
-    if to.text().is_some_and(|text| text.starts_with("hf:")) {
+    let hub = item.child_argument("to").filter(|to| to.text().is_some_and(|text| text.starts_with("hf:")));
+    if let Some(to) = hub {
+        let message = "`export` writes to a path, not to the hub";
         context.report(
-            Diagnostic::error(
-                "bad-source",
-                "`export` writes to a path, not to the hub",
-                to.span,
-                "not a path",
-            )
-            .with_help("write a path, or use `publish`"),
+            Diagnostic::error("bad-source", message, to.span, "not a path")
+                .with_help("write a path, or use `publish`"),
         );
-        return;
     }
-    check_shared(context, item, to);
-    check_overwrites(context, item, to);
 }
 
 /// Checks a `publish` stage.
 pub fn check_publish(context: &mut Context, item: &Item) {
     if let Some(to) = item.child_argument("to") {
         sources::check_target(context, to);
-        check_shared(context, item, to);
     }
 }
 
@@ -81,44 +82,42 @@ fn check_adapter(context: &mut Context, item: &Item) {
     );
 }
 
+/// Checks that no two stages write to one place, and none to a place that is read.
+pub fn check_places(context: &mut Context) {
+    let mut taken: BTreeMap<String, (Span, &str)> = BTreeMap::new();
+    for item in context.names.items.iter().filter(|item| SOURCES.contains(&item.kind())) {
+        if let (Some(key), Some(source)) = (context.source_key(item), item.argument()) {
+            taken.entry(key).or_insert((source.span, READ));
+        }
+    }
+    for item in context.names.items.iter().filter(|item| matches!(item.kind(), "export" | "publish")) {
+        let written = item.child_argument("to").and_then(|to| Some((to.span, place(context, item, to)?)));
+        let Some((at, place)) = written else { continue };
+        match taken.get(&place) {
+            Some((first, label)) => report_overwritten(context, &place, at, *first, label),
+            None => {
+                taken.insert(place, (at, "written to here"));
+            }
+        }
+    }
+}
+
 /// Where a stage writes: a path from the current folder, or a name on the hub.
 fn place(context: &Context, item: &Item, to: &Slot) -> Option<String> {
     let text = to.text().filter(|text| !text.is_empty())?;
-    Some(if item.kind() == "publish" { text.to_lowercase() } else { context.resolve(item, text) })
+    match item.kind() {
+        // The hub does not tell capitals apart; that a model is read from where it goes may be meant.
+        "publish" => Some(format!("{PUBLISHED}{}", text.to_lowercase())),
+        _ => Some(context.resolve(item, text)).filter(|_| !text.starts_with("hf:")),
+    }
 }
 
-/// Two stages do not write to one place.
-fn check_shared(context: &mut Context, item: &Item, to: &Slot) {
-    let Some(own) = place(context, item, to) else { return };
-    let writers = context.names.items.iter().take_while(|other| !std::ptr::eq(*other, item));
-    let mut before = writers.filter(|other| other.kind() == item.kind());
-    let first = before.find_map(|other| {
-        let to = other.child_argument("to")?;
-        (place(context, other, to)? == own).then_some(to.span)
-    });
-    let Some(first) = first else { return };
-    report_overwritten(context, format!("two stages write to `{own}`"), to.span, first, "written to here");
-}
-
-/// An export does not overwrite what the recipe reads.
-fn check_overwrites(context: &mut Context, item: &Item, to: &Slot) {
-    let Some(own) = place(context, item, to) else { return };
-    let mut declared =
-        context.names.items.iter().filter(|other| matches!(other.kind(), "model" | "tokenizer" | "dataset"));
-    let Some(read) = declared.find(|other| context.source_key(other).as_ref() == Some(&own)) else { return };
-    let Some(source) = read.argument().filter(|source| matches!(source.value, Typed::Text(_))) else {
-        return;
+fn report_overwritten(context: &mut Context, place: &str, at: Span, first: Span, label: &str) {
+    let place = place.trim_start_matches(PUBLISHED);
+    let message = match label {
+        READ => format!("`{place}` is read and written"),
+        _ => format!("two stages write to `{place}`"),
     };
-    report_overwritten(
-        context,
-        format!("`{own}` is read and written"),
-        to.span,
-        source.span,
-        "read from here",
-    );
-}
-
-fn report_overwritten(context: &mut Context, message: String, at: Span, first: Span, label: &str) {
     context.report(
         Diagnostic::error("shared-target", message, at, "would be overwritten")
             .with_label(first, label)

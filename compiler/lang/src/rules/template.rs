@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::data::row_type;
-use super::flow::{self, ModelType, TokenizerOf};
+use super::flow::{ModelType, TokenizerOf};
 use super::turns;
 use crate::diagnostic::Diagnostic;
 use crate::facts::Want;
@@ -41,15 +41,15 @@ fn check_file(context: &mut Context, item: &Item, file: &Slot) {
 }
 
 /// Checks the template that a stage uses, or lacks.
-pub fn check_use(context: &mut Context, item: &Item) {
+pub fn check_use(context: &mut Context, item: &Item, start: &ModelType) {
     match item.child_argument("template") {
-        Some(reference) => check_tokens(context, item, reference),
-        None => check_needed(context, item),
+        Some(reference) => check_tokens(context, start, reference),
+        None => check_needed(context, item, start),
     }
 }
 
 /// Rows of messages need a template: the stage's or the model's own.
-fn check_needed(context: &mut Context, item: &Item) {
+fn check_needed(context: &mut Context, item: &Item, start: &ModelType) {
     if item.kind() == "generate" && item.child("data").is_none() || item.damaged {
         return;
     }
@@ -57,7 +57,7 @@ fn check_needed(context: &mut Context, item: &Item) {
     let Some(rows) = row_type(context.names, data).filter(|rows| !matches!(*rows, "text" | "tokens")) else {
         return;
     };
-    if flow::start(context, item).template != Some(false) {
+    if start.template != Some(false) {
         return;
     }
     let message =
@@ -71,12 +71,11 @@ fn check_needed(context: &mut Context, item: &Item) {
 }
 
 /// A template of the library must find its tokens in the tokenizer.
-fn check_tokens(context: &mut Context, item: &Item, reference: &Slot) {
+fn check_tokens(context: &mut Context, start: &ModelType, reference: &Slot) {
     let Some(name) = reference.text().and_then(|name| name.strip_prefix("std:")) else { return };
     let Some(entry) = schema::TEMPLATES.iter().find(|entry| entry.name == name) else { return };
-    let start = flow::start(context, item);
     let Some(tokenizer) = start.tokenizer else { return };
-    let missing = missing_tokens(context, &start, tokenizer, entry);
+    let missing = missing_tokens(context, start, tokenizer, entry);
     if missing.is_empty() {
         return;
     }

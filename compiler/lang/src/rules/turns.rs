@@ -13,6 +13,9 @@ const PLACEHOLDERS: [&str; 3] = ["content", "bos", "eos"];
 /// Words of other tools for the message.
 const MESSAGE: [&str; 6] = ["message", "text", "input", "prompt", "response", "output"];
 
+/// A longer text in braces is no placeholder.
+const LONGEST: usize = 64;
+
 /// Checks every turn of a template.
 pub fn check(context: &mut Context, turns: &Item) {
     for turn in &turns.children {
@@ -46,7 +49,8 @@ pub fn check(context: &mut Context, turns: &Item) {
 fn placeholders(text: &str) -> Vec<(Range<usize>, &str)> {
     let opens = text.match_indices('{').map(|(at, _)| at);
     let found = opens.filter_map(|at| {
-        let inner = text[at + 1..].split_once('}')?.0;
+        let end = text[at..].bytes().take(LONGEST).position(|byte| byte == b'}')?;
+        let inner = &text[at + 1..at + end];
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let is_placeholder =
             inner.trim().starts_with(|c: char| c.is_ascii_alphabetic()) && inner.trim().chars().all(is_word);

@@ -4,7 +4,11 @@ use super::Context;
 use super::flow::{ModelType, switched_on};
 use super::weights::{self, EMBEDDING, HEAD};
 use crate::diagnostic::Diagnostic;
+use crate::suggest;
 use crate::tree::{Item, Slot};
+
+/// Words that begin what a `train` line says, beside names of weights.
+const WORDS: [&str; 3] = ["new-rows", "layers", "all-but"];
 
 /// A part of a `train` line.
 #[derive(Debug, Clone)]
@@ -28,6 +32,8 @@ fn line(train: &Item) -> Vec<Part<'_>> {
         match (slot.text().unwrap_or_default(), parts.last_mut()) {
             (_, Some(Part::AllBut(_, names))) => names.push(slot),
             (text, Some(Part::Layers(_, ranges))) if is_range(text) => ranges.push(slot),
+            // What was meant by the word before it is reported there.
+            (text, Some(Part::Weight(word))) if is_range(text) && is_nearly_layers(word) => {}
             ("all-but", None) => parts.push(Part::AllBut(slot, Vec::new())),
             ("new-rows", _) => parts.push(Part::NewRows(slot)),
             ("layers", _) => parts.push(Part::Layers(slot, Vec::new())),
@@ -40,6 +46,10 @@ fn line(train: &Item) -> Vec<Part<'_>> {
 /// Whether a text is meant to be a range: no name begins with a digit.
 fn is_range(text: &str) -> bool {
     text.contains("..") || text.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+}
+
+fn is_nearly_layers(slot: &Slot) -> bool {
+    suggest::nearest(slot.text().unwrap_or_default(), ["layers"]).is_some()
 }
 
 /// Checks what a training stage updates.
@@ -105,13 +115,21 @@ fn check_name(context: &mut Context, start: &ModelType, slot: &Slot) {
             )
             .with_help(format!("write `train layers \"{text}\"`")),
         ),
-        _ => weights::check_known(context, start, slot),
+        _ if is_weight(start, slot) || !weights::check_words(context, "unknown-weight", slot, &WORDS) => {
+            weights::check_known(context, start, slot);
+        }
+        _ => {}
     }
+}
+
+fn is_weight(start: &ModelType, slot: &Slot) -> bool {
+    let known = start.architecture.zip(slot.text());
+    known.is_some_and(|(architecture, name)| weights::place(&architecture.weights, name).is_some())
 }
 
 /// New rows come from a stage that adds some.
 fn check_new_rows(context: &mut Context, item: &Item, start: &ModelType, slot: &Slot) {
-    if start.base.is_none() || start.tokenizer.is_none() || start.grown.is_some() {
+    if start.tokenizer.is_none() || start.grown.is_some() {
         return;
     }
     let reference = item.child_argument("model").map_or(item.at, |model| model.span);
@@ -172,9 +190,7 @@ fn check_all_but(context: &mut Context, start: &ModelType, word: &Slot, names: &
                 .with_help("write what stays as it is, such as `train all-but embed_tokens lm_head`"),
         );
     }
-    for slot in names.iter().filter(|slot| slot.text() != Some("layers")) {
-        weights::check_known(context, start, slot);
-    }
+    names.iter().for_each(|slot| check_left_out(context, start, slot));
     weights::check_repeated(context, start, names);
     weights::check_head(context, start, names);
     if leaves_nothing(start, names) {
@@ -187,6 +203,23 @@ fn check_all_but(context: &mut Context, start: &ModelType, word: &Slot, names: &
             )
             .with_help("name fewer weights"),
         );
+    }
+}
+
+/// What is left out is a weight, or all layers.
+fn check_left_out(context: &mut Context, start: &ModelType, slot: &Slot) {
+    match slot.text().unwrap_or_default() {
+        "layers" => {}
+        text if is_range(text) || matches!(text, "all-but" | "new-rows") => context.report(
+            Diagnostic::error(
+                "misplaced-option",
+                format!("`{text}` does not stand behind `all-but`"),
+                slot.span,
+                "not the name of a weight",
+            )
+            .with_help("leave it out, and say what is trained on lines of their own, such as `train layers \"4..8\"`"),
+        ),
+        _ => weights::check_known(context, start, slot),
     }
 }
 

@@ -9,6 +9,9 @@ use crate::tree::{Item, Slot};
 use crate::values::{Typed, show_number};
 use stdlib::schema::Unit;
 
+/// What is said of a stage that evaluates on nothing because it says so.
+const OFF: &str = "evaluation is switched off";
+
 /// A length of training in a unit that steps and epochs are written in.
 type Length = (f64, Unit);
 
@@ -33,17 +36,21 @@ pub fn check(context: &mut Context, item: &Item) {
 
 /// A measure is watched only where something is evaluated.
 fn unwatched(name: &str, at: Span, (why, label): (Span, &str)) -> Diagnostic {
+    let help = match label {
+        OFF => "remove `evaluate none`, or what watches",
+        _ => "add `holdout \"5%\"` to the dataset or `evaluate on=…` to the stage",
+    };
     let message = format!("`{name}` watches the loss on held-out rows, and this stage evaluates on none");
     Diagnostic::error("nothing-to-watch", message, at, "watches nothing")
         .with_label(why, label)
-        .with_help("add `holdout \"5%\"` to the dataset or `evaluate on=…` to the stage")
+        .with_help(help)
 }
 
 /// Returns why a stage does not evaluate, when that is sure and not reported elsewhere.
 fn never_evaluates(context: &Context, item: &Item) -> Option<(Span, &'static str)> {
     if let Some(evaluate) = item.child("evaluate") {
         let none = evaluate.argument().filter(|none| none.text() == Some("none"))?;
-        return Some((none.span, "evaluation is switched off"));
+        return Some((none.span, OFF));
     }
     let data =
         context.names.follow(item, "data").filter(|data| data.schema.gives == "data" && !item.damaged)?;
@@ -100,10 +107,9 @@ fn check_best(context: &mut Context, item: &Item, checkpoint: &Item, best: &Slot
     if (times - times.round()).abs() < 1e-9 {
         return;
     }
-    let place = item
-        .child("evaluate")
-        .and_then(|evaluate| evaluate.property("every"))
-        .map_or(item.at, |slot| slot.span);
+    let written = item.child("evaluate").and_then(|evaluate| evaluate.property("every"));
+    let (place, label) =
+        written.map_or((item.at, "evaluated once per epoch"), |slot| (slot.span, "evaluated here"));
     context.report(
         Diagnostic::error(
             "checkpoint-not-evaluated",
@@ -111,7 +117,7 @@ fn check_best(context: &mut Context, item: &Item, checkpoint: &Item, best: &Slot
             every.span,
             "between two evaluations",
         )
-        .with_label(place, "evaluated here")
+        .with_label(place, label)
         .with_label(best.key, "chooses by the loss")
         .with_help("let `every` of `checkpoint` be a multiple of `every` of `evaluate`"),
     );

@@ -5,7 +5,7 @@ use super::flow::ModelType;
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::tree::{Item, Slot};
-use stdlib::schema::{Architecture, Weights};
+use stdlib::schema::{self, Architecture, Weights};
 
 /// The words for embedding and head, whatever an architecture calls them.
 pub const EMBEDDING: &str = "embed_tokens";
@@ -66,6 +66,34 @@ pub fn check_known(context: &mut Context, start: &ModelType, slot: &Slot) {
     context.report(suggested(diagnostic, slot, all(&architecture.weights), ""));
 }
 
+/// Reports what is nearly a word of the language and would be taken for a name; returns whether it did.
+///
+/// No architecture has such names, so that this is sure even where the model is not known.
+pub fn check_words(context: &mut Context, code: &str, slot: &Slot, words: &[&'static str]) -> bool {
+    let name = slot.text().unwrap_or_default();
+    let found = |label| Diagnostic::error(code, format!("no weight is called `{name}`"), slot.span, label);
+    if matches!(name, "all" | "none" | "everything") {
+        let every = if words.contains(&"layers") {
+            "leave `train` out to train everything"
+        } else {
+            "write `all-linear`"
+        };
+        context.report(found("not the name of a weight").with_help(format!("name weights, or {every}")));
+        return true;
+    }
+    let near = suggest::nearest(name, words.iter().copied());
+    if let Some(near) = near {
+        context.report(
+            found("not the name of a weight").with_help(format!("did you mean `{near}`?")).with_fix(
+                format!("replace with `{near}`"),
+                slot.span,
+                near,
+            ),
+        );
+    }
+    near.is_some()
+}
+
 /// Points at the model that a stage begins with.
 pub fn with_base(diagnostic: Diagnostic, start: &ModelType, what: &str) -> Diagnostic {
     match start.base {
@@ -79,7 +107,10 @@ pub fn suggested(diagnostic: Diagnostic, slot: &Slot, names: Vec<&'static str>, 
     let text = slot.text().unwrap_or_default();
     // Other tools write paths; here the last part names the weight.
     let last = text.rsplit('.').next().unwrap_or(text);
-    match suggest::nearest(last, names.iter().copied()) {
+    // A weight of another architecture is no slip of the pen.
+    let is_foreign = schema::ARCHITECTURES.iter().any(|other| place(&other.weights, last).is_some());
+    let near = suggest::nearest(last, names.iter().copied());
+    match near.filter(|near| *near == last || !is_foreign) {
         Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
             format!("replace with `{near}`"),
             slot.span,
