@@ -130,6 +130,7 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
             .chain(later.iter().map(|(_, missing)| missing))
             .map(Missing::warning),
     );
+    files.say_where_used(&mut diagnostics);
     sort(&mut diagnostics);
     let has_errors = diagnostics.iter().any(|found| found.severity == Severity::Error);
     let complete = !has_errors && !files.incomplete;

@@ -152,6 +152,11 @@ pub struct HardwareFact {
     /// Bytes that a run may use.
     pub memory: u64,
     pub threads: u32,
+    /// The profile under `std:` that its cores fit, and their clock, when they are known.
+    #[serde(default)]
+    pub profile: Option<String>,
+    #[serde(default)]
+    pub ghz: Option<f64>,
 }
 
 /// Something that a check or the lowering would have liked to know.

@@ -71,11 +71,6 @@ fn locked(path: &str) -> Facts {
     facts
 }
 
-/// FIXME: what the checker says of a right recipe, to be emptied as it is corrected: the prompt of `orpo` rows
-/// may be limited.
-const WRONG_TODAY: [(&str, &str, &str); 1] =
-    [("recipes/zephyr-141b-orpo/zephyr-141b-orpo.kdl", "ineffective-option", "`prompt` of `sequence`")];
-
 /// With and without the lock file, nothing is found but what this version cannot run yet.
 #[test]
 fn every_recipe_checks() {
@@ -90,12 +85,7 @@ fn every_recipe_checks() {
             found.extend(diagnostics.map(|found| (path.clone(), found.code, found.message)));
         }
     }
-    let is_known = |(path, code, message): &(String, String, String)| {
-        WRONG_TODAY.iter().any(|wrong| wrong.0 == path && wrong.1 == code && message.contains(wrong.2))
-    };
-    let unknown: Vec<_> = found.iter().filter(|found| !is_known(found)).collect();
-    assert!(unknown.is_empty(), "{unknown:#?}");
-    assert_eq!(found.len(), WRONG_TODAY.len(), "remove from `WRONG_TODAY` what is corrected: {found:#?}");
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 /// What it is, where it comes from, how it is run, what it needs: in this order, before anything else.

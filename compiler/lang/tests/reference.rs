@@ -1,181 +1,22 @@
-//! `docs/language/reference.md` is written from the schema; `ADAPT_BLESS=1` rewrites it.
+//! `docs/language/reference.md` and `capabilities.md` are written from the schema; `ADAPT_BLESS=1` rewrites them.
 
 use std::path::Path;
-use stdlib::schema::{self, Argument, Literal, Node, Property, Range, Status, Type};
 
 #[test]
 fn the_reference_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/language/reference.md");
-    let expected = reference();
+    is_current("reference.md", &stdlib::reference::page());
+}
+
+#[test]
+fn the_table_of_what_runs_is_current() {
+    is_current("capabilities.md", &stdlib::capabilities::page());
+}
+
+fn is_current(name: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/language").join(name);
     if std::env::var_os("ADAPT_BLESS").is_some() {
-        std::fs::write(&path, &expected).expect("the page can be written");
+        std::fs::write(&path, expected).expect("the page can be written");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(found == expected, "run `ADAPT_BLESS=1 cargo test -p lang --test reference` and commit {path:?}");
-}
-
-fn reference() -> String {
-    let mut page = String::from(
-        "# The recipe language: reference\n\n\
-         Written from `stdlib/schema` by a test; change it there. *Later* marks what is part of the language, \
-         but refused by this version with `not-yet-there`.\n",
-    );
-    let (later, built): (Vec<&Node>, Vec<&Node>) =
-        schema::TOP.iter().copied().partition(|node| node.status == Status::Later);
-    for node in built {
-        page += &top(node);
-    }
-    page += "\n## Later\n\n| node | what it does |\n|---|---|\n";
-    for node in later {
-        page += &format!("| `{}` | {} |\n", node.name, cell(node.doc));
-    }
-    page += "\n## Templates of the library\n\n| name | text |\n|---|---|\n";
-    for entry in schema::TEMPLATES {
-        page += &format!("| `std:{}` | {}{} |\n", entry.name, later_mark(entry.status), cell(entry.doc));
-    }
-    page += "\n## Architectures\n\n| name | fields of config.json |\n|---|---|\n";
-    for architecture in schema::ARCHITECTURES {
-        let fields: Vec<String> =
-            architecture.fields.iter().map(|field| format!("`{}`", field.name)).collect();
-        page += &format!("| `{}` | {} |\n", architecture.name, fields.join(", "));
-    }
-    page
-}
-
-fn top(node: &Node) -> String {
-    let mut text = format!("\n## `{}`\n\n{}\n", node.name, node.doc);
-    if node.name == "defaults" {
-        return text + "\nIts children are those of the training stages.\n";
-    }
-    let name = if node.declares { " NAME" } else { "" };
-    let arguments: String = node.arguments.iter().map(|argument| format!(" {}", shape(argument))).collect();
-    text += &format!("\nWritten `{}{name}{arguments}`.\n", node.name);
-    text += &values(node);
-    for child in node.children {
-        text += &self::child(child, 0);
-    }
-    text
-}
-
-/// One child as an entry of a list, its values below it.
-fn child(node: &Node, depth: usize) -> String {
-    let indent = "  ".repeat(depth);
-    let mut marks = Vec::new();
-    if node.required {
-        marks.push("required".to_owned());
-    }
-    if node.repeats {
-        marks.push("may repeat".to_owned());
-    }
-    if !node.absent.is_empty() && node.absent != node.name {
-        marks.push(format!("else `{}`", node.absent));
-    }
-    let marks = if marks.is_empty() { String::new() } else { format!(" ({})", marks.join("; ")) };
-    let arguments: String = node.arguments.iter().map(|argument| format!(" {}", shape(argument))).collect();
-    let head =
-        format!("\n{indent}- **`{}{arguments}`**{marks} {}{}", node.name, later_mark(node.status), node.doc);
-    let mut text = head.trim_end().to_owned();
-    text += &listed(node, depth + 1);
-    for inner in node.children {
-        text += &child(inner, depth + 1);
-    }
-    if depth == 0 { text + "\n" } else { text }
-}
-
-fn listed(node: &Node, depth: usize) -> String {
-    let indent = "  ".repeat(depth);
-    let arguments = node
-        .arguments
-        .iter()
-        .map(|argument| format!("{}: {}", name_of(argument), described(&argument.ty, argument.doc)));
-    let properties = node.properties.iter().map(described_property);
-    arguments.chain(properties).map(|line| format!("\n{indent}- {line}")).collect()
-}
-
-fn values(node: &Node) -> String {
-    let lines = listed(node, 0);
-    if lines.is_empty() { lines } else { format!("{lines}\n") }
-}
-
-fn name_of(argument: &Argument) -> String {
-    format!("*{}*", argument.name)
-}
-
-fn described_property(property: &Property) -> String {
-    let mut notes = Vec::new();
-    if property.required {
-        notes.push("required".to_owned());
-    }
-    if let Some(default) = property.default {
-        notes.push(format!("default `{}`", literal(default)));
-    }
-    if !property.only.is_empty() {
-        notes.push(format!("with `{}`", property.only.join("`, `")));
-    }
-    let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) };
-    let mark = later_mark(property.status);
-    format!("`{}=`{notes}: {mark}{}", property.name, described(&property.ty, property.doc))
-}
-
-fn described(ty: &Type, doc: &str) -> String {
-    let range = match ty {
-        Type::Integer(range) | Type::Number(range) | Type::Quantity { range, .. } => describe_range(*range),
-        _ => String::new(),
-    };
-    let wanted = match ty {
-        Type::Word(choices) => {
-            let words = choices.iter().map(|choice| match choice.status {
-                Status::Built => format!("`{}`", choice.name),
-                Status::Later => format!("`{}` (later)", choice.name),
-            });
-            words.collect::<Vec<_>>().join(", ")
-        }
-        ty => lang::values::describe_type(ty),
-    };
-    format!("{doc} {}{range}.", upper_first(&wanted)).trim_start().to_owned()
-}
-
-fn upper_first(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
-}
-
-fn describe_range(range: Range) -> String {
-    let min = match (range.min, range.above) {
-        (f64::MIN, _) => None,
-        (min, true) => Some(format!("above {}", lang::values::show_number(min))),
-        (min, false) => Some(format!("at least {}", lang::values::show_number(min))),
-    };
-    let max = match (range.max, range.below) {
-        (f64::MAX, _) => None,
-        (max, true) => Some(format!("below {}", lang::values::show_number(max))),
-        (max, false) => Some(format!("at most {}", lang::values::show_number(max))),
-    };
-    [min, max].into_iter().flatten().map(|bound| format!(", {bound}")).collect()
-}
-
-fn shape(argument: &Argument) -> String {
-    let name = argument.name.to_uppercase();
-    let name = if argument.repeats { format!("{name} …") } else { name };
-    if argument.required { name } else { format!("[{name}]") }
-}
-
-fn literal(literal: Literal) -> String {
-    match literal {
-        Literal::Integer(value) => value.to_string(),
-        Literal::Number(value) => lang::values::show_number(value),
-        Literal::Bool(value) => format!("#{value}"),
-        Literal::Text(text) => text.to_owned(),
-    }
-}
-
-fn later_mark(status: Status) -> &'static str {
-    match status {
-        Status::Built => "",
-        Status::Later => "*Later.* ",
-    }
-}
-
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
 }

@@ -42,7 +42,7 @@ pub struct ModelType<'a> {
     pub grown: Option<&'a Item>,
     /// The training stage whose adapter it carries, not merged yet.
     pub adapter: Option<&'a Item>,
-    /// How many training stages there are since `grown`, else since the base.
+    /// How many training stages made it.
     pub trained: usize,
 }
 
@@ -222,7 +222,6 @@ fn swapped<'a>(context: &Context<'a>, ty: ModelType<'a>, stage: &'a Item) -> Mod
         tokenizer,
         added: Vec::new(),
         grown: Some(stage),
-        trained: 0,
         ..ty
     }
 }
@@ -230,7 +229,6 @@ fn swapped<'a>(context: &Context<'a>, ty: ModelType<'a>, stage: &'a Item) -> Mod
 /// More tokens: rows for those that find no place in the padding.
 fn extended<'a>(mut ty: ModelType<'a>, stage: &'a Item) -> ModelType<'a> {
     ty.grown = Some(stage);
-    ty.trained = 0;
     let added: Vec<&str> =
         stage.children_of("add").flat_map(|child| &child.arguments).filter_map(Slot::text).collect();
     if stage.child("tokenizer").is_some() {
@@ -252,7 +250,6 @@ fn padded(stage: &Item, ids: u64) -> u64 {
 
 /// Models of one shape; the tokenizer is that of the first unless another is named.
 fn merged<'a>(context: &Context<'a>, mut ty: ModelType<'a>, stage: &'a Item) -> ModelType<'a> {
-    ty.trained = 0;
     match stage.child_argument("tokenizer").and_then(Slot::text) {
         None | Some("base") => {}
         Some(name) => {

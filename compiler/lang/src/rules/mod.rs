@@ -11,6 +11,7 @@ pub mod groups;
 pub mod leaks;
 pub mod merge;
 pub mod model;
+pub mod overlap;
 pub mod preference;
 pub mod rows;
 pub mod sampling;

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::flow::{ModelType, switched_on};
+use super::overlap;
 use super::weights::{self, EMBEDDING, HEAD};
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
@@ -72,7 +73,7 @@ pub fn check(context: &mut Context, item: &Item, start: &ModelType) {
             Part::Weight(_) => {}
         }
     }
-    check_overlap(context, start, &parts);
+    overlap::check(context, start, &parts);
 }
 
 fn weight<'i>(part: &Part<'i>) -> Option<&'i Slot> {
@@ -115,16 +116,11 @@ fn check_name(context: &mut Context, start: &ModelType, slot: &Slot) {
             )
             .with_help(format!("write `train layers \"{text}\"`")),
         ),
-        _ if is_weight(start, slot) || !weights::check_words(context, "unknown-weight", slot, &WORDS) => {
+        _ if !weights::check_words(context, "unknown-weight", slot, &WORDS) => {
             weights::check_known(context, start, slot);
         }
         _ => {}
     }
-}
-
-fn is_weight(start: &ModelType, slot: &Slot) -> bool {
-    let known = start.architecture.zip(slot.text());
-    known.is_some_and(|(architecture, name)| weights::place(&architecture.weights, name).is_some())
 }
 
 /// New rows come from a stage that adds some.
@@ -237,75 +233,4 @@ fn leaves_nothing(start: &ModelType, names: &[&Slot]) -> bool {
     let outside = weights.outer.iter().chain(ends);
     (is_named("layers") || in_layers.into_iter().all(|name| is_named(name)))
         && outside.into_iter().all(|name| is_named(name))
-}
-
-/// What one line trains another need not name, and what one leaves out another must not.
-fn check_overlap(context: &mut Context, start: &ModelType, parts: &[Part]) {
-    let all_but: Vec<(&Slot, &Vec<&Slot>)> = parts
-        .iter()
-        .filter_map(|part| match part {
-            Part::AllBut(word, names) => Some((*word, names)),
-            _ => None,
-        })
-        .collect();
-    let whole: Vec<&Slot> = parts
-        .iter()
-        .filter_map(|part| match part {
-            Part::Layers(word, ranges) if ranges.is_empty() => Some(*word),
-            _ => None,
-        })
-        .collect();
-    weights::check_repeated(context, start, &whole);
-    if let [(first, _), (second, _), ..] = all_but[..] {
-        context.report(
-            Diagnostic::error("conflicting-options", "`all-but` stands twice", second.span, "the second")
-                .with_label(first.span, "the first")
-                .with_help("name everything that stays as it is on one line"),
-        );
-    }
-    for part in parts {
-        let (word, in_layers) = match part {
-            Part::Weight(slot) => (*slot, is_in_layers(start, slot)),
-            Part::Layers(_, ranges) if ranges.is_empty() => continue,
-            Part::Layers(word, _) => (*word, true),
-            Part::NewRows(_) | Part::AllBut(..) => continue,
-        };
-        if let Some(layers) = whole.first().filter(|_| in_layers) {
-            context.report(trained_already(word, layers));
-        }
-    }
-    let (Some((word, names)), true) = (all_but.first(), parts.len() > 1) else { return };
-    let words = parts.iter().filter_map(|part| match part {
-        Part::Weight(slot) | Part::Layers(slot, _) => Some(*slot),
-        Part::NewRows(_) | Part::AllBut(..) => None,
-    });
-    let name =
-        |slot: &Slot| weights::canonical(start.architecture, slot.text().unwrap_or_default()).to_owned();
-    for slot in words {
-        match names.iter().find(|left_out| name(left_out) == name(slot)) {
-            Some(left_out) => context.report(left_out_and_trained(slot, left_out)),
-            None => context.report(trained_already(slot, word)),
-        }
-    }
-}
-
-fn is_in_layers(start: &ModelType, slot: &Slot) -> bool {
-    let place = start.architecture.zip(slot.text());
-    let place = place.and_then(|(architecture, name)| weights::place(&architecture.weights, name));
-    place.is_some_and(weights::Place::in_layers)
-}
-
-fn trained_already(slot: &Slot, by: &Slot) -> Diagnostic {
-    let message = format!("`{}` is trained already", slot.text().unwrap_or_default());
-    Diagnostic::error("ineffective-option", message, slot.span, "changes nothing here")
-        .with_label(by.span, "because of this")
-        .with_help("remove one of them")
-}
-
-fn left_out_and_trained(slot: &Slot, left_out: &Slot) -> Diagnostic {
-    let message = format!("`{}` is trained and left out", slot.text().unwrap_or_default());
-    let (first, second) = if left_out.span < slot.span { (left_out, slot) } else { (slot, left_out) };
-    Diagnostic::error("conflicting-options", message, second.span, "the second")
-        .with_label(first.span, "the first")
-        .with_help("keep one of them")
 }
