@@ -47,12 +47,15 @@ fn check_weights(context: &mut Context, item: &Item, method: &Method, models: &[
     let Some(weights) = weights.filter(|weights| !weights.is_empty() && !item.damaged) else { return };
     let number = |slot: &&Slot| slot.number().unwrap_or(0.0);
     let all_zero = weights.iter().flatten().all(|slot| number(slot) == 0.0);
-    let sum: f64 = weights.iter().filter_map(|curve| curve.first()).map(number).sum();
-    let is_flat = weights.iter().all(|curve| curve.len() == 1);
     let written = item.child("method").and_then(|method| method.property("normalize"));
     let normalized = written.map_or(method.normalized, |slot| slot.value == Typed::Bool(true));
-    let no_sum = normalized && is_flat && sum.abs() < NOTHING;
-    let Some((last, rest)) = weights.split_last().filter(|_| all_zero || no_sum) else { return };
+    // The first and the last layer take the ends of a curve.
+    let ends = |place: fn(&Vec<&'_ Slot>) -> usize| -> Vec<&Slot> {
+        weights.iter().map(|curve| curve[place(curve)]).collect()
+    };
+    let mut sides = [ends(|_| 0), ends(|curve| curve.len() - 1)].into_iter();
+    let without_sum = sides.find(|side| side.iter().map(number).sum::<f64>().abs() < NOTHING);
+    let Some(side) = without_sum.filter(|_| all_zero || normalized) else { return };
     let (message, help) = match all_zero {
         true => ("every weight is 0, so that nothing is merged", "give at least one model another weight"),
         false => (
@@ -60,12 +63,11 @@ fn check_weights(context: &mut Context, item: &Item, method: &Method, models: &[
             "choose weights with another sum, or write `normalize=#false` after the method",
         ),
     };
-    let mut diagnostic =
-        Diagnostic::error("out-of-range", message, last[0].span, "the last weight").with_help(help);
-    for curve in rest {
-        diagnostic = diagnostic.with_label(curve[0].span, "a weight");
-    }
-    context.report(diagnostic);
+    let Some((last, rest)) = side.split_last() else { return };
+    let diagnostic = Diagnostic::error("out-of-range", message, last.span, "the last weight").with_help(help);
+    context.report(
+        rest.iter().fold(diagnostic, |diagnostic, weight| diagnostic.with_label(weight.span, "a weight")),
+    );
 }
 
 /// `density` less and plus `epsilon` are probabilities.
