@@ -14,9 +14,11 @@ mod fmt;
 mod gallery;
 mod generate;
 mod import;
+mod lsp;
 mod new;
 mod plan;
 mod progress;
+mod resolve;
 mod rounds;
 mod run;
 mod schema;
@@ -69,6 +71,7 @@ enum Command {
     Show(show::Args),
     Fmt(fmt::Args),
     Import(import::Args),
+    Lsp(lsp::Args),
     New(new::Args),
     Explain(explain::Args),
     Schema(schema::Args),
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Fmt(args) => fmt::run(args),
         Command::Import(args) => import::run(args),
+        Command::Lsp(_) => lsp::run(),
         Command::New(args) => new::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Schema(args) => schema::run(args),
