@@ -19,7 +19,7 @@ model far "hf:owner/model"
 tokenizer words "words"
 tokenizer hubbed "hf:owner/words"
 tokenizer letters "letters"
-tokenizer trained { train bpe vocab=100 on=text }
+tokenizer trained { train bpe vocab=300 on=text }
 template plain { turns { user "{content}"; assistant "{content}" } }
 template jinja { jinja "{{ messages }}" }
 template filed { file "t.jinja" }
@@ -71,10 +71,14 @@ cpt new-rows { model h; data text }
 thread i { data trees; pick best-path }
 thread i2 { data forest; pick best-path }
 translate j { data text; from en; to nl; with base }
+translate j2 { data chats; from column=lang; to nl; with base }
 merge k { method della; base base; from a weight=1 density=0.5; from on-ids weight=1 density=0.5 }
 merge k2 { method task-arithmetic; base base; from a weight=1 }
+merge k3 { method slerp t=0.5; base base; from a }
+merge k4 { method model-stock; base base; from a; from on-ids }
+merge k5 { method passthrough; from a }
 evaluate l { model base; data held; template plain }
-generate m { model base; prompt "x"; template plain }
+generate m { model base; prompt "x"; template plain; temperature 1 }
 generate n { model base; data chats; template plain }
 export o { model a; to "o"; format safetensors }
 publish p { model a; to "hf:owner/name" }
@@ -100,8 +104,8 @@ const NAMES: [(&str, &[&str]); 24] = [
     ("swap-tokenizer", &["g"]),
     ("extend-tokenizer", &["h"]),
     ("thread", &["i"]),
-    ("translate", &["j"]),
-    ("merge", &["k", "k2"]),
+    ("translate", &["j", "j2"]),
+    ("merge", &["k", "k2", "k3", "k4", "k5"]),
     ("evaluate", &["l"]),
     ("generate", &["m", "n"]),
     ("export", &["o"]),
@@ -138,6 +142,7 @@ fn values(ty: &Type) -> Vec<String> {
             "other".into(),
             "len(text) > 1".into(),
             "hf:owner/else".into(),
+            "hf:owner/third".into(),
             "{content}!".into(),
         ],
         Type::Source | Type::Path => vec!["else.jsonl".into(), "else".into()],
@@ -197,6 +202,7 @@ fn quantities(unit: Unit, range: Range) -> Vec<String> {
     };
     match unit {
         Unit::Share => vec!["7%".into(), "40%".into(), "100%".into()],
+        Unit::Ids => ["512", "600"].map(|value| written(value.into())).to_vec(),
         Unit::Tokens => ["512", "4096", "8192"].map(|value| written(value.into())).to_vec(),
         _ => numbers(Range { min: range.min.max(1.0), ..range }, true).into_iter().map(written).collect(),
     }
@@ -256,6 +262,7 @@ fn needs(path: &str) -> Vec<Vec<&'static str>> {
         (".role.as", &[&[".role=bing"]]),
         (".on-bad-row", &[&[".on-bad-row.max=3"]]),
         (".filter.threshold", &[&[".filter.is=nl"]]),
+        (".filter.of", &[&[".filter.max=7"]]),
         (".init.share", &[&[".init.file=pairs.tsv"]]),
         (".label-smoothing", &[&[".loss=sigmoid"]]),
         (".loss", &[&[".label-smoothing=0.1"]]),
