@@ -251,6 +251,7 @@ fn needs(path: &str) -> Vec<Vec<&'static str>> {
         (".lora.init", &[&[".lora=true", ".quantize=nf4"]]),
         (".lora.targets.rank", &[&[".lora.targets=q_proj"]]),
         (".lora.targets.alpha", &[&[".lora.targets=q_proj"]]),
+        (".optimizer.group", &[&[".optimizer.group.lr=1e-3"]]),
         (".optimizer.group.lr", &[&[".optimizer.group=embed_tokens"]]),
         (".optimizer.group.weight-decay", &[&[".optimizer.group=embed_tokens"]]),
         (".sample.every", &[&[".sample.prompt=x"]]),
@@ -274,8 +275,11 @@ fn needs(path: &str) -> Vec<Vec<&'static str>> {
 }
 
 /// Options that no recipe can flip with a single `--set`, each with the reason.
-const ELSEWHERE: [(&str, &str); 1] =
-    [(".schedule.from", "`lr` has to go, which `--set` cannot say; tested below")];
+const ELSEWHERE: [(&str, &str); 3] = [
+    (".schedule.from", "`lr` has to go, which `--set` cannot say; tested below"),
+    ("cpt.sequence.prompt", "refused, for text has no prompt"),
+    ("sft.sequence.prompt", "refused, for only rows of pairs have a prompt of their own"),
+];
 
 #[test]
 fn the_base_is_sound() {
@@ -364,8 +368,9 @@ fn flipped(flip: &Flip, name: &str) -> Result<(), Vec<String>> {
 #[test]
 fn a_rate_that_goes_on_changes_the_plan() {
     let stage = |optimizer: &str, schedule: &str| {
-        let text =
-            format!("{BASE}cpt r {{ model a; data text; optimizer {optimizer}; schedule {schedule} }}\n");
+        let text = format!(
+            "{BASE}cpt s {{ model base; data text; schedule constant }}\ncpt r {{ model s; data text; optimizer {optimizer}; schedule {schedule} }}\n"
+        );
         let facts = Facts::default();
         let checked = check(&Input { path: "r.kdl", text: &text, sets: &[] }, &facts);
         let recipe = checked.recipe.unwrap_or_else(|| panic!("{:#?}", checked.diagnostics));
