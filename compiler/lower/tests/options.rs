@@ -397,7 +397,7 @@ fn a_default_that_is_written_changes_nothing() {
                         continue;
                     };
                     let set = format!("{name}.{}.{}={}", child.name, property.name, literal(default));
-                    if tasks(&[set.clone()]).is_ok_and(|after| after != before) {
+                    if tasks(std::slice::from_ref(&set)).is_ok_and(|after| after != before) {
                         wrong.push(set);
                     }
                 }
