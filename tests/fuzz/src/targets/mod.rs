@@ -1,0 +1,75 @@
+//! What is fuzzed: for each target its seeds, its mutations, and what must hold of every input.
+
+mod check;
+mod fmt;
+mod own;
+mod set;
+
+use crate::mutate::mutate;
+use crate::outcome::{Features, Finding};
+use crate::random::Random;
+use crate::seeds;
+
+/// Parts of an input stand between these bytes: a recipe, then the arguments of `--set`.
+pub const PART: u8 = 0x1E;
+
+/// A part of the compiler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Target {
+    /// Parsing, checking, lowering.
+    Check,
+    /// Formatting.
+    Fmt,
+    /// Values of the command line.
+    Set,
+    /// Faults made on purpose, to see that they are found.
+    #[value(hide = true)]
+    Own,
+}
+
+/// The targets of a run that names none, with the share of the time that each gets.
+pub const ALL: [(Target, u32); 3] = [(Target::Check, 5), (Target::Fmt, 2), (Target::Set, 3)];
+
+impl Target {
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Check => "check",
+            Target::Fmt => "fmt",
+            Target::Set => "set",
+            Target::Own => "own",
+        }
+    }
+
+    /// Returns the inputs to begin with, beside the saved ones.
+    pub fn seeds(self) -> Vec<Vec<u8>> {
+        match self {
+            Target::Check => [seeds::cases(), seeds::gallery()].concat(),
+            Target::Fmt => [seeds::cases(), seeds::gallery(), fmt::forms()].concat(),
+            Target::Set => [seeds::gallery(), set::cases()].concat(),
+            Target::Own => vec![b"quiet".to_vec()],
+        }
+    }
+
+    /// Draws an input made from one of the seeds.
+    pub fn input(self, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+        let base = random.pick(seeds);
+        match self {
+            Target::Check => mutate(base, seeds, true, random),
+            Target::Fmt | Target::Own => mutate(base, seeds, false, random),
+            Target::Set => set::input(base, seeds, random),
+        }
+    }
+
+    /// Runs an input.
+    ///
+    /// # Errors
+    /// Returns what must not be.
+    pub fn run(self, input: &[u8], features: &mut Features) -> Result<(), Finding> {
+        match self {
+            Target::Check => check::run(input, features),
+            Target::Fmt => fmt::run(input, features),
+            Target::Set => set::run(input, features),
+            Target::Own => own::run(input),
+        }
+    }
+}
