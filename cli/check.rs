@@ -1,31 +1,60 @@
-//! `adapt check`, `adapt plan` and `adapt show`: what can be said without running anything.
+//! `adapt check`: mistakes of recipes, and what the recipes come to, without running anything.
 
-use crate::diagnostics::{self, Found};
+use crate::diagnostics::{self, Format, Found};
 use crate::facts::Gatherer;
 use crate::rounds::{Compiled, Request, compile};
-use crate::run::{compile_with_results, folder, sweep_of};
-use crate::{CheckArgs, PlanArgs, color_stdout, show, sweep};
-use engine::folder::RunFolder;
+use crate::terminal::{self, Volume};
+use crate::text;
 use lang::facts::Facts;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
+/// Find mistakes in recipes, and predict what they need
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  adapt check recipe.kdl
+  adapt check recipes/*.kdl                          several at once, one output
+  adapt check recipe.kdl --set chat.lr=1e-4          as if the recipe said so
+  adapt check - < recipe.kdl                         from standard input
+  adapt check recipe.kdl --format sarif > a.sarif    for code scanning; `github` for annotations
+
+Exit code 0 without errors, 1 with errors, 2 when a recipe is not there.
+`adapt explain CODE` explains what is found.")]
+pub struct Args {
+    /// Recipes; `-` is standard input
+    #[arg(required = true, value_name = "RECIPE")]
+    pub recipes: Vec<String>,
+    /// Set a value: `dutch.lr=1e-4`, `warmup=10%`, a parameter by its name
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// How to write what was found
+    #[arg(long, value_enum, default_value_t = Format::Full)]
+    pub format: Format,
+    /// Memory that a run may use, such as `8GiB`; otherwise this machine's
+    #[arg(long, value_name = "SIZE", value_parser = text::size)]
+    pub memory: Option<u64>,
+}
+
 /// Checks recipes and prints what was found, all of it in one output.
-pub fn check(args: &CheckArgs) -> ExitCode {
+pub fn run(args: &Args) -> ExitCode {
+    if args.recipes.iter().filter(|recipe| *recipe == "-").count() > 1 {
+        return terminal::wrong_use("standard input can be read once; give `-` once");
+    }
     let mut compiled = Vec::new();
     for recipe in &args.recipes {
         let request = match Request::read(recipe, &args.set, args.memory) {
             Ok(request) => request,
-            Err(error) => return crate::wrong_use(&error),
+            Err(error) => return terminal::wrong_use(&error),
         };
+        terminal::detail(|| format!("checks {recipe}"));
         compiled.push(compile(&request, &mut Facts::default(), &mut Gatherer::quick()));
     }
     let found: Vec<Found> = compiled.iter().map(Compiled::found).collect();
     let mut out = std::io::stdout().lock();
-    let printed = diagnostics::print(&found, args.format, color_stdout(), &mut out);
+    let printed = diagnostics::print(&found, args.format, terminal::color_stdout(), &mut out);
     let failed = compiled.iter().any(Compiled::has_errors);
-    if args.format == diagnostics::Format::Full && !failed && printed.is_ok() {
+    let is_full = args.format == Format::Full && terminal::volume() != Volume::Quiet;
+    if is_full && !failed && printed.is_ok() {
         for (recipe, compiled) in args.recipes.iter().zip(&compiled) {
             // A closed pipe is the reader's choice.
             let _ = writeln!(out, "{recipe}: {}", summary(compiled));
@@ -59,79 +88,6 @@ fn summary(compiled: &Compiled) -> String {
         .collect();
     let memory = memory
         .filter(|(bytes, _)| *bytes > 0)
-        .map_or(String::new(), |(bytes, mark)| format!("; {mark}{} of memory", crate::text::bytes(bytes)));
+        .map_or(String::new(), |(bytes, mark)| format!("; {mark}{} of memory", text::bytes(bytes)));
     format!("no errors; {}{memory}", stages.join(" → "))
-}
-
-/// Prints the plan of a recipe.
-pub fn plan(args: &PlanArgs, cache: &Path) -> ExitCode {
-    let request = match Request::read(&args.recipe, &args.set, args.memory) {
-        Ok(request) => request,
-        Err(error) => return crate::wrong_use(&error),
-    };
-    if args.sweep {
-        return plan_sweep(&request, cache);
-    }
-    let view = RunFolder::view(&folder(&request, args.out.as_deref(), args.name.as_deref()), cache);
-    let (compiled, states, notes) =
-        compile_with_results(&request, &mut Facts::default(), &mut Gatherer::full(cache), &view);
-    if let Some(failed) = report_errors(&compiled) {
-        return failed;
-    }
-    let Some(lowered) = &compiled.lowered else { return ExitCode::FAILURE };
-    for note in notes {
-        anstream::eprintln!("note: {note}");
-    }
-    match &args.ops {
-        None => print!("{}", crate::plan::print(&lowered.plan, &states, args.format)),
-        Some(path) => match crate::plan::ops(&lowered.plan, path) {
-            Ok(text) => print!("{text}"),
-            Err(message) => return crate::wrong_use(&message),
-        },
-    }
-    ExitCode::SUCCESS
-}
-
-/// Prints what a sweep runs.
-fn plan_sweep(request: &Request, cache: &Path) -> ExitCode {
-    let combinations = match sweep_of(request) {
-        Ok(combinations) => combinations,
-        Err(Ok(message)) => return crate::wrong_use(&message),
-        Err(Err(compiled)) => return report_errors(&compiled).unwrap_or(ExitCode::FAILURE),
-    };
-    let mut plans = Vec::new();
-    let mut gatherer = Gatherer::full(cache);
-    let mut facts = Facts::default();
-    for combination in &combinations {
-        let compiled = compile(&combination.request(request), &mut facts, &mut gatherer);
-        if let Some(failed) = report_errors(&compiled) {
-            return failed;
-        }
-        plans.extend(compiled.lowered.map(|lowered| lowered.plan));
-    }
-    print!("{}", sweep::text(&combinations, &plans));
-    ExitCode::SUCCESS
-}
-
-/// Prints a recipe with every value filled in.
-pub fn show(args: &show::Args) -> ExitCode {
-    let request = match Request::read(&args.recipe, &args.sets, None) {
-        Ok(request) => request,
-        Err(error) => return crate::wrong_use(&error),
-    };
-    let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::quick());
-    if let Some(failed) = report_errors(&compiled) {
-        return failed;
-    }
-    print!("{}", show::text(&compiled.checked, true));
-    ExitCode::SUCCESS
-}
-
-/// Prints diagnostics to stderr; returns the exit code when one of them is an error.
-pub fn report_errors(compiled: &Compiled) -> Option<ExitCode> {
-    let mut out = std::io::stderr().lock();
-    let format = diagnostics::Format::Full;
-    // Nothing can be said when stderr is closed; the exit code still tells.
-    let _ = diagnostics::print(&[compiled.found()], format, crate::color_stderr(), &mut out);
-    compiled.has_errors().then_some(ExitCode::FAILURE)
 }

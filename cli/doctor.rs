@@ -1,11 +1,24 @@
 //! `adapt doctor`: what this machine offers, what is missing, and what to do.
 
 use crate::facts;
-use crate::text;
+use crate::{terminal, text};
+use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
+
+/// Say what this machine offers, and what is missing
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  adapt doctor")]
+pub struct Args {}
+
+/// Prints the report.
+pub fn run(cache: &Path) -> ExitCode {
+    terminal::written(std::io::stdout().write_all(report(cache).as_bytes()))
+}
 
 /// Returns the report.
-pub fn report(cache: &Path) -> String {
+fn report(cache: &Path) -> String {
     let hardware = facts::hardware();
     let mut lines = vec![
         ("version", format!("{}, numerics {}", env!("CARGO_PKG_VERSION"), plan::NUMERICS_VERSION)),

@@ -105,6 +105,7 @@ impl Gatherer {
     }
 
     fn fill_one(&mut self, want: &Want, facts: &mut Facts) -> bool {
+        crate::terminal::detail(|| said(want));
         if remote(want) {
             return self.lock.fill(want, facts);
         }
@@ -158,6 +159,24 @@ impl Gatherer {
                 true
             }
         }
+    }
+}
+
+/// Says what is looked at.
+fn said(want: &Want) -> String {
+    match want {
+        Want::Model(key) | Want::Tokenizer(key) | Want::Rows(key) | Want::Path(key) | Want::Hash(key)
+            if remote(want) =>
+        {
+            format!("looks into adapt.lock for {key}")
+        }
+        Want::Path(path) => format!("looks for {path}"),
+        Want::Model(path) => format!("reads the config and headers of {path}"),
+        Want::Tokenizer(path) => format!("reads the tokenizer of {path}"),
+        Want::Rows(path) => format!("reads the first rows of {path}"),
+        Want::Text(path) => format!("reads {path}"),
+        Want::Hash(path) => format!("needs the hash of {path}"),
+        Want::Hardware => "looks at this machine".into(),
     }
 }
 
@@ -244,6 +263,7 @@ fn model(folder: &str) -> ModelFact {
         weight_files: Vec::new(),
         generation_config: None,
         chat_template: None,
+        partial: false,
         problem: None,
     };
     match json(&path.join("config.json")) {
@@ -351,6 +371,7 @@ fn tokenizer(path: &str, depth: Depth) -> Option<TokenizerFact> {
         pad: None,
         special: Vec::new(),
         chat_template: None,
+        partial: false,
         files: vec![file.display().to_string()],
         problem: None,
     };
@@ -543,7 +564,25 @@ pub fn hardware() -> HardwareFact {
         name: "this machine".into(),
         memory: total.saturating_sub(RESERVE),
         threads: threads as u32,
+        profile: cpu_profile().map(str::to_owned),
+        ghz: clock(),
     }
+}
+
+/// Returns the hardware profile that this machine's cores fit.
+fn cpu_profile() -> Option<&'static str> {
+    match engine::checkpoint::instruction_set() {
+        "avx512" => Some("cpu-avx512"),
+        "avx2" => Some("cpu-avx2"),
+        _ => None,
+    }
+}
+
+/// Returns the clock of the cores in GHz, as the system gives it.
+fn clock() -> Option<f64> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("cpu MHz"))?;
+    line.split(':').nth(1)?.trim().parse::<f64>().ok().map(|mhz| mhz / 1000.0)
 }
 
 fn machine_memory() -> Option<u64> {

@@ -2,6 +2,7 @@
 
 use crate::diagnostics::{self, Format, Found};
 use crate::rounds::Request;
+use crate::terminal::{self, Volume};
 use lang::diagnostic::Diagnostic;
 use lang::source::{Source, SourceKind};
 use std::fs;
@@ -11,6 +12,12 @@ use std::process::ExitCode;
 
 /// Write recipes in their one form; comments stay
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  adapt fmt recipe.kdl                 in place, when it changes
+  adapt fmt recipes                    every recipe of a folder
+  adapt fmt --check recipes            fail when one is not formatted
+  adapt fmt --diff recipe.kdl          what would change, as a patch
+  adapt fmt - < recipe.kdl             to standard output")]
 pub struct Args {
     /// Recipes, and folders to look for them in; `-` formats standard input
     #[arg(required = true, value_name = "FILE")]
@@ -36,10 +43,11 @@ enum Failure {
 }
 
 /// Formats every file, also those after a broken one.
-pub fn run(args: &Args, quiet: bool) -> ExitCode {
+pub fn run(args: &Args) -> ExitCode {
+    let quiet = terminal::volume() == Volume::Quiet;
     let files = match find(&args.files) {
         Ok(files) => files,
-        Err(message) => return crate::wrong_use(&message),
+        Err(message) => return terminal::wrong_use(&message),
     };
     let (mut broken, mut failed) = (Vec::new(), false);
     let mut out = io::stdout().lock();
@@ -65,7 +73,7 @@ fn report(broken: &[(Vec<Diagnostic>, [Source; 1])], format: Format) {
     let found: Vec<Found> =
         broken.iter().map(|(diagnostics, sources)| Found { diagnostics, sources }).collect();
     // Nothing can be said when stderr is closed; the exit code still tells.
-    let _ = diagnostics::print(&found, format, crate::color_stderr(), &mut io::stderr().lock());
+    let _ = diagnostics::print(&found, format, terminal::color_stderr(), &mut io::stderr().lock());
 }
 
 /// Formats one file, or says on `out` what would change; returns whether anything does.

@@ -1,9 +1,9 @@
 //! `adapt generate MODEL`: a small recipe of its own, so that the same checks apply, answered at once.
 
-use crate::GenerateArgs;
-use crate::check::report_errors;
+use crate::diagnostics::Format;
 use crate::facts::Gatherer;
 use crate::rounds::{Request, compile};
+use crate::terminal;
 use engine::error::EngineError;
 use engine::executor::Executor;
 use engine::generate::{Decoding, Prompting, answer};
@@ -15,11 +15,52 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use tokenizer::Tokenizer;
 
+/// Let a model go on with a text, or answer
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  adapt generate runs/recipe/chat/model --prompt \"Wat is het meervoud van boom?\"
+  adapt generate models/stories --template none --prompt \"Er was eens\" --temperature 0.8
+  adapt generate runs/recipe/chat/model < question.txt")]
+pub struct Args {
+    /// Model folder
+    pub model: PathBuf,
+    /// Text to go on with, or message to answer; standard input when absent
+    #[arg(short, long)]
+    pub prompt: Vec<String>,
+    /// Template for messages, such as `std:chatml`; `none` goes on with the text. Otherwise the model's own, if it has one
+    #[arg(long, value_name = "TEMPLATE")]
+    pub template: Option<String>,
+    /// Most tokens of an answer
+    #[arg(long, default_value_t = 128)]
+    pub max_tokens: u64,
+    /// 0 takes the most likely token each time
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Draw from the most likely tokens that together have this probability
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Draw from this many most likely tokens; 0 is all
+    #[arg(long, default_value_t = 0)]
+    pub top_k: u64,
+    /// Divide the score of what was said already
+    #[arg(long, default_value_t = 1.0)]
+    pub repetition_penalty: f64,
+    /// Seed of the draws
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Threads to use, instead of one per core
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// How to write diagnostics
+    #[arg(long, value_enum, default_value_t = Format::Full)]
+    pub format: Format,
+}
+
 /// Answers prompts with a model folder.
-pub fn run(args: &GenerateArgs, cache: &Path) -> ExitCode {
+pub fn run(args: &Args, cache: &Path) -> ExitCode {
     let prompts = match prompts(args) {
         Ok(prompts) => prompts,
-        Err(error) => return crate::wrong_use(&format!("standard input: {error}")),
+        Err(error) => return terminal::wrong_use(&format!("standard input: {error}")),
     };
     let request = Request {
         path: "-".into(),
@@ -28,9 +69,10 @@ pub fn run(args: &GenerateArgs, cache: &Path) -> ExitCode {
         sets: Vec::new(),
         memory: None,
         decisions: Default::default(),
+        on: None,
     };
     let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::full(cache));
-    if let Some(failed) = report_errors(&compiled) {
+    if let Some(failed) = compiled.report(args.format) {
         return failed;
     }
     let tasks = compiled.lowered.iter().flat_map(|lowered| &lowered.plan.tasks);
@@ -45,12 +87,12 @@ pub fn run(args: &GenerateArgs, cache: &Path) -> ExitCode {
             anstream::eprintln!("error[{}]: {}{help}", error.code, error.message);
             ExitCode::FAILURE
         }
-        None => crate::wrong_use("there is nothing to generate"),
+        None => terminal::wrong_use("there is nothing to generate"),
     }
 }
 
 /// Returns the prompts: those given, else all of standard input.
-fn prompts(args: &GenerateArgs) -> std::io::Result<Vec<String>> {
+fn prompts(args: &Args) -> std::io::Result<Vec<String>> {
     if !args.prompt.is_empty() {
         return Ok(args.prompt.clone());
     }
@@ -59,7 +101,7 @@ fn prompts(args: &GenerateArgs) -> std::io::Result<Vec<String>> {
     Ok(vec![text.trim_end_matches('\n').to_owned()])
 }
 
-fn recipe(args: &GenerateArgs, prompts: &[String]) -> String {
+fn recipe(args: &Args, prompts: &[String]) -> String {
     let quote = lang::resolved::quote;
     let template = args.template.as_deref().filter(|name| *name != "none");
     let lines = [
@@ -81,7 +123,7 @@ fn recipe(args: &GenerateArgs, prompts: &[String]) -> String {
 }
 
 /// Loads the model and prints answers as they come; several prompts are answered in turn.
-fn answer_all(args: &GenerateArgs, work: &Generate, prompts: &[String]) -> Result<(), EngineError> {
+fn answer_all(args: &Args, work: &Generate, prompts: &[String]) -> Result<(), EngineError> {
     let path = |artifact: &Artifact| match artifact {
         Artifact::Path(path) => PathBuf::from(path),
         Artifact::Task(task) => unreachable!("a model folder has no task `{task}`"),

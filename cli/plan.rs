@@ -1,11 +1,60 @@
 //! `adapt plan`: what a run would do, how much there is to do, and what it needs.
 
-use crate::text;
+use crate::diagnostics;
+use crate::facts::Gatherer;
+use crate::rounds::{Compiled, Request, compile};
+use crate::run::{compile_with_results, folder, sweep_of};
+use crate::{sweep, terminal, text};
+use engine::folder::RunFolder;
+use lang::diagnostic::Diagnostic;
+use lang::facts::Facts;
+use lower::figures::time::Machine;
 use plan::program::Module;
 use plan::task::{Figure, Plan, Task};
 use plan::work::Work;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Print what a run would do: tasks, steps, tokens, parameters, memory
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  adapt plan recipe.kdl
+  adapt plan recipe.kdl --set chat.batch=64          with another value
+  adapt plan recipe.kdl --format mermaid             a drawing; `json` for machines
+  adapt plan recipe.kdl --on 4xh100-80               memory and time there
+  adapt plan recipe.kdl --sweep                      what a sweep runs, and what its runs share
+  adapt plan recipe.kdl --ops chat                   every op of a stage, with its place in memory")]
+pub struct Args {
+    /// Recipe; `-` is standard input
+    pub recipe: String,
+    /// Set a value: `dutch.lr=1e-4`, `warmup=10%`, a parameter by its name
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// How to print the plan
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Print the ops of a stage's programs, or of one of them
+    #[arg(long, value_name = "STAGE[.PROGRAM]")]
+    pub ops: Option<String>,
+    /// Predict for these devices instead of this machine: `h100-80`, `4xrtx-3090`
+    #[arg(long, value_name = "HARDWARE", value_parser = hardware)]
+    pub on: Option<Machine>,
+    /// Say what a sweep runs, how often, and what its runs share
+    #[arg(long, conflicts_with_all = ["ops", "format"])]
+    pub sweep: bool,
+    /// Folder of the run, when it is not the usual one
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Name of the run, when it has one
+    #[arg(long, conflicts_with = "out")]
+    pub name: Option<String>,
+    /// Memory that a run may use, such as `8GiB`; otherwise this machine's
+    #[arg(long, value_name = "SIZE", value_parser = text::size)]
+    pub memory: Option<u64>,
+}
 
 /// Whether a task's result is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +73,78 @@ pub enum Format {
     Json,
     Dot,
     Mermaid,
+}
+
+/// Prints the plan of a recipe.
+pub fn run(args: &Args, cache: &Path) -> ExitCode {
+    let request = match Request::read(&args.recipe, &args.set, args.memory) {
+        Ok(request) => Request { on: args.on, ..request },
+        Err(error) => return terminal::wrong_use(&error),
+    };
+    if args.sweep {
+        return plan_sweep(&request, cache);
+    }
+    let view = RunFolder::view(&folder(&request, args.out.as_deref(), args.name.as_deref()), cache);
+    let (compiled, states, notes) =
+        compile_with_results(&request, &mut Facts::default(), &mut Gatherer::full(cache), &view);
+    // What cannot be run yet is marked in the plan itself.
+    let is_marked = |found: &&Diagnostic| found.code == "not-yet-runnable";
+    let found = compiled.diagnostics.iter().filter(|found| !is_marked(found)).cloned().collect();
+    let compiled = Compiled { diagnostics: found, ..compiled };
+    if let Some(failed) = compiled.report(diagnostics::Format::Full) {
+        return failed;
+    }
+    let Some(lowered) = &compiled.lowered else { return ExitCode::FAILURE };
+    for note in notes {
+        terminal::note(&note);
+    }
+    let text = match &args.ops {
+        None => print(&lowered.plan, &states, args.format),
+        Some(path) => match ops(&lowered.plan, path) {
+            Ok(text) => text,
+            Err(message) => return terminal::wrong_use(&message),
+        },
+    };
+    terminal::written(std::io::stdout().write_all(text.as_bytes()))
+}
+
+/// Prints what a sweep runs.
+fn plan_sweep(request: &Request, cache: &Path) -> ExitCode {
+    let combinations = match sweep_of(request) {
+        Ok(combinations) => combinations,
+        Err(Ok(message)) => return terminal::wrong_use(&message),
+        Err(Err(compiled)) => return compiled.report(diagnostics::Format::Full).unwrap_or(ExitCode::FAILURE),
+    };
+    let mut plans = Vec::new();
+    let mut gatherer = Gatherer::full(cache);
+    let mut facts = Facts::default();
+    for combination in &combinations {
+        let compiled = compile(&combination.request(request), &mut facts, &mut gatherer);
+        if let Some(failed) = compiled.report(diagnostics::Format::Full) {
+            return failed;
+        }
+        plans.extend(compiled.lowered.map(|lowered| lowered.plan));
+    }
+    let text = sweep::text(&combinations, &plans);
+    terminal::written(std::io::stdout().write_all(text.as_bytes()))
+}
+
+/// Reads devices to predict for: a name under `std:`, and how many of them.
+pub fn hardware(text: &str) -> Result<Machine, String> {
+    let (count, name) = match text.split_once('x') {
+        Some((count, name)) if count.parse::<u64>().is_ok_and(|count| count > 0) => (count, name),
+        _ => ("1", text),
+    };
+    let names = || stdlib::hardware::HARDWARE.iter().map(|hardware| hardware.name);
+    let Some(hardware) = stdlib::hardware::find(name.trim_start_matches("std:")) else {
+        let near =
+            lang::nearest(name, names()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        let known: Vec<&str> = names().collect();
+        return Err(format!("no hardware is called `{name}`{near} There are {}", known.join(", ")));
+    };
+    // The clock that a core is taken to have when it is not this machine's.
+    let ghz = 3.0;
+    Ok(Machine { hardware, count: count.parse().expect("it was just read"), ghz })
 }
 
 /// Returns a plan in the given format.
@@ -107,7 +228,11 @@ fn row(task: &Task, state: State) -> Vec<String> {
         task.figures.steps.map_or(String::new(), figure),
         task.figures.tokens.map_or(String::new(), figure),
         if memory > 0 { format!("{}{}", tilde(task), text::bytes(memory)) } else { String::new() },
-        task.key.as_ref().map_or("not known yet".into(), |key| key.short().to_owned()),
+        match &task.key {
+            Some(key) => key.short().to_owned(),
+            None if matches!(task.work, Work::Declared(_)) => String::new(),
+            None => "not known yet".into(),
+        },
         match state {
             _ if matches!(task.work, Work::Declared(_)) => "not yet runnable",
             State::Done => "done",
@@ -196,12 +321,29 @@ fn details(task: &Task) -> String {
             .map_or(String::new(), |tokens| format!(", {}FLOP in all", text::short(flops * tokens.value)));
         line("compute", format!("{}FLOP per token{total}", text::short(flops)));
     }
+    if let Some(seconds) = figures.seconds {
+        let mark = match (figures.seconds_at_most, seconds.estimate) {
+            (true, _) => "at most ~",
+            (false, true) => "~",
+            (false, false) => "",
+        };
+        let place = figures.devices.as_ref().map_or("on this machine".into(), on_devices);
+        line("time", format!("{mark}{} {place}", text::seconds(seconds.value)));
+    }
     if !figures.memory.is_empty() {
         let parts: Vec<String> =
             figures.memory.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
-        line("memory", format!("{}{}", tilde(task), parts.join(", ")));
+        let each = match &figures.devices {
+            Some((_, count)) if *count > 1 => " per device",
+            _ => "",
+        };
+        line("memory", format!("{}{}{each}", tilde(task), parts.join(", ")));
     }
     if out.is_empty() { out } else { format!("\n  {}\n{out}", task.name) }
+}
+
+fn on_devices((name, count): &(String, u64)) -> String {
+    if *count == 1 { format!("on {name}") } else { format!("on {count} × {name}") }
 }
 
 fn as_dot(plan: &Plan) -> String {

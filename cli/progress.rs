@@ -1,5 +1,6 @@
 //! Shows a run while it runs: bars on a terminal, plain lines elsewhere. All of it goes to stderr.
 
+use crate::terminal::Volume;
 use crate::text;
 use engine::observer::{Answer, Evaluation, Observer, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,7 +12,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Follows a run for a person.
 pub struct Progress {
-    quiet: bool,
+    volume: Volume,
     terminal: bool,
     bar: Option<ProgressBar>,
     last_line: Instant,
@@ -19,22 +20,22 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Makes one; `quiet` leaves only errors.
-    pub fn new(quiet: bool) -> Self {
+    /// Makes one; quiet leaves only errors, verbose gives every step a line where there is no terminal.
+    pub fn new(volume: Volume) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Progress { quiet, terminal, bar: None, last_line: Instant::now(), last_verb: String::new() }
+        Progress { volume, terminal, bar: None, last_line: Instant::now(), last_verb: String::new() }
     }
 
     fn line(&self, line: &str) {
         match &self.bar {
-            _ if self.quiet => {}
+            _ if self.volume == Volume::Quiet => {}
             Some(bar) if self.terminal => bar.println(line),
             _ => anstream::eprintln!("{line}"),
         }
     }
 
     fn bar(&mut self, task: &str, total: Option<u64>) -> Option<&ProgressBar> {
-        if self.quiet || !self.terminal {
+        if self.volume == Volume::Quiet || !self.terminal {
             return None;
         }
         if self.bar.is_none() {
@@ -59,7 +60,8 @@ impl Progress {
 
     /// Whether a line about progress is due where there is no terminal.
     fn due(&mut self, last: bool) -> bool {
-        let due = !self.terminal && (last || self.last_line.elapsed() >= LINE_INTERVAL);
+        let always = last || self.volume == Volume::Verbose;
+        let due = !self.terminal && (always || self.last_line.elapsed() >= LINE_INTERVAL);
         if due {
             self.last_line = Instant::now();
         }

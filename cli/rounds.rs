@@ -1,12 +1,16 @@
 //! Compiles in rounds: check, look at what is wanted, lower, look again, until nothing new is to be had.
 
+use crate::diagnostics;
 use crate::facts::Gatherer;
+use crate::terminal::{self, Volume};
 use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::{Facts, Want};
 use lang::source::{Source, SourceId, Span};
 use lower::Lowered;
+use lower::figures::time::Machine;
 use plan::program::Decisions;
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
 
 /// What a compilation came to.
 pub struct Compiled {
@@ -33,6 +37,8 @@ pub struct Request {
     pub memory: Option<u64>,
     /// Decisions of unfinished stages, by stage: a resumed run keeps them.
     pub decisions: BTreeMap<String, Decisions>,
+    /// Devices to predict for, in place of this machine.
+    pub on: Option<Machine>,
 }
 
 impl Request {
@@ -52,7 +58,7 @@ impl Request {
             Err(error) => (String::new(), Some(error.into_bytes())),
         };
         let (path, sets) = (path.to_owned(), sets.to_vec());
-        Ok(Request { path, text, not_utf8, sets, memory, decisions: BTreeMap::new() })
+        Ok(Request { path, text, not_utf8, sets, memory, decisions: BTreeMap::new(), on: None })
     }
 
     /// Returns the recipe's name: the file's stem.
@@ -83,8 +89,12 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
         return broken_lock(request, problem);
     }
     let input = lang::Input { path: &request.path, text: &request.text, sets: &request.sets };
-    let options =
-        lower::Options { name: request.name(), memory: request.memory, decisions: request.decisions.clone() };
+    let options = lower::Options {
+        name: request.name(),
+        memory: request.memory,
+        decisions: request.decisions.clone(),
+        on: request.on,
+    };
     loop {
         let checked = lang::check(&input, facts);
         if gatherer.fill(&checked.wants, facts) {
@@ -128,8 +138,19 @@ fn unknown(wants: &[Want], facts: &Facts) -> Vec<String> {
 
 impl Compiled {
     /// Returns the diagnostics with their texts, for printing.
-    pub fn found(&self) -> crate::diagnostics::Found<'_> {
-        crate::diagnostics::Found { diagnostics: &self.diagnostics, sources: &self.sources }
+    pub fn found(&self) -> diagnostics::Found<'_> {
+        diagnostics::Found { diagnostics: &self.diagnostics, sources: &self.sources }
+    }
+
+    /// Prints diagnostics to stderr, warnings too unless quiet; returns the exit code when one is an error.
+    pub fn report(&self, format: diagnostics::Format) -> Option<ExitCode> {
+        let failed = self.has_errors();
+        if failed || terminal::volume() != Volume::Quiet {
+            let mut out = std::io::stderr().lock();
+            // Nothing can be said when stderr is closed; the exit code still tells.
+            let _ = diagnostics::print(&[self.found()], format, terminal::color_stderr(), &mut out);
+        }
+        failed.then_some(ExitCode::FAILURE)
     }
 
     /// Returns whether any diagnostic is an error.

@@ -1,11 +1,12 @@
 //! `adapt run`: drives rounds of compiling and running until nothing is left to do.
 
-use crate::diagnostics::{self, Found};
+use crate::diagnostics::{self, Format, Found};
 use crate::facts::{Gatherer, tokenizer_of};
 use crate::plan::State;
 use crate::progress::Progress;
 use crate::rounds::{Compiled, Request, compile};
-use crate::{RunArgs, show, sweep, text};
+use crate::terminal::{self, Volume};
+use crate::{show, sweep, text};
 use engine::error::EngineError;
 use engine::folder::{Done, RunFolder};
 use engine::observer::Observer;
@@ -25,6 +26,61 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+/// Run what is not yet done
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:
+  adapt run recipe.kdl                               results in runs/recipe
+  adapt run recipe.kdl --set chat.lr=1e-4 --name hot results in runs/recipe-hot
+  adapt run recipe.kdl --only dutch                  one stage, and what it needs
+  adapt run recipe.kdl --sweep                       once for every combination of swept values
+  adapt run recipe.kdl --dry-run                     print the plan and run nothing
+
+A run may be killed at any moment; the same command goes on where it was.
+Exit code 75 when it was asked to stop and wrote a checkpoint.")]
+pub struct Args {
+    /// Recipe; `-` is standard input
+    pub recipe: String,
+    /// Set a value: `dutch.lr=1e-4`, `warmup=10%`, a parameter by its name
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Run this stage and what it needs, nothing else
+    #[arg(long, value_name = "STAGE")]
+    pub only: Option<String>,
+    /// Run this stage and those after it; those before must have run
+    #[arg(long, value_name = "STAGE")]
+    pub from: Option<String>,
+    /// Folder of the run, instead of `runs/<recipe>`
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Name of the run: its folder is `runs/<recipe>-<name>`
+    #[arg(long, conflicts_with = "out")]
+    pub name: Option<String>,
+    /// Devices to run on
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub devices: u32,
+    /// Memory that the run may use, such as `8GiB`; otherwise this machine's
+    #[arg(long, value_name = "SIZE", value_parser = text::size)]
+    pub memory: Option<u64>,
+    /// Kernels to run on: `cpu`, or `plain`, the slow and obvious reference
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub backend: String,
+    /// Threads to use, instead of one per core; results do not depend on it
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print the plan and run nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go on from a checkpoint of the recipe as it was before it changed
+    #[arg(long)]
+    pub fork: bool,
+    /// Run once for every combination of the values that parameters list with `sweep`
+    #[arg(long)]
+    pub sweep: bool,
+    /// How to write diagnostics
+    #[arg(long, value_enum, default_value_t = Format::Full)]
+    pub format: Format,
+}
+
 /// Exit code of a run that stopped on request with a checkpoint written.
 const STOPPED: u8 = 75;
 
@@ -42,14 +98,14 @@ enum Failure {
 }
 
 /// Runs a recipe.
-pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
+pub fn run(args: &Args, cache: &Path) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.set, args.memory) {
         Ok(request) => request,
-        Err(error) => return crate::wrong_use(&error),
+        Err(error) => return terminal::wrong_use(&error),
     };
     let driven = match args.sweep {
-        true => sweep(args, &request, cache, quiet),
-        false => drive(args, &request, cache, quiet, &[]),
+        true => sweep(args, &request, cache),
+        false => drive(args, &request, cache, &[]),
     };
     match driven {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,7 +132,7 @@ pub fn run(args: &RunArgs, cache: &Path, quiet: bool) -> ExitCode {
 }
 
 /// Runs every combination of the values that parameters list; what several have in common runs once.
-fn sweep(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result<(), Failure> {
+fn sweep(args: &Args, request: &Request, cache: &Path) -> Result<(), Failure> {
     let combinations = sweep_of(request).map_err(|failure| match failure {
         Ok(message) => Failure::Use(message, 2),
         Err(compiled) => Failure::Recipe(compiled),
@@ -88,7 +144,7 @@ fn sweep(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
     };
     let places: Vec<PathBuf> = combinations.iter().map(place).collect();
     for (at, combination) in combinations.iter().enumerate() {
-        if !quiet {
+        if terminal::volume() != Volume::Quiet {
             anstream::eprintln!(
                 "run {} of {}: {}",
                 at + 1,
@@ -96,8 +152,8 @@ fn sweep(args: &RunArgs, request: &Request, cache: &Path, quiet: bool) -> Result
                 combination.values.join(", ")
             );
         }
-        let args = RunArgs { out: Some(places[at].clone()), name: None, ..args.clone() };
-        drive(&args, &combination.request(request), cache, quiet, &places)?;
+        let args = Args { out: Some(places[at].clone()), name: None, ..args.clone() };
+        drive(&args, &combination.request(request), cache, &places)?;
     }
     Ok(())
 }
@@ -206,13 +262,7 @@ fn prepared_fact(prepared: &Prepared) -> PreparedFact {
     PreparedFact { train: part(&prepared.train), eval: part(&prepared.eval) }
 }
 
-fn drive(
-    args: &RunArgs,
-    request: &Request,
-    cache: &Path,
-    quiet: bool,
-    siblings: &[PathBuf],
-) -> Result<(), Failure> {
+fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> Result<(), Failure> {
     if args.devices > 1 {
         return Err(Failure::Use(
             "more than one device is not built in this version; leave `--devices` out".into(),
@@ -240,7 +290,7 @@ fn drive(
         .map_err(|error| Failure::Engine(Box::new(error), Box::new(compiled)))?
         .with_siblings(siblings);
     let stop = stop_flag();
-    let mut progress = Progress::new(quiet);
+    let mut progress = Progress::new(terminal::volume());
     let mut ran: BTreeSet<String> = BTreeSet::new();
     loop {
         let (compiled, states, notes) = compile_with_results(request, &mut facts, &mut gatherer, &run_folder);
@@ -277,7 +327,7 @@ fn drive(
                     1,
                 ));
             }
-            finish(&plan, &run_folder, &ran, quiet);
+            finish(&plan, &run_folder, &ran);
             return Ok(());
         };
         let options = Options { fork: args.fork };
@@ -296,7 +346,7 @@ fn drive(
 fn refuse_planned(
     mut compiled: Compiled,
     states: &BTreeMap<String, State>,
-    args: &RunArgs,
+    args: &Args,
 ) -> Result<Compiled, Failure> {
     let plan = plan_of(&compiled);
     let wanted = selection(&plan, states, args)?;
@@ -366,7 +416,7 @@ fn check_owner(path: &Path, request: &Request) -> Result<(), Failure> {
 fn selection(
     plan: &Plan,
     states: &BTreeMap<String, State>,
-    args: &RunArgs,
+    args: &Args,
 ) -> Result<BTreeSet<String>, Failure> {
     let known = |name: &String| match plan.task(name) {
         Some(_) => Ok(()),
@@ -443,17 +493,18 @@ fn stop_flag() -> Arc<AtomicBool> {
     flag
 }
 
-fn show_warnings(compiled: &Compiled, args: &RunArgs) {
-    if !compiled.diagnostics.is_empty() {
+fn show_warnings(compiled: &Compiled, args: &Args) {
+    if !compiled.diagnostics.is_empty() && terminal::volume() != Volume::Quiet {
         print_found(&compiled.diagnostics, compiled, args);
     }
 }
 
 /// Prints diagnostics to stderr: stdout is for results.
-fn print_found(found: &[Diagnostic], compiled: &Compiled, args: &RunArgs) {
+fn print_found(found: &[Diagnostic], compiled: &Compiled, args: &Args) {
     let found = Found { diagnostics: found, sources: &compiled.sources };
     // Nothing can be said when stderr is closed; the exit code still tells.
-    let _ = diagnostics::print(&[found], args.format, crate::color_stderr(), &mut std::io::stderr().lock());
+    let _ =
+        diagnostics::print(&[found], args.format, terminal::color_stderr(), &mut std::io::stderr().lock());
 }
 
 /// Turns a failure of the engine into a diagnostic at the recipe line that the task comes from.
@@ -470,7 +521,7 @@ fn from_engine(error: &EngineError, compiled: &Compiled) -> Diagnostic {
 }
 
 /// Prints the table of results and where the models are.
-fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>, quiet: bool) {
+fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>) {
     let stages: Vec<(&Task, Record)> = plan
         .tasks
         .iter()
@@ -479,7 +530,7 @@ fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>, quiet: bool) 
         .collect();
     if ran.is_empty() {
         println!("nothing to do: all {} tasks are done", plan.tasks.len());
-    } else if !quiet {
+    } else if terminal::volume() != Volume::Quiet {
         answers(&stages, ran);
     }
     let mut rows = vec![

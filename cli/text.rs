@@ -1,4 +1,4 @@
-//! Small pieces of text that several commands print: tables, sizes, counts, times.
+//! Small pieces of text that several commands print or read: tables, sizes, counts, times.
 
 /// Returns bytes in binary units.
 pub fn bytes(count: u64) -> String {
@@ -63,6 +63,32 @@ pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     out
 }
 
+/// Reads a size: `8GiB`, `512MiB`, `4GB`, or bytes.
+pub fn size(text: &str) -> Result<u64, String> {
+    let units = [
+        ("GiB", 1u64 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("KB", 1_000),
+        ("B", 1),
+        ("", 1),
+    ];
+    for (unit, bytes) in units {
+        if let Some(number) = text.strip_suffix(unit) {
+            let number: f64 =
+                number.trim().parse().map_err(|_| format!("`{text}` is not a size such as 8GiB"))?;
+            return if number > 0.0 && number.is_finite() {
+                Ok((number * bytes as f64) as u64)
+            } else {
+                Err("a size is greater than 0".into())
+            };
+        }
+    }
+    unreachable!("the empty unit fits every text")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +100,13 @@ mod tests {
         assert_eq!(bytes(3 << 29), "1.5 GiB");
         assert_eq!(short(2_500_000.0), "2.50 M");
         assert_eq!(seconds(75.0), "1 min 15 s");
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(size("8GiB"), Ok(8 << 30));
+        assert_eq!(size("1.5 KB"), Ok(1500));
+        assert!(size("8 cows").is_err() && size("0").is_err());
     }
 
     #[test]

@@ -189,6 +189,19 @@ impl Node {
     }
 }
 
+impl FieldType {
+    /// Says in words what the field holds.
+    pub fn words(self) -> &'static str {
+        match self {
+            FieldType::Integer => "a whole number",
+            FieldType::Number => "a number",
+            FieldType::Bool => "`#true` or `#false`",
+            FieldType::Text => "a text",
+            FieldType::Any => "any value",
+        }
+    }
+}
+
 impl Unit {
     /// Returns the noun that is written after a number, in the plural; `%` for a share.
     pub fn noun(self) -> &'static str {

@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod attention;
+mod commands;
 mod golden;
 mod invariance;
 mod memory;

@@ -61,6 +61,9 @@ pub struct ModelFact {
     pub generation_config: Option<serde_json::Value>,
     /// The chat template of the model's tokenizer, when it has one.
     pub chat_template: Option<String>,
+    /// Whether only a part is known, so that what is absent is unknown.
+    #[serde(default)]
+    pub partial: bool,
     /// Why the folder cannot be used, when it cannot (no config.json, broken header …).
     pub problem: Option<String>,
 }
@@ -85,6 +88,9 @@ pub struct TokenizerFact {
     /// Added tokens that are special, text and id.
     pub special: Vec<(String, u32)>,
     pub chat_template: Option<String>,
+    /// Whether only a part is known, so that what is absent is unknown.
+    #[serde(default)]
+    pub partial: bool,
     /// Files that make up the tokenizer, for hashing.
     pub files: Vec<String>,
     pub problem: Option<String>,
@@ -146,6 +152,11 @@ pub struct HardwareFact {
     /// Bytes that a run may use.
     pub memory: u64,
     pub threads: u32,
+    /// The profile under `std:` that its cores fit, and their clock, when they are known.
+    #[serde(default)]
+    pub profile: Option<String>,
+    #[serde(default)]
+    pub ghz: Option<f64>,
 }
 
 /// Something that a check or the lowering would have liked to know.

@@ -81,8 +81,17 @@ pub struct Tokenizer {
     pub bos: Option<String>,
     pub eos: Option<String>,
     pub pad: Option<String>,
-    pub special: Vec<String>,
-    pub chat_template: Option<String>,
+    /// Added tokens that are special; absent when they are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub special: Option<Vec<String>>,
+    /// `null` when it has none; absent when that is not known.
+    #[serde(deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<Option<String>>,
+}
+
+/// Tells a field that is `null` from one that is absent.
+fn stated<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(field).map(Some)
 }
 
 /// Counts of a published run.
@@ -137,12 +146,15 @@ impl Lock {
 
 impl Entry {
     fn model(&self) -> Option<ModelFact> {
+        let template = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.chat_template.clone());
+        let is_partial = template.is_none();
         Some(ModelFact {
             config: self.config.clone()?,
             tensors: None,
             weight_files: Vec::new(),
             generation_config: None,
-            chat_template: self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.chat_template.clone()),
+            chat_template: template.flatten(),
+            partial: is_partial,
             problem: None,
         })
     }
@@ -155,8 +167,9 @@ impl Entry {
             bos: mark(&known.bos),
             eos: mark(&known.eos),
             pad: mark(&known.pad),
-            special: known.special.iter().map(|text| (text.clone(), UNKNOWN_ID)).collect(),
-            chat_template: known.chat_template.clone(),
+            special: known.special.iter().flatten().map(|text| (text.clone(), UNKNOWN_ID)).collect(),
+            chat_template: known.chat_template.clone().flatten(),
+            partial: known.special.is_none() || known.chat_template.is_none(),
             files: Vec::new(),
             problem: None,
         })

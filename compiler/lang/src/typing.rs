@@ -38,10 +38,18 @@ impl Typing<'_> {
         };
         self.strays.clear();
         stray(node, schema, &mut self.strays);
+        self.note_node(node, schema, format!("`{}`", schema.name));
         let mut item = self.node(node, schema, schema.name != "defaults");
         item.damaged |= !self.strays.is_empty();
         item.later = std::mem::take(&mut self.later);
         Some(item)
+    }
+
+    /// Notes a node that cannot be run yet.
+    fn note_node(&mut self, node: &Node, schema: &'static schema::Node, what: String) {
+        if schema.status == Status::Later && !is_switch_off(node) {
+            self.later.push(Missing::new(what, node.name.span));
+        }
     }
 
     fn node(&mut self, node: &Node, schema: &'static schema::Node, required: bool) -> Item {
@@ -61,9 +69,6 @@ impl Typing<'_> {
         let mut arguments = node.arguments.as_slice();
         if schema.declares {
             (item.name, arguments) = self.declared(node, schema);
-        }
-        if schema.status == Status::Later && !is_switch_off(node) {
-            self.later.push(Missing::new(format!("`{}`", schema.name), node.name.span));
         }
         self.arguments(node, arguments, &mut item);
         self.properties(node, &mut item);
@@ -248,7 +253,9 @@ impl Typing<'_> {
             self.diagnostics.push(without_effect(key, property, item));
             return;
         }
-        if property.status == Status::Later {
+        // Stating a default changes nothing, so nothing is missing.
+        let default = property.default.map(|default| values::from_literal(default, &property.ty));
+        if property.status == Status::Later && default.as_ref() != Some(&value) {
             self.later.push(Missing::new(format!("`{}` of `{}`", key.text, item.kind()), key.span));
         }
         let named = format!("{}=", key.text);
@@ -290,6 +297,8 @@ impl Typing<'_> {
             match clash(&node.children[..at], child, schema, item.schema) {
                 Some(diagnostic) => self.diagnostics.push(diagnostic),
                 None => {
+                    let what = format!("`{}` of `{}`", schema.name, item.kind());
+                    self.note_node(child, schema, what);
                     let child = self.node(child, schema, true);
                     item.children.push(child);
                 }

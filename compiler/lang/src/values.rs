@@ -8,6 +8,10 @@
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::syntax::{Data, Value};
+use stdlib::reference::units_words as describe_units;
+pub use stdlib::reference::{
+    gives_words as describe_gives, number as show_number, type_words as describe_type,
+};
 use stdlib::schema::{Choice, Literal, Range, Type, Unit};
 
 /// A value of its type.
@@ -231,53 +235,6 @@ fn describe_data(data: &Data) -> &'static str {
     }
 }
 
-/// Says in words what a type wants.
-pub fn describe_type(ty: &Type) -> String {
-    match ty {
-        Type::Text => "a text".into(),
-        Type::Source => "a source".into(),
-        Type::Path => "a path".into(),
-        Type::Bool => "`#true` or `#false`".into(),
-        Type::Literal => "a value".into(),
-        Type::Integer(_) => "a whole number".into(),
-        Type::Number(_) => "a number".into(),
-        Type::Word(choices) => suggest::list(choices.iter().map(|choice| choice.name), "or"),
-        Type::Reference(to) => format!("the name of a {}", describe_gives(to)),
-        Type::NameOr { to, words } => format!(
-            "{} or the name of a {}",
-            suggest::list(words.iter().map(|choice| choice.name), "or"),
-            describe_gives(to)
-        ),
-        Type::Quantity { units, .. } => describe_units(units),
-    }
-}
-
-/// Names the type of a declaration in words.
-pub fn describe_gives(gives: &str) -> &str {
-    match gives {
-        "data" => "dataset",
-        other => other,
-    }
-}
-
-fn describe_units(units: &[Unit]) -> String {
-    let parts: Vec<String> = units.iter().map(|unit| example(*unit)).collect();
-    match parts.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-        _ => parts.concat(),
-    }
-}
-
-fn example(unit: Unit) -> String {
-    match unit {
-        Unit::Share => "a share such as `\"10%\"`".into(),
-        Unit::Time => "a time such as `\"30min\"`".into(),
-        Unit::Size => "a size such as `\"8GiB\"`".into(),
-        Unit::Epochs => "epochs such as `\"1 epoch\"`".into(),
-        unit => format!("{0} such as `\"100 {0}\"`", unit.noun()),
-    }
-}
-
 fn read_quantity(
     value: &Value,
     ty: &Type,
@@ -446,23 +403,6 @@ pub fn from_literal(literal: Literal, ty: &Type) -> Typed {
         overrides: None,
     };
     read(&value, ty, "a default").expect("a test reads every default of the schema")
-}
-
-/// Writes a number as a person would.
-pub fn show_number(number: f64) -> String {
-    let size = number.abs();
-    if number == 0.0 || (1e-3..1e15).contains(&size) {
-        // Nine digits hide what binary fractions add to a percentage.
-        let short = format!("{number:.9}");
-        let short = short.trim_end_matches('0').trim_end_matches('.');
-        let exact = if short.parse::<f64>().is_ok_and(|read| (read - number).abs() <= 1e-12 * size) {
-            short.to_owned()
-        } else {
-            format!("{number}")
-        };
-        return if exact == "-0" { "0".into() } else { exact };
-    }
-    format!("{number:e}")
 }
 
 #[cfg(test)]

@@ -165,22 +165,76 @@ fn the_examples_of_a_page_fail_and_pass() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-#[test]
-fn every_kdl_block_parses() {
+/// What a part of a recipe lacks because it is a part.
+const OF_PARTS: [&str; 5] =
+    ["missing-version", "missing-option", "unknown-name", "unused-declaration", "unknown-param"];
+
+/// The pages whose KDL blocks are tried; the diagnostics' own have stricter tests above.
+fn pages() -> Vec<PathBuf> {
     let mut pages = files(root().join("docs"), "md");
-    pages.extend(Some(root().join("README.md")).filter(|readme| readme.exists()));
-    for page in pages {
-        for (info, text) in blocks(&read(&page)) {
-            if info != "kdl" {
-                continue;
-            }
-            let (_, found) = syntax::parse(lang::source::SourceId(0), &text);
-            assert_eq!(found, [], "{page:?}:\n{text}");
-        }
+    let more = ["README.md", "recipes/README.md"].map(|page| root().join(page));
+    pages.extend(more.into_iter().filter(|page| page.exists()));
+    pages
+}
+
+/// Whether a block is no whole recipe; the pages of the codes leave out what does not matter to them.
+fn is_part(text: &str) -> bool {
+    let (document, _) = syntax::parse(lang::source::SourceId(0), text);
+    !document.nodes.iter().any(|node| node.name.text == "adapt")
+}
+
+/// Says what is wrong with a block: `kdl` checks without an error, `kdl fails` does not, and
+/// `kdl fails=CODE` fails with that code. A part of a recipe may lack the rest.
+fn wrong_with(info: &str, text: &str, is_part: bool) -> Option<String> {
+    let checked = check(&Input { path: "recipe.kdl", text, sets: &[] }, &Facts::default());
+    let errors: BTreeSet<String> = checked
+        .diagnostics
+        .into_iter()
+        .filter(|found| found.severity == lang::diagnostic::Severity::Error)
+        .map(|found| found.code)
+        .filter(|code| !(is_part && OF_PARTS.contains(&code.as_str())))
+        .collect();
+    match info.split_whitespace().nth(1).map(|mark| mark.split_once('=')) {
+        None if !errors.is_empty() => Some(format!("gives {errors:?}")),
+        Some(None) if errors.is_empty() => Some("is marked to fail, and passes".into()),
+        Some(Some((_, code))) if !errors.contains(code) => Some(format!("gives {errors:?}, not {code}")),
+        _ => None,
     }
 }
 
-/// `margin` belongs to `simpo` alone, which is carried as it is written.
+#[test]
+fn every_kdl_block_checks_or_is_marked_to_fail() {
+    let mut wrong = String::new();
+    for page in pages() {
+        let of_a_code = page.parent().is_some_and(|folder| folder.ends_with("docs/diagnostics"));
+        for (info, text) in blocks(&read(&page)) {
+            match info.split_whitespace().collect::<Vec<_>>().as_slice() {
+                ["kdl"] => {}
+                // A page of a code may fail with a warning, or outside the text; see above.
+                ["kdl", "fails", ..] if of_a_code => continue,
+                ["kdl", mark] if *mark == "fails" || mark.starts_with("fails=") => {}
+                ["kdl", ..] => wrong += &format!("{page:?}: unknown mark in `{info}`\n"),
+                _ => continue,
+            }
+            let what = wrong_with(&info, &text, of_a_code || is_part(&text));
+            wrong += &what.map_or(String::new(), |what| format!("{page:?}: {what}:\n{text}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_block_that_is_wrong_is_noticed() {
+    let is_wrong = |info: &str, text: &str| wrong_with(info, text, is_part(text)).is_some();
+    assert!(!is_wrong("kdl", "model a \"x\"\n"), "a part");
+    assert!(is_wrong("kdl", "modle a \"x\"\n"));
+    assert!(is_wrong("kdl", "adapt 1\nsft a { model b }\n"), "a whole recipe");
+    assert!(!is_wrong("kdl fails", "adapt 1\nmodle a \"x\"\n"));
+    assert!(is_wrong("kdl fails", "adapt 1\nmodel a \"x\"\n"));
+    assert!(!is_wrong("kdl fails=unknown-node", "adapt 1\nmodle a \"x\"\n"));
+    assert!(is_wrong("kdl fails=wrong-type", "adapt 1\nmodle a \"x\"\n"));
+}
+
 /// Options that are read without their name: columns as a whole, and `state`, of which one value is built.
 const READ_AS_A_WHOLE: [&str; 2] = ["rows", "optimizer"];
 
@@ -196,7 +250,7 @@ fn built_options(node: &stdlib::schema::Node, place: &str, found: &mut Vec<(Stri
         |word: &&str| choices.iter().any(|choice| choice.name == *word && choice.status == Status::Later);
     for property in node.properties.iter().filter(|property| property.status == Status::Built) {
         // What only belongs to words that cannot be run yet is carried as it is written.
-        if !property.only.is_empty() && property.only.iter().all(|word| is_later(&word)) {
+        if !property.only.is_empty() && property.only.iter().all(is_later) {
             continue;
         }
         if !READ_AS_A_WHOLE.contains(&node.name) {

@@ -71,15 +71,6 @@ fn locked(path: &str) -> Facts {
     facts
 }
 
-/// FIXME: what the checker says of right recipes, to be emptied as it is corrected: the prompt of `orpo` rows may be
-/// limited, and `best=` of tree rows is no column.
-const WRONG_TODAY: [(&str, &str, &str); 4] = [
-    ("recipes/zephyr-141b-orpo/zephyr-141b-orpo.kdl", "ineffective-option", "`prompt` of `sequence`"),
-    ("recipes/llama2lang/translate.kdl", "missing-column", "no column `lowest`"),
-    ("recipes/llama2lang/sft.kdl", "missing-column", "no column `lowest`"),
-    ("recipes/llama2lang/dpo.kdl", "missing-column", "no column `lowest`"),
-];
-
 /// With and without the lock file, nothing is found but what this version cannot run yet.
 #[test]
 fn every_recipe_checks() {
@@ -94,12 +85,7 @@ fn every_recipe_checks() {
             found.extend(diagnostics.map(|found| (path.clone(), found.code, found.message)));
         }
     }
-    let is_known = |(path, code, message): &(String, String, String)| {
-        WRONG_TODAY.iter().any(|wrong| wrong.0 == path && wrong.1 == code && message.contains(wrong.2))
-    };
-    let unknown: Vec<_> = found.iter().filter(|found| !is_known(found)).collect();
-    assert!(unknown.is_empty(), "{unknown:#?}");
-    assert_eq!(found.len(), WRONG_TODAY.len(), "remove from `WRONG_TODAY` what is corrected: {found:#?}");
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 /// What it is, where it comes from, how it is run, what it needs: in this order, before anything else.

@@ -120,6 +120,15 @@ pub struct Figures {
     /// Whether the memory is that of a module whose sizes are still estimates.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub memory_is_estimate: bool,
+    /// Predicted seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<Figure>,
+    /// Whether the seconds are those of full sequences, where the length of rows is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seconds_at_most: bool,
+    /// The devices that memory and time are predicted for, when not this machine: name and number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<(String, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch_size: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -160,7 +160,16 @@ impl<'a> Columns<'a> {
         renamed.map_or(name, |(_, source)| source)
     }
 
+    /// Whether another column is read from the source's column of this name.
+    fn is_taken(&self, name: &str) -> bool {
+        let is_own = self.part.columns.iter().any(|(canonical, _)| canonical == name);
+        !is_own && self.part.columns.iter().any(|(_, source)| source == name)
+    }
+
     fn get(&self, name: &str) -> Option<&'a Value> {
+        if self.is_taken(name) {
+            return None;
+        }
         self.object.get(self.source(name)).filter(|value| !value.is_null())
     }
 
@@ -351,6 +360,13 @@ mod tests {
         let json = r#"{"instruction":"Tel op.","input":"2 2","answer":"4","system":"Kort."}"#;
         let found = chat(RowType::Instruction, &[("output", "answer")], json);
         assert_eq!(found, "System:Kort.|User:Tel op.\n\n2 2|Assistant:4");
+    }
+
+    #[test]
+    fn a_column_is_read_once() {
+        let json = r#"{"input":"Tel op.","output":"4"}"#;
+        let found = chat(RowType::Instruction, &[("instruction", "input")], json);
+        assert_eq!(found, "User:Tel op.|Assistant:4", "`input` is the instruction, and no input as well");
     }
 
     #[test]

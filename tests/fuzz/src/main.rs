@@ -57,7 +57,7 @@ struct Arguments {
     #[arg(long, hide = true)]
     worker: bool,
     /// The worker's folder
-    #[arg(long, hide = true, default_value = "")]
+    #[arg(long, hide = true, default_value = ".")]
     scratch: PathBuf,
 }
 

@@ -10,7 +10,7 @@ use crate::suggest;
 use crate::tree::{Item, Slot};
 use crate::values::Typed;
 use std::collections::BTreeSet;
-use stdlib::schema::Unit;
+use stdlib::schema::{Type, Unit};
 
 /// Returns the row type of data, when it is known: of a mix that of its first readable part.
 pub fn row_type<'a>(names: &Names<'a>, data: &'a Item) -> Option<&'a str> {
@@ -192,7 +192,8 @@ fn check_rows(context: &mut Context, item: &Item, source: &Slot, path: &str) {
 
 fn check_columns(context: &mut Context, item: &Item, columns: &[String], file: &str) {
     let Some(rows) = item.child("rows") else { return };
-    for slot in &rows.properties {
+    // `best` is no column.
+    for slot in rows.properties.iter().filter(|slot| matches!(slot.ty, Type::Text)) {
         let Some(column) = slot.text() else { continue };
         let is_there = columns.iter().any(|known| known == column) || columns.is_empty();
         if !is_there && must_have(rows, slot, columns) {

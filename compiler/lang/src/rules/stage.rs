@@ -188,7 +188,7 @@ fn check_sequence(context: &mut Context, item: &Item) {
     check_positions(context, item);
     let Some(sequence) = item.child("sequence") else { return };
     let Some(prompt) = sequence.property("prompt") else { return };
-    if item.kind() != "dpo" && sequence.origin == Origin::Written {
+    if !item.schema.fits.contains(&"preference") && sequence.origin == Origin::Written {
         let message = format!("`prompt` of `sequence` has no effect in `{}`", item.kind());
         context.report(
             Diagnostic::error("ineffective-option", message, prompt.key, "changes nothing here")

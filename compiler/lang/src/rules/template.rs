@@ -104,10 +104,11 @@ fn model_has_template(context: &Context, model: &Item) -> Option<bool> {
             return Some(false);
         }
         let key = context.source_key(tokenizer)?;
-        return context.facts.tokenizers.get(&key).map(|fact| fact.chat_template.is_some());
+        let fact = context.facts.tokenizers.get(&key)?;
+        return (!fact.partial || fact.chat_template.is_some()).then_some(fact.chat_template.is_some());
     }
     let fact = context.facts.models.get(&context.source_key(model)?).filter(|fact| fact.problem.is_none())?;
-    Some(fact.chat_template.is_some())
+    (!fact.partial || fact.chat_template.is_some()).then_some(fact.chat_template.is_some())
 }
 
 /// A template of the library must find its tokens in the tokenizer.
@@ -153,7 +154,7 @@ fn missing_tokens(context: &mut Context, model: &Item, entry: &'static LibraryEn
         context.wants.push(Want::Tokenizer(path));
         return Vec::new();
     };
-    if fact.problem.is_some() {
+    if fact.problem.is_some() || fact.partial {
         return Vec::new();
     }
     let mut missing = lacking(entry, |token| fact.special.iter().any(|(text, _)| text == token));

@@ -2,7 +2,6 @@
 //!
 //! Nothing is guessed: a filter that drops an unknown number of rows makes the count unknown.
 
-use super::Options;
 use lang::facts::{Facts, RowsFact};
 use lang::recipe::{Planned, Recipe};
 use plan::task::{Figure, Figures};
@@ -11,13 +10,8 @@ use serde_json::Value;
 /// Transforms that drop a number of rows that only the rows tell.
 const DROPPING: [&str; 5] = ["keep", "drop", "dedup", "decontaminate", "filter"];
 
-/// Returns the figures of a model or tokenizer.
-pub fn ingredient(_planned: &Planned, _facts: &Facts) -> Figures {
-    Figures::default()
-}
-
-/// Returns the figures of a training stage.
-pub fn training(recipe: &Recipe, facts: &Facts, _options: &Options, planned: &Planned) -> Figures {
+/// Returns steps, tokens and the unit of the loss of a training stage.
+pub fn training(recipe: &Recipe, facts: &Facts, planned: &Planned) -> Figures {
     let plan = Training::of(planned);
     let rows = planned
         .refs
@@ -31,6 +25,13 @@ pub fn training(recipe: &Recipe, facts: &Facts, _options: &Options, planned: &Pl
         loss: plan.batch.map(|batch| format!("mean over the {} of {batch} {}", plan.unit(), plan.noun())),
         ..Figures::default()
     }
+}
+
+/// Returns the sequences (or pairs) of a step, at least 1.
+pub fn batch(settings: &Value, sequence: u64) -> u64 {
+    let get = |key: &str| settings.get("batch").and_then(|batch| batch.get(key)?.as_f64());
+    let of_tokens = || get("tokens").map(|tokens| tokens / sequence.max(1) as f64);
+    get("sequences").or_else(of_tokens).map_or(1, |batch| (batch.round() as u64).max(1))
 }
 
 /// What a training stage says of its amount of work.

@@ -6,9 +6,11 @@ mod evaluate;
 mod generate;
 mod model;
 mod planned;
+mod predicted;
 mod tokenizer;
 mod train;
 
+use crate::figures::time::Machine;
 use crate::keys;
 use crate::models::Model;
 use lang::diagnostic::Diagnostic;
@@ -31,6 +33,8 @@ pub struct Options {
     pub memory: Option<u64>,
     /// Decisions that were made before, by stage: those of a run that is resumed.
     pub decisions: BTreeMap<String, Decisions>,
+    /// Devices to predict for, in place of this machine.
+    pub on: Option<Machine>,
 }
 
 /// The outcome of a lowering. Without errors the plan is as complete as the facts allow.

@@ -1,9 +1,7 @@
 //! What this version plans but cannot run: tasks with their inputs and options, and the figures that are known.
 
 use super::Lowering;
-use super::counts;
 use lang::recipe::{Planned, Ref};
-use lang::source::Span;
 use plan::task::{Conduct, Figures};
 use plan::work::{Artifact, Declared, Work};
 use serde_json::{Map, Value, json};
@@ -51,8 +49,12 @@ impl Lowering<'_> {
         let name = format!("{prefix}:{}", planned.name);
         let settings = self.with_data(planned);
         let artifact = self.declare(&name, kind, reads, settings, planned);
+        let figures = match planned.kind.as_str() {
+            "model" => self.figures_of_model(planned),
+            _ => Figures::default(),
+        };
         if let Some(task) = self.tasks.iter_mut().find(|task| task.name == name) {
-            task.figures = counts::ingredient(planned, self.facts);
+            task.figures = figures;
         }
         artifact
     }
@@ -76,7 +78,7 @@ impl Lowering<'_> {
         let data = self.declare(&format!("data:{}", planned.name), "prepare", of_data, settings, planned);
         reads.push(("data".into(), data));
         let artifact = self.declare(&planned.name, &planned.kind, reads, planned.settings.clone(), planned);
-        let figures = counts::training(self.recipe, self.facts, self.options, planned);
+        let figures = self.figures_of_training(planned);
         if let Some(task) = self.tasks.iter_mut().find(|task| task.name == planned.name) {
             task.figures = figures;
         }
@@ -108,12 +110,12 @@ impl Lowering<'_> {
     fn reads(&mut self, planned: &Planned) -> Vec<(String, Artifact)> {
         let mut reads = Vec::new();
         for (path, reference) in &planned.refs {
-            self.read(path, reference, planned.at, &mut reads);
+            self.read(path, reference, &mut reads);
         }
         reads
     }
 
-    fn read(&mut self, path: &str, reference: &Ref, at: Span, reads: &mut Vec<(String, Artifact)>) {
+    fn read(&mut self, path: &str, reference: &Ref, reads: &mut Vec<(String, Artifact)>) {
         let recipe = self.recipe;
         if path == "like" || reference.name.starts_with("std:") {
             return;
@@ -129,7 +131,7 @@ impl Lowering<'_> {
         };
         if found.kind == "mix" {
             for (_, part) in &found.refs {
-                self.read(path, part, at, reads);
+                self.read(path, part, reads);
             }
         }
         let artifact = self.planned(found);

@@ -1,7 +1,7 @@
 //! `cpt`, `sft` and `dpo`.
 
 use super::model::{config_dtype, generation_config};
-use super::{Lowering, ModelInfo, stop_ids};
+use super::{Lowering, ModelInfo, predicted, stop_ids};
 use crate::builder::Capacities;
 use crate::models::Model;
 use crate::objectives::Objective;
@@ -83,6 +83,8 @@ impl Lowering<'_> {
         };
         let mut figures =
             figures(stage, &start, objective.unit(), &counts, module.as_ref().or(estimated.as_ref()));
+        let machine = predicted::machine(self.options, self.facts);
+        figures.seconds = predicted::seconds(machine, &figures, Dtype::F32);
         figures.memory_is_estimate = estimated.is_some();
         let tensors = match (&start.model, &module) {
             (Some(model), Some(module)) => programs::file_tensors(model, module),
@@ -443,6 +445,9 @@ fn figures(
         tokens: figure(counts.steps as f64 * counts.tokens_per_step),
         parameters,
         trained_parameters: parameters,
+        seconds: None,
+        seconds_at_most: false,
+        devices: None,
         flops_per_token,
         memory: module.map(memory_table).unwrap_or_default(),
         micro_batch_size: module.map(|module| module.decisions.micro_batch_size).filter(|size| *size > 0),

@@ -1,10 +1,13 @@
-//! Diagnostics on their way out: drawn with their source, one per line, or as JSON.
+//! Diagnostics on their way out: drawn with their source, one per line, as JSON, SARIF or annotations.
 //!
 //! Compiler and editor share one type, [`lang::diagnostic::Diagnostic`]; its places are bytes. Here
 //! they become lines and columns, which start at 1 and count Unicode scalar values.
 
-use lang::diagnostic::{Diagnostic, Edit, Label, Severity};
-use lang::source::{Source, SourceKind, Span};
+mod github;
+mod sarif;
+
+use lang::diagnostic::{Diagnostic, Edit, Fix, Label, Severity};
+use lang::source::{Source, SourceId, SourceKind, Span};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde_json::{Value, json};
 use std::fmt;
@@ -20,6 +23,10 @@ pub enum Format {
     Concise,
     /// One JSON object.
     Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// Annotations of GitHub Actions.
+    Github,
 }
 
 /// What was found in one recipe, with the texts that the places point into.
@@ -43,11 +50,15 @@ pub fn print(found: &[Found], format: Format, color: bool, out: &mut dyn Write) 
     match format {
         Format::Full => print_full(found, color, out),
         Format::Concise => print_concise(found, out),
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, &to_json(found))?;
-            writeln!(out)
-        }
+        Format::Json => print_json(&to_json(found), out),
+        Format::Sarif => print_json(&sarif::to_sarif(found), out),
+        Format::Github => github::print(found, out),
     }
+}
+
+fn print_json(value: &Value, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
 }
 
 fn print_full(found: &[Found], color: bool, out: &mut dyn Write) -> io::Result<()> {
@@ -277,18 +288,53 @@ fn place_json(text: &str, offset: u32) -> Value {
     json!({ "line": line, "column": column, "offset": offset })
 }
 
+fn is_set(span: Span, sources: &[Source]) -> bool {
+    matches!(sources[span.source.0 as usize].kind, SourceKind::Set(_))
+}
+
 /// Fixes change files; what stands in `--set` is the user's to change.
-fn fixes_json(diagnostic: &Diagnostic, sources: &[Source]) -> Vec<Value> {
-    let is_set = |span: Span| matches!(sources[span.source.0 as usize].kind, SourceKind::Set(_));
-    if is_set(diagnostic.primary()) {
-        return Vec::new();
+fn fixes<'a>(diagnostic: &'a Diagnostic, sources: &'a [Source]) -> impl Iterator<Item = &'a Fix> {
+    let of_file = !is_set(diagnostic.primary(), sources);
+    let in_files = |fix: &&Fix| !fix.edits.iter().any(|edit| is_set(edit.span, sources));
+    diagnostic.fixes.iter().filter(move |_| of_file).filter(in_files)
+}
+
+/// A place in a recipe file, for forms that can point at nothing else.
+#[derive(Debug, Clone, Copy)]
+struct Place(Span);
+
+impl Place {
+    /// Returns the place itself, or the start of the recipe when it lies in a `--set` value.
+    fn of(span: Span, sources: &[Source]) -> Self {
+        if is_set(span, sources) { Self(Span { source: SourceId(0), start: 0, end: 0 }) } else { Self(span) }
     }
+}
+
+/// Returns where a diagnostic belongs in a file: for a `--set` value what it replaces, else the start.
+fn home(diagnostic: &Diagnostic, sources: &[Source]) -> Place {
+    let in_file = diagnostic.labels.iter().map(|label| label.span).find(|span| !is_set(*span, sources));
+    let primary = diagnostic.primary();
+    Place::of(if is_set(primary, sources) { in_file.unwrap_or(primary) } else { primary }, sources)
+}
+
+/// Returns everything that a diagnostic says, as lines: for forms that have one text.
+fn message(diagnostic: &Diagnostic, sources: &[Source]) -> String {
+    let mut lines = vec![diagnostic.message.clone()];
+    let primary = diagnostic.primary();
+    if is_set(primary, sources) {
+        lines.push(format!("in --set {}", sources[primary.source.0 as usize].text));
+    }
+    lines.extend(diagnostic.help.iter().map(|help| format!("help: {help}")));
+    lines.extend(diagnostic.notes.iter().map(|note| format!("note: {note}")));
+    lines.join("\n")
+}
+
+fn fixes_json(diagnostic: &Diagnostic, sources: &[Source]) -> Vec<Value> {
     let edit = |edit: &Edit| {
         let file = name(&sources[edit.span.source.0 as usize]);
         json!({ "file": file, "start": edit.span.start, "end": edit.span.end, "text": edit.text })
     };
-    let fixes = diagnostic.fixes.iter().filter(|fix| !fix.edits.iter().any(|edit| is_set(edit.span)));
-    fixes
+    fixes(diagnostic, sources)
         .map(|fix| json!({ "title": fix.title, "edits": fix.edits.iter().map(edit).collect::<Vec<_>>() }))
         .collect()
 }
