@@ -59,6 +59,9 @@ struct Arguments {
     /// The worker's folder
     #[arg(long, hide = true, default_value = ".")]
     scratch: PathBuf,
+    /// Hashes of inputs that the worker leaves out
+    #[arg(long, hide = true)]
+    skip: Vec<u64>,
 }
 
 fn main() -> Result<ExitCode> {
@@ -88,6 +91,7 @@ fn job(arguments: &Arguments, target: Target, share: f64, scratch: PathBuf, corp
         save: arguments.save.clone(),
         corpus,
         grow: arguments.grow,
+        skip: arguments.skip.clone(),
     }
 }
 

@@ -56,7 +56,7 @@ fn change(text: &mut String, others: &[Vec<u8>], random: &mut Random) {
         36 => nest(text, random),
         37 => long(text, random),
         38 => toggle_quotes(text, random),
-        _ if random.one_in(60) => scale(text, random),
+        _ if random.one_in(100) => scale(text, random),
         _ => replace_token(text, random),
     }
 }
@@ -339,7 +339,7 @@ fn toggle_quotes(text: &mut String, random: &mut Random) {
 /// Repeats a piece until the text is large.
 fn scale(text: &mut String, random: &mut Random) {
     let range = range(text, random.one(&[40, 400, 4000]), random);
-    let size = random.one(&[20_000, 100_000, 400_000, LARGEST]);
+    let size = random.one(&[20_000, 20_000, 50_000, 50_000, 100_000, 100_000, 300_000, LARGEST]);
     let piece = text[range.clone()].to_owned();
     if !piece.is_empty() {
         let copies = piece.repeat(size.saturating_sub(text.len()) / piece.len());

@@ -1,6 +1,7 @@
 //! The parent process: starts a worker for each target, starts another when one dies, and sums up.
 
 use crate::outcome::Finding;
+use crate::random::hash;
 use crate::targets::Target;
 use crate::worker::{CURRENT, Job, save};
 use std::io::{BufRead, BufReader, Error, Result};
@@ -21,24 +22,29 @@ pub struct Summary {
 
 /// Runs a job in a process of its own, or several when the first dies.
 pub fn supervise(job: &Job) -> Result<Summary> {
-    let (start, mut summary) = (Instant::now(), Summary::default());
+    let (start, mut summary, mut skip) = (Instant::now(), Summary::default(), Vec::new());
     for death in 0..DEATHS {
         let left = Job {
             seed: job.seed.wrapping_add(death as u64),
             inputs: job.inputs.saturating_sub(summary.inputs),
             time: job.time.saturating_sub(start.elapsed()),
+            skip: skip.clone(),
             ..job.clone()
         };
-        if left.inputs == 0 || left.time.is_zero() || one(&left, &mut summary)? {
+        if left.inputs == 0 || left.time.is_zero() {
             break;
+        }
+        match one(&left, &mut summary)? {
+            None => break,
+            Some(input) => skip.push(hash(&input)),
         }
     }
     summary.time = start.elapsed();
     Ok(summary)
 }
 
-/// Runs one worker to its end; returns whether it finished.
-fn one(job: &Job, summary: &mut Summary) -> Result<bool> {
+/// Runs one worker to its end; returns the input that it died of.
+fn one(job: &Job, summary: &mut Summary) -> Result<Option<Vec<u8>>> {
     let errors = std::fs::File::create(job.scratch.join("errors"))?;
     let mut child = command(job)?.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn()?;
     let output = child.stdout.take().ok_or_else(|| Error::other("the worker has no output"))?;
@@ -60,19 +66,19 @@ fn one(job: &Job, summary: &mut Summary) -> Result<bool> {
     }
     let status = child.wait()?;
     summary.inputs += count;
-    if !finished {
-        let input = std::fs::read(job.scratch.join(CURRENT))?;
-        let said = std::fs::read_to_string(job.scratch.join("errors"))?;
-        let overflow = said.contains("overflowed its stack");
-        let signature = match (hangs, overflow) {
-            (true, _) => "hangs".to_owned(),
-            (false, true) => "stack overflow".to_owned(),
-            (false, false) => format!("the process ended: {status}"),
-        };
-        let path = save(&job.save, job.target, &input, &Finding::new(signature.clone(), said))?;
-        tell(summary, job.target, &signature, &path.display().to_string());
+    if finished {
+        return Ok(None);
     }
-    Ok(finished)
+    let input = std::fs::read(job.scratch.join(CURRENT))?;
+    let said = std::fs::read_to_string(job.scratch.join("errors"))?;
+    let signature = match (hangs, said.contains("overflowed its stack")) {
+        (true, _) => "hangs".to_owned(),
+        (false, true) => "stack overflow".to_owned(),
+        (false, false) => format!("the process ended: {status}"),
+    };
+    let path = save(&job.save, job.target, &input, &Finding::new(signature.clone(), said))?;
+    tell(summary, job.target, &signature, &path.display().to_string());
+    Ok(Some(input))
 }
 
 fn tell(summary: &mut Summary, target: Target, signature: &str, path: &str) {
@@ -90,5 +96,6 @@ fn command(job: &Job) -> Result<Command> {
     if job.grow {
         command.arg("--grow");
     }
+    command.args(job.skip.iter().map(|hash| format!("--skip={hash}")));
     Ok(command)
 }

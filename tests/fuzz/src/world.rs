@@ -9,6 +9,7 @@ use lang::facts::{
 };
 use lang::lock::{self, Lock};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -76,7 +77,17 @@ fn read_facts(text: &str) -> Result<Facts, String> {
     serde_json::from_value(whole).map_err(|error| error.to_string())
 }
 
-/// The world of one input.
+/// How many worlds there are. What a world knows of a key follows from both alone, so that one may be
+/// used again for another input; in every eighth nothing is known.
+const WORLDS: u64 = 64;
+/// The facts that a world may hold before it is forgotten.
+const ROOM: usize = 1000;
+
+thread_local! {
+    static WORLDS_MADE: RefCell<BTreeMap<u64, World>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// What is outside.
 #[derive(Debug)]
 pub struct World {
     seed: u64,
@@ -84,16 +95,29 @@ pub struct World {
 }
 
 impl World {
+    /// Takes the world of an input.
     pub fn of(input: &[u8]) -> Self {
-        Self { seed: hash(input), facts: Facts::default() }
+        let seed = hash(input) % WORLDS;
+        let made = WORLDS_MADE.with_borrow_mut(|made| made.remove(&seed));
+        made.unwrap_or_else(|| Self { seed, facts: Facts::default() })
+    }
+
+    /// Gives it back for the next input.
+    pub fn give_back(self) {
+        if size(&self.facts) < ROOM {
+            WORLDS_MADE.with_borrow_mut(|made| made.insert(self.seed, self));
+        }
     }
 
     fn random(&self, key: &str) -> Random {
-        Random::new(self.seed ^ hash(key.as_bytes()))
+        Random::new(self.seed << 32 ^ hash(key.as_bytes()))
     }
 
     /// Fills what is wanted; returns whether anything is new.
     pub fn fill(&mut self, wants: &[Want]) -> bool {
+        if self.seed.is_multiple_of(8) {
+            return false;
+        }
         let before = size(&self.facts);
         for want in wants {
             match want {
@@ -172,7 +196,9 @@ impl World {
     fn hardware(&mut self) {
         let random = &mut self.random("hardware");
         let memory = random.one(&[0, 1, 1 << 20, 8 << 30, 80 << 30, u64::MAX]);
-        self.facts.hardware = Some(HardwareFact { name: "a machine".into(), memory, threads: 2 });
+        let (profile, ghz) = (random.one_in(2).then(|| "cpu".to_owned()), random.one_in(2).then_some(3.0));
+        self.facts.hardware =
+            Some(HardwareFact { name: "a machine".into(), memory, threads: 2, profile, ghz });
     }
 
     /// Adds what preparing data may have yielded.

@@ -486,6 +486,8 @@ impl<'a> Parser<'a> {
         self.damaged = true;
         let end = self.at;
         let name = node.name.text.clone();
+        // A line that does not end may end in a comment, which would swallow the brace.
+        let brace = if self.text[..end].ends_with(['\n', '\r']) { "}\n" } else { "\n}\n" };
         self.error(
             Damage::Everywhere,
             Diagnostic::error(
@@ -496,7 +498,7 @@ impl<'a> Parser<'a> {
             )
             .with_label(self.span(open, open + 1), "opened here")
             .with_help("write `}` after the last line of the block")
-            .with_fix("insert `}`", self.span(end, end), "}\n"),
+            .with_fix("insert `}`", self.span(end, end), brace),
         );
     }
 

@@ -9,11 +9,14 @@ use lang::recipe::Recipe;
 use lang::source::Source;
 use lang::{Checked, Input, check};
 use lower::{Lowered, Options, lower};
+use std::borrow::Cow;
 
 /// The recipe's path: facts are keyed by paths as seen from its folder.
 const PATH: &str = "recipe.kdl";
 /// Rounds of checking and filling facts.
 const ROUNDS: usize = 4;
+/// One input in so many is checked again, to see that the answer is the same.
+const AGAIN: u64 = 4;
 /// Fixes that are tried of one input.
 const FIXES: usize = 3;
 
@@ -42,14 +45,17 @@ pub fn of_text(
         }
         checked = timed(|| check(&input, &world.facts));
     }
-    same(&checked, &check(&input, &world.facts))?;
+    if hash(text.as_bytes()).is_multiple_of(AGAIN) {
+        same(&checked, &check(&input, &world.facts))?;
+    }
     sound_check(&checked, text)?;
     checked.diagnostics.iter().for_each(|found| note(features, found));
     fixes(&checked, &input, &world.facts)?;
     if let Some(recipe) = &checked.recipe {
         note_recipe(features, &checked);
-        lowered(recipe, &checked.sources, world, features)?;
+        lowered(recipe, &checked.sources, &mut world, features)?;
     }
+    world.give_back();
     Ok(())
 }
 
@@ -112,10 +118,10 @@ fn fixes(checked: &Checked, input: &Input, facts: &Facts) -> Result<(), Finding>
 }
 
 /// The texts of a check after a fix.
-type Fixed = (String, Vec<String>, Facts);
+type Fixed<'a> = (String, Vec<String>, Cow<'a, Facts>);
 
-fn apply(fix: &Fix, checked: &Checked, input: &Input, facts: &Facts) -> Result<Fixed, Finding> {
-    let (mut text, mut sets, mut facts) = (input.text.to_owned(), input.sets.to_vec(), facts.clone());
+fn apply<'a>(fix: &Fix, checked: &Checked, input: &Input, facts: &'a Facts) -> Result<Fixed<'a>, Finding> {
+    let (mut text, mut sets, mut facts) = (input.text.to_owned(), input.sets.to_vec(), Cow::Borrowed(facts));
     let mut edits: Vec<_> = fix.edits.iter().collect();
     edits.sort_by_key(|edit| edit.span);
     let overlap = edits
@@ -129,7 +135,7 @@ fn apply(fix: &Fix, checked: &Checked, input: &Input, facts: &Facts) -> Result<F
         let text = match source.kind {
             lang::source::SourceKind::Set(index) => Some(&mut sets[index as usize]),
             lang::source::SourceKind::Recipe if edit.span.source.0 == 0 => Some(&mut text),
-            lang::source::SourceKind::Recipe => facts.texts.get_mut(&source.path),
+            lang::source::SourceKind::Recipe => facts.to_mut().texts.get_mut(&source.path),
         };
         let range = edit.span.start as usize..edit.span.end as usize;
         match text.filter(|text| text.get(range.clone()).is_some()) {
@@ -156,7 +162,7 @@ fn note_recipe(features: &mut Features, checked: &Checked) {
 fn lowered(
     recipe: &Recipe,
     sources: &[Source],
-    mut world: World,
+    world: &mut World,
     features: &mut Features,
 ) -> Result<(), Finding> {
     let options = Options { name: "recipe".into(), ..Options::default() };

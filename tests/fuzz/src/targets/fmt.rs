@@ -38,10 +38,18 @@ pub fn run(input: &[u8], features: &mut Features) -> Result<(), Finding> {
     };
     marks(text, features);
     keeps(text, &formatted)?;
-    if text.len() < 1 << 14 && (diff(text, &formatted, "r.kdl").is_empty() != (text == formatted)) {
+    if is_sampled(text)
+        && text.len() < 1 << 14
+        && (diff(text, &formatted, "r.kdl").is_empty() != (text == formatted))
+    {
         return Err(Finding::new("a diff that does not tell", ""));
     }
     Ok(())
+}
+
+/// Whether what takes long is done for a text: for one in four.
+fn is_sampled(text: &str) -> bool {
+    hash(text.as_bytes()).is_multiple_of(4)
 }
 
 fn keeps(text: &str, formatted: &str) -> Result<(), Finding> {
@@ -63,7 +71,7 @@ fn keeps(text: &str, formatted: &str) -> Result<(), Finding> {
             ));
         }
     }
-    if said(text) != said(formatted) {
+    if is_sampled(text) && said(text) != said(formatted) {
         let said = format!("{}\n--- says\n{:#?}\n--- then\n{:#?}", detail(), said(text), said(formatted));
         return Err(Finding::new("formatting changed what is found", said));
     }

@@ -45,14 +45,14 @@ impl Target {
         match self {
             Target::Check => [seeds::cases(), seeds::gallery()].concat(),
             Target::Fmt => [seeds::cases(), seeds::gallery(), fmt::forms()].concat(),
-            Target::Set => [seeds::gallery(), set::cases()].concat(),
+            Target::Set => [seeds::cases(), seeds::gallery(), set::cases()].concat(),
             Target::Own => vec![b"quiet".to_vec()],
         }
     }
 
     /// Draws an input made from one of the seeds.
     pub fn input(self, seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-        let base = random.pick(seeds);
+        let base = base(seeds, random);
         match self {
             Target::Check => mutate(base, seeds, true, random),
             Target::Fmt | Target::Own => mutate(base, seeds, false, random),
@@ -72,4 +72,11 @@ impl Target {
             Target::Own => own::run(input),
         }
     }
+}
+
+/// Draws a seed, small ones more often: they cost less and break as well.
+fn base<'a>(seeds: &'a [Vec<u8>], random: &mut Random) -> &'a [u8] {
+    let (one, other) = (random.pick(seeds), random.pick(seeds));
+    let (small, large) = if one.len() <= other.len() { (one, other) } else { (other, one) };
+    if random.one_in(5) { large } else { small }
 }
