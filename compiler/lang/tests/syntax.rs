@@ -273,6 +273,8 @@ fn text_that_would_cost_too_much_is_read_all_the_same() {
         ("/*".repeat(100_000), Some("syntax-error")),
         (format!("a \"\"\"\n{}", "{".repeat(50_000)), Some("unclosed-string")),
         ("(".repeat(50_000), Some("syntax-error")),
+        ("a ".to_owned() + &"/ ".repeat(50_000), Some("syntax-error")),
+        ("a b=".to_owned() + &"#truex=#false c=".repeat(20_000), Some("syntax-error")),
         ("a b=".repeat(1_000), Some("missing-value")),
     ];
     for (text, expected) in cases {

@@ -1,6 +1,6 @@
 //! Who reads a text: the `kdl` crate, the recovery reader, or both.
 
-use super::recovery::{self, Costs};
+use super::recovery::{self, Costs, Reading};
 use super::{Damage, Document, MAX_BYTES, MAX_DEPTH, convert};
 use crate::diagnostic::Diagnostic;
 use crate::source::{SourceId, Span};
@@ -45,15 +45,15 @@ fn parse_anew(source: SourceId, text: &str) -> Parsed {
     if text.len() > MAX_BYTES {
         return (Document::lost(), vec![too_large(source, text)]);
     }
-    if is_shallow(text) {
-        return settle(source, text, KdlDocument::parse(text));
-    }
-    // The recovery reader keeps to the limits, so it goes first where the crate might not return.
+    // The recovery reader keeps to the limits, so it goes first: the crate recurses over every mistake of a
+    // line, over blocks and over comments, and might not return.
     let reading = recovery::read(source, text);
     if !reading.found.is_empty() || !is_affordable(reading.costs) {
         return (reading.document, reading.found);
     }
-    settle(source, text, on_large_stack(|| KdlDocument::parse(text)))
+    let parsed =
+        if is_shallow(text) { KdlDocument::parse(text) } else { on_large_stack(|| KdlDocument::parse(text)) };
+    settle(source, text, parsed, reading)
 }
 
 /// Parses a text of the schema, of which a test makes sure that it is KDL.
@@ -69,14 +69,16 @@ pub fn recover(source: SourceId, text: &str) -> Parsed {
 }
 
 /// Takes the crate's tree, or what the recovery reader makes of a text that it refuses.
-fn settle(source: SourceId, text: &str, parsed: Result<KdlDocument, kdl::KdlError>) -> Parsed {
+fn settle(
+    source: SourceId,
+    text: &str,
+    parsed: Result<KdlDocument, kdl::KdlError>,
+    mut reading: Reading,
+) -> Parsed {
     if let Some(nodes) = parsed.as_ref().ok().and_then(|document| convert::nodes(source, document)) {
         return (Document { nodes, damage: Damage::None, braces_in_doubt: false }, Vec::new());
     }
-    let mut reading = recovery::read(source, text);
-    if let Err(error) = parsed
-        && reading.found.is_empty()
-    {
+    if let Err(error) = parsed {
         reading.document.damage = Damage::Everywhere;
         reading.found.push(untranslated(source, text, error.diagnostics.first()));
     }

@@ -2,7 +2,7 @@
 //!
 //! It is recursive over blocks and goes on at the end of the word, line or block that is broken.
 //! What it says of text that the `kdl` crate accepts agrees with that crate, which a test holds it
-//! to; [`super::parse`] asks it only for what the crate refuses and for slips from other languages.
+//! to; [`super::parse`] asks the crate only about text in which nothing is found here.
 
 use super::number::{self, NotANumber};
 use super::strings::{self, Fault, is_blank, is_newline};

@@ -17,6 +17,8 @@ const PATH: &str = "recipe.kdl";
 const ROUNDS: usize = 4;
 /// One input in so many is checked again, to see that the answer is the same.
 const AGAIN: u64 = 4;
+/// How far a fix may move the rest of what it does not fix.
+const NEAR: u32 = 16;
 /// Fixes that are tried of one input.
 const FIXES: usize = 3;
 
@@ -108,7 +110,12 @@ fn fixes(checked: &Checked, input: &Input, facts: &Facts) -> Result<(), Finding>
         let (text, sets, facts) = apply(fix, checked, input, facts)?;
         let again = timed(|| check(&Input { path: PATH, text: &text, sets: &sets }, &facts));
         sound_check(&again, &text)?;
-        let is_same = |other: &&Diagnostic| other.code == found.code && other.message == found.message;
+        let (at, sentence) = (found.primary(), (&found.code, &found.message));
+        let is_same = |other: &&Diagnostic| {
+            let there = other.primary();
+            let is_near = there.source == at.source && there.start.abs_diff(at.start) <= NEAR;
+            is_near && (&other.code, &other.message) == sentence
+        };
         if let Some(left) = again.diagnostics.iter().find(is_same).filter(|_| is_only) {
             let detail = format!("{found:#?}\nleaves\n{left:#?}\nin\n{text}");
             return Err(Finding::new(format!("a fix that does not fix: {}", found.code), detail));
