@@ -2,6 +2,7 @@
 
 use crate::diagnostics::{self, Format, Found};
 use crate::facts::Gatherer;
+use crate::resolve::{How, Resolver};
 use crate::rounds::{Compiled, Request, compile};
 use crate::terminal::{self, Volume};
 use crate::text;
@@ -17,8 +18,10 @@ use std::process::ExitCode;
   adapt check recipe.kdl --set chat.lr=1e-4          as if the recipe said so
   adapt check - < recipe.kdl                         from standard input
   adapt check recipe.kdl --format sarif > a.sarif    for code scanning; `github` for annotations
+  adapt check recipe.kdl --resolve                   pin its remote sources in adapt.lock
 
-Exit code 0 without errors, 1 with errors, 2 when a recipe is not there.
+Exit code 0 without errors, 1 with errors or when `--resolve` could not have everything,
+2 when a recipe is not there.
 `adapt explain CODE` explains what is found.")]
 pub struct Args {
     /// Recipes; `-` is standard input
@@ -33,6 +36,16 @@ pub struct Args {
     /// Memory that a run may use, such as `8GiB`; otherwise this machine's
     #[arg(long, value_name = "SIZE", value_parser = text::size)]
     pub memory: Option<u64>,
+    /// Ask the hub for what `adapt.lock` lacks and pin it there; `--resolve=again` pins all sources anew
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "missing"
+    )]
+    pub resolve: Option<How>,
 }
 
 /// Checks recipes and prints what was found, all of it in one output.
@@ -41,13 +54,22 @@ pub fn run(args: &Args) -> ExitCode {
         return terminal::wrong_use("standard input can be read once; give `-` once");
     }
     let mut compiled = Vec::new();
+    let mut all_pinned = true;
     for recipe in &args.recipes {
         let request = match Request::read(recipe, &args.set, args.memory) {
             Ok(request) => request,
             Err(error) => return terminal::wrong_use(&error),
         };
         terminal::detail(|| format!("checks {recipe}"));
-        compiled.push(compile(&request, &mut Facts::default(), &mut Gatherer::quick()));
+        let resolver = match args.resolve.map(Resolver::new).transpose() {
+            Ok(resolver) => resolver,
+            Err(error) => return terminal::wrong_use(&error),
+        };
+        let mut gatherer = Gatherer::quick().resolving(resolver);
+        compiled.push(compile(&request, &mut Facts::default(), &mut gatherer));
+        if let Some(resolver) = gatherer.into_resolver() {
+            all_pinned &= resolver.finish(recipe);
+        }
     }
     let found: Vec<Found> = compiled.iter().map(Compiled::found).collect();
     let mut out = std::io::stdout().lock();
@@ -65,7 +87,7 @@ pub fn run(args: &Args) -> ExitCode {
             }
         }
     }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if failed || !all_pinned { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Says in a line what a correct recipe comes to, as far as it is known without preparing data.

@@ -2,6 +2,7 @@
 //!
 //! `check` reads small files only: it never hashes data and never parses a large tokenizer.json.
 
+use crate::resolve::Resolver;
 use lang::facts::{
     Facts, Fingerprint, HardwareFact, ModelFact, PathFact, RowsFact, TensorFact, TokenizerFact, Want,
 };
@@ -47,6 +48,7 @@ pub struct Gatherer {
     hashes: HashMemory,
     asked: std::collections::BTreeSet<Want>,
     lock: Lock,
+    resolver: Option<Resolver>,
 }
 
 impl Gatherer {
@@ -57,6 +59,7 @@ impl Gatherer {
             hashes: HashMemory::default(),
             asked: Default::default(),
             lock: Lock::default(),
+            resolver: None,
         }
     }
 
@@ -67,7 +70,19 @@ impl Gatherer {
             hashes: HashMemory::open(cache),
             asked: Default::default(),
             lock: Lock::default(),
+            resolver: None,
         }
+    }
+
+    /// Asks the hub for what the lock file lacks.
+    pub fn resolving(mut self, resolver: Option<Resolver>) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
+    /// Gives the resolver back, to save what it pinned.
+    pub fn into_resolver(self) -> Option<Resolver> {
+        self.resolver
     }
 
     /// Reads the lock file beside a recipe, if there is one.
@@ -94,6 +109,9 @@ impl Gatherer {
                 Want::Hash(path) => Some(path.as_str()),
                 _ => None,
             }));
+        }
+        if let Some(resolver) = &mut self.resolver {
+            resolver.pin(wants, &mut self.lock);
         }
         for want in wants {
             if self.asked.insert(want.clone()) {

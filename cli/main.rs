@@ -13,9 +13,12 @@ mod facts;
 mod fmt;
 mod gallery;
 mod generate;
+mod import;
+mod lsp;
 mod new;
 mod plan;
 mod progress;
+mod resolve;
 mod rounds;
 mod run;
 mod schema;
@@ -67,6 +70,8 @@ enum Command {
     Run(run::Args),
     Show(show::Args),
     Fmt(fmt::Args),
+    Import(import::Args),
+    Lsp(lsp::Args),
     New(new::Args),
     Explain(explain::Args),
     Schema(schema::Args),
@@ -89,6 +94,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args, &cache_folder()),
         Command::Show(args) => show::run(args),
         Command::Fmt(args) => fmt::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Lsp(_) => lsp::run(),
         Command::New(args) => new::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Schema(args) => schema::run(args),

@@ -5,7 +5,7 @@ use crate::facts::Gatherer;
 use crate::terminal::{self, Volume};
 use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::{Facts, Want};
-use lang::source::{Source, SourceId, Span};
+use lang::source::Source;
 use lower::Lowered;
 use lower::figures::time::Machine;
 use plan::program::Decisions;
@@ -113,13 +113,11 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
     }
 }
 
-/// Reports a lock file that cannot be used: guessing past it would unpin what it pins.
+/// Reports a lock file that cannot be used, and nothing else.
 fn broken_lock(request: &Request, problem: String) -> Compiled {
     let input = lang::Input { path: &request.path, text: &request.text, sets: &request.sets };
     let mut checked = lang::check(&input, &Facts::default());
-    let at = Span { source: SourceId(0), start: 0, end: 0 };
-    let diagnostic = Diagnostic::error("broken-lock", problem, at, "beside this recipe")
-        .with_help("restore the file, or remove it and pin anew with `--resolve`");
+    let diagnostic = lang::lock::broken(&problem);
     checked.recipe = None;
     let sources = checked.sources.clone();
     Compiled { sources, diagnostics: vec![diagnostic], checked, lowered: None, unknown: Vec::new() }

@@ -261,19 +261,38 @@ fn library_entry(node: &KdlNode) -> String {
 }
 
 fn architecture(node: &KdlNode) -> String {
-    let fields: String = children(node)
+    let fields: String = named(node, "field")
         .map(|field| {
             format!("Field {{ name: {:?}, ty: FieldType::{} }}, ", word(field, 0), capital(word(field, 1)))
         })
         .collect();
     format!(
-        "Architecture {{ name: {:?}, status: {}, positions: {:?}, hidden: {:?}, heads: {:?}, kv_heads: {:?}, fields: &[{fields}] }}, ",
+        "Architecture {{ name: {:?}, status: {}, positions: {:?}, hidden: {:?}, heads: {:?}, kv_heads: {:?}, layers: {:?}, experts: {:?}, weights: {}, fields: &[{fields}] }}, ",
         word(node, 0),
         status(node),
         text(node, "positions"),
         text(node, "hidden"),
         text(node, "heads"),
         text(node, "kv-heads"),
+        text(node, "layers"),
+        text(node, "experts"),
+        weights(node),
+    )
+}
+
+fn weights(architecture: &KdlNode) -> String {
+    let of = word(architecture, 0);
+    let node = named(architecture, "weights").next().unwrap_or_else(|| panic!("schema: weights of `{of}`"));
+    let list =
+        |name| -> Vec<&str> { named(node, name).flat_map(|list| word(list, 0).split_whitespace()).collect() };
+    format!(
+        "Weights {{ tied: {}, embedding: {:?}, head: {:?}, linears: &{:?}, norms: &{:?}, outer: &{:?} }}",
+        flag(node, "tied"),
+        text(node, "embedding"),
+        text(node, "head"),
+        list("linears"),
+        list("norms"),
+        words(node, "outer"),
     )
 }
 

@@ -65,14 +65,48 @@ fn print_full(found: &[Found], color: bool, out: &mut dyn Write) -> io::Result<(
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_links(false);
     for found in found {
-        for diagnostic in found.diagnostics {
-            writeln!(out, "{}", render(diagnostic, found.sources, &handler))?;
+        for diagnostic in drawn(found) {
+            writeln!(out, "{}", render(&diagnostic, found.sources, &handler))?;
         }
     }
     if let Some(line) = summary(found) {
         writeln!(out, "{line}")?;
     }
     Ok(())
+}
+
+/// What is drawn: of warnings that say the same of many places the first, with the others named below it.
+fn drawn(found: &Found) -> Vec<Diagnostic> {
+    let is_said = |one: &Diagnostic, other: &Diagnostic| {
+        one.severity == Severity::Warning && one.code == other.code && one.message == other.message
+    };
+    let mut drawn: Vec<Diagnostic> = Vec::new();
+    for (at, diagnostic) in found.diagnostics.iter().enumerate() {
+        if found.diagnostics[..at].iter().any(|before| is_said(diagnostic, before)) {
+            continue;
+        }
+        let others = found.diagnostics[at + 1..].iter().filter(|other| is_said(other, diagnostic));
+        let places: Vec<String> = others.map(|other| place(other, found.sources)).collect();
+        let mut diagnostic = diagnostic.clone();
+        if !places.is_empty() {
+            let more = if places.len() > MOST_PLACES { ", …" } else { "" };
+            let shown = places.iter().take(MOST_PLACES).cloned().collect::<Vec<_>>().join(", ");
+            diagnostic.notes.push(format!("the same at {shown}{more}"));
+        }
+        drawn.push(diagnostic);
+    }
+    drawn
+}
+
+/// How many further places are named.
+const MOST_PLACES: usize = 12;
+
+/// `line:column`, with the file where it is not the recipe itself.
+fn place(diagnostic: &Diagnostic, sources: &[Source]) -> String {
+    let at = diagnostic.primary();
+    let source = &sources[at.source.0 as usize];
+    let (line, column) = position(&source.text, at.start);
+    if at.source.0 == 0 { format!("{line}:{column}") } else { format!("{}:{line}:{column}", name(source)) }
 }
 
 /// Counts errors and warnings in words; nothing when there are none.

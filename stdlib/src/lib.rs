@@ -4,6 +4,7 @@
 //! this crate is built, so that nothing of them is parsed when adapt starts. [`reference`] says in words
 //! what the tables hold.
 
+pub mod capabilities;
 pub mod hardware;
 pub mod pages;
 pub mod reference;

@@ -157,7 +157,29 @@ pub struct Architecture {
     pub heads: &'static str,
     /// Empty when every head has its own keys and values.
     pub kv_heads: &'static str,
+    /// Number of blocks.
+    pub layers: &'static str,
+    /// Number of experts; empty when it has none.
+    pub experts: &'static str,
+    pub weights: Weights,
     pub fields: &'static [Field],
+}
+
+/// The weights of an architecture under the names of its checkpoints, without the blocks' numbers.
+#[derive(Debug)]
+pub struct Weights {
+    /// Whether embedding and head are one matrix when config.json does not say.
+    pub tied: bool,
+    /// `embed_tokens` stands for it in every architecture.
+    pub embedding: &'static str,
+    /// `lm_head` stands for it in every architecture.
+    pub head: &'static str,
+    /// Matrices in the blocks, which may get an adapter.
+    pub linears: &'static [&'static str],
+    /// What else is in the blocks.
+    pub norms: &'static [&'static str],
+    /// What else is outside the blocks.
+    pub outer: &'static [&'static str],
 }
 
 /// A field of config.json.

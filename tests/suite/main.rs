@@ -2,6 +2,7 @@
 
 mod attention;
 mod commands;
+mod editor;
 mod golden;
 mod invariance;
 mod memory;

@@ -6,13 +6,8 @@
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::source::Span;
 use serde::{Deserialize, Serialize};
+use stdlib::capabilities::{FORMATS, Place, SCHEMES};
 use stdlib::schema::{self, Choice, Status};
-
-/// Endings of data formats that are not read yet.
-const LATER_FORMATS: [&str; 8] = [".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst", ".zip", ".xz"];
-
-/// Where sources lie that are not fetched yet.
-const LATER_SCHEMES: [&str; 3] = ["hf:", "https://", "http://"];
 
 /// A part of the language that is used and cannot be run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,13 +47,15 @@ impl Missing {
 
 /// Returns what is missing for a source to be read, from its text alone.
 pub fn of_source(text: &str, kind: &str, span: Span) -> Option<Missing> {
-    if let Some(scheme) = LATER_SCHEMES.into_iter().find(|scheme| text.starts_with(scheme)) {
-        let place = if scheme == "hf:" { "from the hub" } else { "from the web" };
+    let is_later = |place: &&Place| place.status == Status::Later;
+    let mut schemes = SCHEMES.iter().filter(is_later);
+    if let Some(scheme) = schemes.find(|scheme| text.starts_with(scheme.mark)) {
+        let place = if scheme.mark == "hf:" { "from the hub" } else { "from the web" };
         return Some(
             Missing::new(format!("a {kind} {place}"), span).instead("download it and write its path"),
         );
     }
-    let ending = LATER_FORMATS.into_iter().find(|ending| text.ends_with(ending))?;
+    let ending = FORMATS.iter().filter(is_later).find(|ending| text.ends_with(ending.mark))?.mark;
     (kind == "dataset").then(|| {
         Missing::new(format!("a dataset in the format `{ending}`"), span).instead("convert it to JSONL")
     })

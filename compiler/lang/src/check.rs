@@ -12,6 +12,7 @@ use crate::params::{self, Instead, Sweep};
 use crate::recipe::Recipe;
 use crate::resolved::Resolved;
 use crate::rules::Context;
+use crate::rules::flow::Types;
 use crate::set;
 use crate::source::{Source, SourceId, SourceKind, Span};
 use crate::syntax::{self, Damage, Value};
@@ -113,6 +114,7 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
         later: &mut later,
         names: &names,
         facts,
+        types: Types::default(),
         folders: &folders,
         sources: &sources,
         lost,
@@ -128,6 +130,7 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
             .chain(later.iter().map(|(_, missing)| missing))
             .map(Missing::warning),
     );
+    files.say_where_used(&mut diagnostics);
     sort(&mut diagnostics);
     let has_errors = diagnostics.iter().any(|found| found.severity == Severity::Error);
     let complete = !has_errors && !files.incomplete;

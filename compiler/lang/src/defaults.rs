@@ -72,6 +72,7 @@ pub fn key(child: &Node, schema: &'static schema::Node) -> String {
 pub fn check(files: &Files, names: &Names, diagnostics: &mut Vec<Diagnostic>) {
     let stages: Vec<&Item> =
         names.items.iter().filter(|item| item.schema.training && item.file == 0).collect();
+    files.files.iter().for_each(|file| check_twice(&file.document.nodes, diagnostics));
     let root = &files.files[0];
     if root.document.damage > Damage::None || stages.is_empty() {
         return;
@@ -90,6 +91,28 @@ pub fn check(files: &Files, names: &Names, diagnostics: &mut Vec<Diagnostic>) {
             if is_known && !reached().any(|stage| stage.schema.child(&child.name.text).is_some()) {
                 diagnostics.push(without_effect(child));
             }
+        }
+    }
+}
+
+/// One block for each kind: of two the second would lose silently.
+fn check_twice(nodes: &[Node], diagnostics: &mut Vec<Diagnostic>) {
+    let blocks: Vec<&Node> = nodes.iter().filter(|node| node.name.text == "defaults").collect();
+    let kind = |node: &Node| node.arguments.first().map(|value| value.text().map(str::to_owned));
+    for (at, second) in blocks.iter().enumerate() {
+        if let Some(first) = blocks[..at].iter().find(|first| kind(first) == kind(second)) {
+            let of = second.arguments.first().and_then(Value::text);
+            let what = of.map_or("defaults".to_owned(), |kind| format!("defaults {kind}"));
+            diagnostics.push(
+                Diagnostic::error(
+                    "repeated-option",
+                    format!("`{what}` stands twice"),
+                    second.name.span,
+                    "the second",
+                )
+                .with_label(first.name.span, "the first")
+                .with_help("join the two blocks"),
+            );
         }
     }
 }

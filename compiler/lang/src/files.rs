@@ -1,6 +1,6 @@
 //! The files of a recipe: the one that was given and those that it uses.
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Label};
 use crate::facts::{Facts, PathFact, Want};
 use crate::paths;
 use crate::source::{Source, SourceId, SourceKind, Span};
@@ -16,6 +16,10 @@ pub struct File {
     pub document: Document,
     /// The files that it uses, in order; indices into [`Files::files`].
     pub uses: Vec<usize>,
+    /// Its text.
+    pub source: SourceId,
+    /// The `use` that first led to it; none for the recipe itself.
+    pub used_at: Option<Span>,
 }
 
 /// All files; the one that was given is the first.
@@ -33,6 +37,25 @@ impl Files {
     pub fn damage(&self) -> Damage {
         let worst = self.files.iter().map(|file| file.document.damage).max().unwrap_or_default();
         if self.incomplete { Damage::Everywhere } else { worst }
+    }
+}
+
+impl Files {
+    /// Adds to what was found in a used file where that file is used, up to the recipe itself.
+    pub fn say_where_used(&self, diagnostics: &mut [Diagnostic]) {
+        for found in diagnostics {
+            let mut source = found.primary().source;
+            while let Some(at) =
+                self.files.iter().find(|file| file.source == source).and_then(|file| file.used_at)
+            {
+                // A circle of files has its places already.
+                if found.labels.iter().any(|label| label.span == at) {
+                    break;
+                }
+                found.labels.push(Label { span: at, message: "used from here".into(), primary: false });
+                source = at.source;
+            }
+        }
     }
 }
 
@@ -82,7 +105,8 @@ impl<'a> Loader<'a> {
         self.by_path.insert(resolved, index);
         let uses = uses(&document);
         let folder = paths::folder(&path).to_owned();
-        self.files.files.push(File { path, folder, document, uses: Vec::new() });
+        let used_at = self.open.last().map(|(_, at)| *at);
+        self.files.files.push(File { path, folder, document, uses: Vec::new(), source, used_at });
         for (target, at) in uses {
             self.open.push((index, at));
             self.follow(index, &target, at);

@@ -3,7 +3,9 @@
 //! It lies beside the recipes of a folder and serves all of them. Keys are the sources as the facts
 //! have them: the recipe's text, with `@revision` and `#config` where the recipe states them.
 
+use crate::diagnostic::Diagnostic;
 use crate::facts::{Facts, MeasuredFact, ModelFact, RowsFact, TokenizerFact, Want};
+use crate::source::{SourceId, Span};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -16,6 +18,13 @@ const VERSION: u32 = 1;
 
 /// Stands for the id of a token of which only the text is known.
 const UNKNOWN_ID: u32 = u32::MAX;
+
+/// Reports a lock file that cannot be used: guessing past it would unpin what it pins.
+pub fn broken(problem: &str) -> Diagnostic {
+    let at = Span { source: SourceId(0), start: 0, end: 0 };
+    Diagnostic::error("broken-lock", problem, at, "beside this recipe")
+        .with_help("restore the file, or remove it and pin anew with `--resolve`")
+}
 
 /// A whole lock file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +55,9 @@ pub struct Entry {
     /// Of a model: fields of config.json.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<Value>,
+    /// Of a model: generation_config.json.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation_config: Option<Value>,
     /// Of a model or tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<Tokenizer>,
@@ -64,7 +76,7 @@ pub struct Entry {
 }
 
 /// What a source is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     #[default]
@@ -152,7 +164,7 @@ impl Entry {
             config: self.config.clone()?,
             tensors: None,
             weight_files: Vec::new(),
-            generation_config: None,
+            generation_config: self.generation_config.clone(),
             chat_template: template.flatten(),
             partial: is_partial,
             problem: None,
@@ -176,7 +188,8 @@ impl Entry {
     }
 
     fn rows(&self, key: &str) -> Option<RowsFact> {
-        (self.kind == Kind::Dataset).then(|| RowsFact {
+        let is_pin_only = self.columns.is_empty() && self.splits.is_empty() && self.measured.is_none();
+        (self.kind == Kind::Dataset && !is_pin_only).then(|| RowsFact {
             columns: self.columns.clone(),
             splits: self.splits.keys().cloned().collect(),
             split_rows: self
@@ -201,7 +214,9 @@ mod tests {
 
     const TEXT: &str = r#"{"version": 1, "sources": {
         "hf:o/m": {"kind": "model", "revision": null, "config": {"model_type": "llama"},
+                   "generation_config": {"eos_token_id": 2},
                    "tokenizer": {"vocab_size": 8, "eos": "</s>"}},
+        "hf:o/d#nl": {"kind": "dataset", "revision": "0123456789abcdef0123456789abcdef01234567"},
         "hf:o/d#es": {"kind": "dataset", "columns": ["text"], "splits": {"train": 10, "test": null}}
     }}"#;
 
@@ -213,7 +228,13 @@ mod tests {
         assert!(lock.fill(&Want::Tokenizer("hf:o/m".into()), &mut facts));
         assert!(lock.fill(&Want::Rows("hf:o/d#es".into()), &mut facts));
         assert!(!lock.fill(&Want::Rows("hf:o/d".into()), &mut facts));
+        assert!(
+            !lock.fill(&Want::Rows("hf:o/d#nl".into()), &mut facts),
+            "it is pinned, and nothing is known"
+        );
         assert_eq!(facts.tokenizers["hf:o/m"].eos.as_ref().map(|(text, _)| text.as_str()), Some("</s>"));
+        let generation = facts.models["hf:o/m"].generation_config.as_ref();
+        assert_eq!(generation.and_then(|config| config["eos_token_id"].as_u64()), Some(2));
         let rows = &facts.rows["hf:o/d#es"];
         assert_eq!(
             (rows.splits.len(), rows.split_rows.get("train"), rows.split_rows.get("test")),

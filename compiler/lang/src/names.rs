@@ -10,6 +10,9 @@ use crate::values::{Typed, describe_gives};
 use std::collections::{BTreeMap, BTreeSet};
 use stdlib::schema::{self, Type};
 
+/// The path of the reference that takes over the children of another stage.
+const LIKE: &str = "like";
+
 /// All declarations by name.
 pub struct Names<'a> {
     pub items: &'a [Item],
@@ -144,7 +147,15 @@ impl<'a> Names<'a> {
 
     /// Reports every circle once, at its first reference in file order.
     pub fn check_circles(&self, diagnostics: &mut Vec<Diagnostic>) {
-        let edges: Vec<Vec<(usize, Span)>> = self.items.iter().map(|item| self.edges(item)).collect();
+        self.check_circles_of(|path| path != LIKE, diagnostics);
+        // What a stage is like has been copied, and it does not wait for that stage.
+        self.check_circles_of(|path| path == LIKE, diagnostics);
+    }
+
+    /// Reports the circles of some references.
+    fn check_circles_of(&self, counts: impl Fn(&str) -> bool, diagnostics: &mut Vec<Diagnostic>) {
+        let edges: Vec<Vec<(usize, Span)>> =
+            self.items.iter().map(|item| self.edges(item, &counts)).collect();
         let mut walk = Walk {
             edges: &edges,
             state: vec![State::New; edges.len()],
@@ -176,12 +187,14 @@ impl<'a> Names<'a> {
             .collect()
     }
 
-    fn edges(&self, item: &Item) -> Vec<(usize, Span)> {
+    fn edges(&self, item: &Item, counts: &impl Fn(&str) -> bool) -> Vec<(usize, Span)> {
         if item.name.is_none() {
             return Vec::new();
         }
-        let targets = references(item).into_iter();
-        targets.filter_map(|reference| Some((*self.by_name.get(reference.name)?, reference.at))).collect()
+        let targets = references_at(item).into_iter().filter(|(path, _)| counts(path));
+        targets
+            .filter_map(|(_, reference)| Some((*self.by_name.get(reference.name)?, reference.at)))
+            .collect()
     }
 
     /// Warns of declarations in the first file that nothing uses.

@@ -56,3 +56,10 @@ pub enum Origin {
     /// Follows from another value of the recipe or from a fact.
     Derived,
 }
+
+impl Origin {
+    /// Whether the node itself says so, and nothing that it takes over.
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Written | Self::Set)
+    }
+}

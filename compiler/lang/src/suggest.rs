@@ -1,7 +1,7 @@
 //! "Did you mean": the nearest of the words that are allowed.
 
 /// Words of other systems, with what they are called here.
-const SYNONYMS: [(&str, &str); 38] = [
+const SYNONYMS: [(&str, &str); 75] = [
     ("learning-rate", "lr"),
     ("learning_rate", "lr"),
     ("max_lr", "lr"),
@@ -40,6 +40,43 @@ const SYNONYMS: [(&str, &str); 38] = [
     ("peft", "lora"),
     ("max-new-tokens", "max-tokens"),
     ("max_new_tokens", "max-tokens"),
+    ("lora_r", "rank"),
+    ("lora_alpha", "alpha"),
+    ("lora_dropout", "dropout"),
+    ("lora_target_modules", "targets"),
+    ("target_modules", "targets"),
+    ("lora_modules_to_save", "also"),
+    ("modules_to_save", "also"),
+    ("load_in_4bit", "quantize"),
+    ("load_in_8bit", "quantize"),
+    ("adapter", "lora"),
+    ("sample_packing", "pack"),
+    ("packing", "pack"),
+    ("val_set_size", "holdout"),
+    ("eval_steps", "evaluate"),
+    ("evals_per_epoch", "evaluate"),
+    ("saves_per_epoch", "checkpoint"),
+    ("save_total_limit", "keep"),
+    ("load_best_model_at_end", "best"),
+    ("early_stopping_patience", "stop-when"),
+    ("unfrozen_parameters", "train"),
+    ("train_on_inputs", "loss-on"),
+    ("max_prompt_length", "prompt"),
+    ("loss_type", "loss"),
+    ("rl_beta", "beta"),
+    ("dpo_beta", "beta"),
+    ("ref_model", "reference"),
+    ("optim", "optimizer"),
+    ("lr_groups", "group"),
+    ("adam_epsilon", "eps"),
+    ("cosine_min_lr_ratio", "floor"),
+    ("min_lr_ratio", "floor"),
+    ("adamw_torch", "adamw"),
+    ("adamw_torch_fused", "adamw"),
+    ("constant_with_warmup", "constant"),
+    ("bfloat16", "bf16"),
+    ("float16", "f16"),
+    ("float32", "f32"),
 ];
 
 /// Returns the allowed word that was most likely meant.
@@ -91,5 +128,7 @@ mod tests {
         assert_eq!(nearest("learning-rate", allowed), Some("lr"));
         assert_eq!(nearest("beta3", allowed), Some("beta1"));
         assert_eq!(nearest("colour", allowed), None);
+        assert_eq!(nearest("lora_target_modules", ["rank", "targets"]), Some("targets"));
+        assert_eq!(nearest("adamw_torch_fused", ["lion", "adamw"]), Some("adamw"));
     }
 }

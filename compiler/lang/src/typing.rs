@@ -299,7 +299,12 @@ impl Typing<'_> {
             match clash(&node.children[..at], child, schema, item.schema) {
                 Some(diagnostic) => self.diagnostics.push(diagnostic),
                 None => {
-                    let what = format!("`{}` of `{}`", schema.name, item.kind());
+                    // What stands in `defaults` is what stands in a stage.
+                    let is_of_stage = item.schema.training || item.kind() == "defaults";
+                    let what = match is_of_stage {
+                        true => format!("`{}`", schema.name),
+                        false => format!("`{}` of `{}`", schema.name, item.kind()),
+                    };
                     self.note_node(child, schema, what);
                     let child = self.node(child, schema, true);
                     item.children.push(child);

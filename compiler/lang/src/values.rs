@@ -101,7 +101,8 @@ fn in_range(number: f64, range: Range, value: &Value, of: &str) -> Result<(), Di
         .with_help(format!("write a number {allowed}")))
 }
 
-fn describe_range(range: Range) -> String {
+/// Says in words which numbers are allowed.
+pub fn describe_range(range: Range) -> String {
     let min = match (range.min, range.above) {
         (f64::MIN, _) => None,
         (min, true) => Some(format!("above {}", show_number(min))),

@@ -61,15 +61,16 @@ fn all_codes() -> BTreeSet<String> {
     let runtime = std::fs::read_dir(root().join("runtime")).expect("runtime/ is there");
     let crates = runtime.map(|entry| entry.expect("an entry is readable").path().join("src"));
     let mut folders: Vec<PathBuf> = crates.filter(|folder| folder.is_dir()).collect();
-    folders.extend(["compiler/lang/src", "compiler/lower/src", "cli"].map(|folder| root().join(folder)));
+    folders.extend(["compiler/lang/src", "compiler/lower/src", "compiler/import/src", "cli"].map(|folder| root().join(folder)));
     folders.iter().flat_map(codes_in).collect()
 }
 
 /// What stands before a code: a call that makes a diagnostic or error, or a choice of codes.
-const BEFORE_CODES: [&str; 7] = [
+const BEFORE_CODES: [&str; 8] = [
     "Diagnostic::error(",
     "Diagnostic::warning(",
     "Error::new(",
+    "Problem::new(",
     "refuse(",
     "let code = ",
     "let (code, what) = ",

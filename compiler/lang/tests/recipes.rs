@@ -146,3 +146,20 @@ fn turns_become_jinja() {
     assert!(recipe.templates[0].jinja.value.contains("{% generation %}"));
     assert_eq!(recipe.templates[0].jinja.origin, Origin::Derived);
 }
+
+#[test]
+fn what_is_found_in_a_used_file_says_where_that_is_used() {
+    let mut facts = Facts::default();
+    facts.texts.insert("a.kdl".into(), "adapt 1\nuse \"b.kdl\"\n".into());
+    facts.texts.insert("b.kdl".into(), "adapt 1\ndefaults { epcohs 1 }\n".into());
+    let text = "adapt 1\nuse \"a.kdl\"\n";
+    let checked = check(&Input { path: "r.kdl", text, sets: &[] }, &facts);
+    let found = checked.diagnostics.iter().find(|found| found.code == "unknown-option").expect("it is found");
+    let places: Vec<&str> = found
+        .labels
+        .iter()
+        .filter(|label| label.message == "used from here")
+        .map(|label| checked.sources[label.span.source.0 as usize].path.as_str())
+        .collect();
+    assert_eq!(places, ["a.kdl", "r.kdl"], "the nearest first");
+}

@@ -7,7 +7,7 @@
 //! `NAME.facts.json`; files that are used stand in it as texts, and `// file-error: [code]` expects
 //! a diagnostic in one of them.
 
-use lang::diagnostic::{Diagnostic, Severity};
+use lang::diagnostic::{Diagnostic, Fix, Severity};
 use lang::facts::Facts;
 use lang::source::{Source, SourceKind};
 use lang::{Checked, Input, check};
@@ -40,6 +40,15 @@ impl Case {
 
     fn check(&self) -> Checked {
         check(&Input { path: "recipe.kdl", text: &self.text, sets: &self.sets }, &self.facts)
+    }
+
+    /// The case with a fix applied.
+    fn with(&self, fix: &Fix) -> Self {
+        let mut text = self.text.clone();
+        for edit in fix.edits.iter().rev() {
+            text.replace_range(edit.span.start as usize..edit.span.end as usize, &edit.text);
+        }
+        Self { name: self.name.clone(), text, facts: self.facts.clone(), sets: self.sets.clone() }
     }
 }
 
@@ -142,6 +151,28 @@ fn place(diagnostic: &Diagnostic, sources: &[Source]) -> String {
 #[test]
 fn every_case_gets_the_diagnostics_that_it_announces() {
     let wrong: String = cases().iter().filter_map(compare).collect();
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_fix_removes_what_it_is_for() {
+    let mut wrong = String::new();
+    for case in cases() {
+        let before = case.check().diagnostics;
+        for found in &before {
+            let count = |all: &[Diagnostic]| {
+                all.iter()
+                    .filter(|other| (&other.code, &other.message) == (&found.code, &found.message))
+                    .count()
+            };
+            let in_recipe = |fix: &&Fix| fix.edits.iter().all(|edit| edit.span.source.0 == 0);
+            for fix in found.fixes.iter().filter(in_recipe) {
+                if count(&case.with(fix).check().diagnostics) >= count(&before) {
+                    wrong += &format!("{}: `{}` leaves `{}`\n", case.name, fix.title, found.message);
+                }
+            }
+        }
+    }
     assert!(wrong.is_empty(), "{wrong}");
 }
 

@@ -1,11 +1,22 @@
 //! Rules across nodes, one by one. A rule is silent where a part that it reads is missing or unknown.
 
+pub mod adapter;
 pub mod conditions;
 pub mod data;
+pub mod flow;
+pub mod groups;
 pub mod leaks;
 pub mod model;
+pub mod overlap;
+pub mod preference;
+pub mod rows;
+pub mod schedule;
+pub mod sequence;
 pub mod stage;
 pub mod template;
+pub mod updated;
+pub mod watch;
+pub mod weights;
 
 use crate::capability::Missing;
 use crate::diagnostic::Diagnostic;
@@ -16,10 +27,22 @@ use crate::paths;
 use crate::source::{Source, Span};
 use crate::tree::{Item, Slot};
 
+/// Codes that say that something is not there.
+const ABSENCES: [&str; 6] = [
+    "missing-option",
+    "missing-template",
+    "new-rows-untrained",
+    "no-held-out-rows",
+    "nothing-to-watch",
+    "quantize-needs-lora",
+];
+
 /// What rules read, and where they put what they find.
 pub struct Context<'a> {
     pub names: &'a Names<'a>,
     pub facts: &'a Facts,
+    /// What models are as they flow from stage to stage, worked out once.
+    pub types: flow::Types<'a>,
     /// The folder of every file.
     pub folders: &'a [String],
     /// Every text of the compilation.
@@ -49,6 +72,7 @@ impl<'a> Context<'a> {
                 _ => {}
             }
         }
+        rows::check(self);
     }
 
     /// Returns the path of a source or file that an item names.
@@ -69,9 +93,7 @@ impl<'a> Context<'a> {
 
     /// Reports what a rule found, but nothing as missing that damaged text could have supplied.
     pub fn report(&mut self, diagnostic: Diagnostic) {
-        let is_absence =
-            matches!(diagnostic.code.as_str(), "missing-option" | "missing-template" | "no-held-out-rows");
-        if !(self.lost && is_absence) {
+        if !(self.lost && ABSENCES.contains(&diagnostic.code.as_str())) {
             self.diagnostics.push(diagnostic);
         }
     }

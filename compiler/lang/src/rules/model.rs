@@ -275,7 +275,7 @@ fn check_vocabulary(context: &mut Context, item: &Item, fact: &ModelFact) {
 }
 
 /// Returns the number of ids of a tokenizer, when it is known.
-fn vocabulary(context: &Context, tokenizer: &Item) -> Option<u64> {
+pub fn vocabulary(context: &Context, tokenizer: &Item) -> Option<u64> {
     if let Some(train) = tokenizer.child("train") {
         return train.property("vocab").and_then(Slot::number).map(|ids| ids as u64);
     }
@@ -362,22 +362,5 @@ fn check_tokenizer_source(context: &mut Context, item: &Item, source: &Slot) {
             );
         }
         Some(None) => {}
-    }
-}
-
-/// Returns the longest sequence that a declared model takes, when it is known.
-pub fn positions(context: &Context, model: &Item) -> Option<u64> {
-    let source = model.argument()?.text()?;
-    let (architecture, base) = match source.strip_prefix("new:") {
-        Some(name) => (schema::architecture(name)?, None),
-        None => {
-            let fact = context.facts.models.get(&context.source_key(model)?)?;
-            (schema::architecture(fact.config.get("model_type")?.as_str()?)?, Some(&fact.config))
-        }
-    };
-    let fields = model.child("config").map(|config| config.config.as_slice()).unwrap_or_default();
-    match fields.iter().find(|(name, _)| name.value == architecture.positions) {
-        Some((_, value)) => value.value.as_u64(),
-        None => base?.get(architecture.positions)?.as_u64(),
     }
 }

@@ -2,32 +2,31 @@
 
 use super::Context;
 use super::data::{has_held_out, row_type, row_type_slot};
-use super::{leaks, model, template};
+use super::flow::{self, ModelType};
+use super::{adapter, groups, leaks, preference, schedule, sequence, template, updated, watch, weights};
 use crate::diagnostic::Diagnostic;
-use crate::names::Names;
-use crate::source::Origin;
 use crate::suggest;
 use crate::tree::{Item, Slot};
-use crate::values::{Typed, show_number};
-use stdlib::schema::Unit;
-
-/// How many stages a chain of models may have before it is taken for a circle.
-const CHAIN: usize = 1000;
+use crate::values::show_number;
 
 /// Checks a training stage.
 pub fn check_training(context: &mut Context, item: &Item) {
     check_budget(context, item);
     check_batch(context, item);
-    check_rate(context, item);
-    check_schedule(context, item);
-    check_sequence(context, item);
-    check_overflow(context, item);
-    check_label_smoothing(context, item);
+    let start = flow::start(context, item);
+    schedule::check(context, item);
+    sequence::check_training(context, item, &start);
+    adapter::check(context, item, &start);
+    updated::check(context, item, &start);
+    groups::check(context, item, &start);
+    preference::check(context, item, &start);
+    check_router_loss(context, item, &start);
     check_switches(context, item);
     check_samples(context, item);
     check_rows(context, item, item.child_argument("data"));
     check_evaluation(context, item);
-    template::check_use(context, item);
+    watch::check(context, item);
+    template::check_use(context, item, &start);
 }
 
 /// Checks a stage that gives rows.
@@ -37,9 +36,10 @@ pub fn check_data_stage(context: &mut Context, item: &Item) {
 
 /// Checks an `evaluate` stage.
 pub fn check_evaluate(context: &mut Context, item: &Item) {
-    check_positions(context, item);
+    let start = flow::start(context, item);
+    sequence::check_positions(context, item, &start);
     if check_rows(context, item, item.child_argument("data")) {
-        template::check_use(context, item);
+        template::check_use(context, item, &start);
     }
     leaks::check_evaluate(context, item);
 }
@@ -72,7 +72,7 @@ pub fn check_generate(context: &mut Context, item: &Item) {
         (None, None) | (Some(_), None) | (None, Some(_)) => {}
     }
     check_rows(context, item, item.child_argument("data"));
-    template::check_use(context, item);
+    template::check_use(context, item, &flow::start(context, item));
 }
 
 fn check_budget(context: &mut Context, item: &Item) {
@@ -123,6 +123,47 @@ fn check_batch(context: &mut Context, item: &Item) {
         );
     }
     check_batch_tokens(context, item, tokens);
+    check_micro_tokens(context, item, batch);
+    check_budget_tokens(context, item, tokens);
+}
+
+/// What one device takes at once is at most a step.
+fn check_micro_tokens(context: &mut Context, item: &Item, batch: &Item) {
+    let (Some(tokens), Some(micro)) = (batch.property("tokens"), batch.property("micro")) else { return };
+    let Some(sequence) = item.child_argument("sequence") else { return };
+    let (Some(all), Some(rows), Some(length)) = (tokens.number(), micro.number(), sequence.number()) else {
+        return;
+    };
+    if rows > 1.0 && length <= all && rows * length > all {
+        let message = format!(
+            "{} sequences have {} tokens, more than a step",
+            show_number(rows),
+            show_number(rows * length)
+        );
+        context.report(
+            Diagnostic::error("out-of-range", message, micro.span, "more than a step has")
+                .with_label(tokens.span, "the tokens of a step")
+                .with_label(sequence.span, "the tokens of a sequence")
+                .with_help(format!("write `micro={}` or less", show_number((all / length).floor()))),
+        );
+    }
+}
+
+/// A budget of fewer tokens than one step has is none.
+fn check_budget_tokens(context: &mut Context, item: &Item, tokens: Option<&Slot>) {
+    let (Some(step), Some(budget)) = (tokens, item.child_argument("tokens")) else { return };
+    if budget.number() < step.number() {
+        context.report(
+            Diagnostic::error(
+                "out-of-range",
+                "the budget has fewer tokens than one step",
+                budget.span,
+                "less than a step",
+            )
+            .with_label(step.span, "the tokens of a step")
+            .with_help("raise the budget, or shrink the batch"),
+        );
+    }
 }
 
 /// A step of fewer tokens than one sequence is none.
@@ -142,168 +183,27 @@ fn check_batch_tokens(context: &mut Context, item: &Item, tokens: Option<&Slot>)
     }
 }
 
-/// The learning rate is written, or goes on from the stage before.
-fn check_rate(context: &mut Context, item: &Item) {
-    let Some(optimizer) = item.child("optimizer") else { return };
-    let from = item.child("schedule").and_then(|schedule| schedule.property("from"));
-    let rate = optimizer.properties.iter().find(|slot| slot.name == "lr");
-    match (rate, from) {
-        (None, None) if !optimizer.damaged && !item.damaged => context.report(
-            Diagnostic::error("missing-option", "`optimizer` lacks `lr`", optimizer.at, "needs `lr`")
-                .with_help("write `lr=…`: the peak learning rate"),
-        ),
-        (Some(rate), Some(from)) => context.report(
-            Diagnostic::error(
-                "conflicting-options",
-                "the learning rate is written, and goes on from the stage before",
-                rate.key,
-                "the second",
-            )
-            .with_label(from.span, "starts where that stage ended")
-            .with_help("remove one of them"),
-        ),
-        (None, None | Some(_)) | (Some(_), None) => {}
+/// The router loss is of models with experts.
+fn check_router_loss(context: &mut Context, item: &Item, start: &ModelType) {
+    let (Some(child), Some(architecture)) = (item.child("router-loss"), start.architecture) else { return };
+    if child.origin.is_own() && architecture.experts.is_empty() {
+        let message = format!("`router-loss` has no effect on a {} model", architecture.name);
+        let diagnostic = Diagnostic::error("ineffective-option", message, child.at, "changes nothing here")
+            .with_help("remove it");
+        context.report(weights::with_base(diagnostic, start, "a model without experts"));
     }
 }
 
-fn check_schedule(context: &mut Context, item: &Item) {
-    let Some(warmup) = item.child("schedule").and_then(|schedule| schedule.property("warmup")) else {
-        return;
-    };
-    let (Typed::Quantity(rise, Unit::Steps), Some(steps)) = (&warmup.value, item.child_argument("steps"))
-    else {
-        return;
-    };
-    if steps.number().is_some_and(|steps| *rise > steps) {
-        let message = format!("warmup takes {} steps, more than the stage has", show_number(*rise));
-        context.report(
-            Diagnostic::error("out-of-range", message, warmup.span, "longer than the stage")
-                .with_label(steps.span, "the stage's steps")
-                .with_help("shorten the warmup, or write it as a share such as `\"3%\"`"),
-        );
-    }
-}
-
-fn check_sequence(context: &mut Context, item: &Item) {
-    check_positions(context, item);
-    let Some(sequence) = item.child("sequence") else { return };
-    let Some(prompt) = sequence.property("prompt") else { return };
-    if !item.schema.fits.contains(&"preference") && sequence.origin == Origin::Written {
-        let message = format!("`prompt` of `sequence` has no effect in `{}`", item.kind());
-        context.report(
-            Diagnostic::error("ineffective-option", message, prompt.key, "changes nothing here")
-                .with_label(item.at, "not a stage of preference rows")
-                .with_help("remove it"),
-        );
-    } else if let Some(tokens) = sequence.argument().filter(|tokens| prompt.number() >= tokens.number()) {
-        context.report(
-            Diagnostic::error(
-                "out-of-range",
-                "the prompt may be as long as the whole sequence",
-                prompt.span,
-                "leaves no room for an answer",
-            )
-            .with_label(tokens.span, "the sequence")
-            .with_help("write less than the length of the sequence"),
-        );
-    }
-}
-
-/// A sequence must not be longer than the model's positions.
-fn check_positions(context: &mut Context, item: &Item) {
-    let Some(sequence) = item.child_argument("sequence") else { return };
-    let Some(base) = base_model(context, item) else { return };
-    let (Some(positions), Some(length)) = (model::positions(context, base), sequence.number()) else {
-        return;
-    };
-    if length <= positions as f64 {
-        return;
-    }
-    let message = format!(
-        "the sequence has {} tokens, but model `{}` has {positions} positions",
-        show_number(length),
-        base.declared()
-    );
-    context.report(
-        Diagnostic::error("sequence-too-long", message, sequence.span, "longer than the model's positions")
-            .with_label(
-                base.argument().map_or(base.at, |source| source.span),
-                format!("{positions} positions"),
-            )
-            .with_help(format!("write `sequence {positions}` or less")),
-    );
-}
-
-/// Follows `model` to the declaration that a chain of stages starts from.
-pub fn base_model<'a>(context: &Context<'a>, item: &Item) -> Option<&'a Item> {
-    let names = context.names;
-    let mut at = starts_from(names, item)?;
-    for _ in 0..CHAIN {
-        if at.kind() == "model" {
-            return Some(at);
-        }
-        at = starts_from(names, at)?;
-    }
-    None
-}
-
-/// Returns what a stage starts from; of a merge its base, or what it merges first.
-pub fn starts_from<'a>(names: &Names<'a>, item: &Item) -> Option<&'a Item> {
-    let child = match item.kind() {
-        "merge" if item.child("base").is_some() => "base",
-        "merge" => "from",
-        _ => "model",
-    };
-    names.follow(item, child)
-}
-
-fn check_overflow(context: &mut Context, item: &Item) {
-    let Some(sequence) = item.child("sequence").filter(|sequence| sequence.origin == Origin::Written) else {
-        return;
-    };
-    let Some(overflow) = sequence.property("overflow") else { return };
-    let fits = match overflow.text() {
-        Some("split") => item.kind() == "cpt",
-        Some("truncate-prompt") => item.kind() != "cpt",
-        _ => true,
-    };
-    if !fits {
-        let word = overflow.text().unwrap_or_default();
-        let message = format!("`overflow={word}` does not fit `{}`", item.kind());
-        let reason =
-            if word == "split" { "a row of this stage cannot be cut" } else { "plain text has no prompt" };
-        context.report(
-            Diagnostic::error("ineffective-option", message, overflow.span, reason)
-                .with_label(item.at, "in this stage")
-                .with_help("write `drop`, `truncate-end` or `error`, or leave it out"),
-        );
-    }
-}
-
-/// Label smoothing belongs to the sigmoid loss.
-fn check_label_smoothing(context: &mut Context, item: &Item) {
-    let (Some(share), Some(loss)) = (item.child("label-smoothing"), item.child_argument("loss")) else {
-        return;
-    };
-    let is_set = share.argument().and_then(Slot::number).is_some_and(|share| share > 0.0);
-    if is_set && loss.text() != Some("sigmoid") {
-        let message =
-            format!("`label-smoothing` has no effect with `loss {}`", loss.text().unwrap_or_default());
-        context.report(
-            Diagnostic::error("ineffective-option", message, share.at, "changes nothing here")
-                .with_label(loss.span, "because of this")
-                .with_help("remove it, or write `loss sigmoid`"),
-        );
-    }
-}
-
-/// `evaluate none` and `checkpoint none` say all there is to say.
+/// `evaluate none`, `checkpoint none`, `lora none` say all there is to say.
 fn check_switches(context: &mut Context, item: &Item) {
     for child in item.children.iter().filter(|child| child.word() == Some("none")) {
-        let Some(slot) = child.properties.iter().find(|slot| slot.is_written()) else { continue };
-        let message = format!("`{}` has no effect beside `none`", slot.name);
+        let property =
+            child.properties.iter().find(|slot| slot.is_written()).map(|slot| (slot.name, slot.key));
+        let inner = || child.children.first().map(|inner| (inner.kind(), inner.at));
+        let Some((name, at)) = property.or_else(inner) else { continue };
+        let message = format!("`{name}` has no effect beside `none`");
         context.report(
-            Diagnostic::error("ineffective-option", message, slot.key, "changes nothing here")
+            Diagnostic::error("ineffective-option", message, at, "changes nothing here")
                 .with_label(child.arguments[0].span, "because of this")
                 .with_help("remove one of them"),
         );

@@ -2,10 +2,9 @@
 
 use super::Context;
 use super::data::row_type;
-use super::stage::base_model;
+use super::flow::{ModelType, TokenizerOf};
 use crate::diagnostic::Diagnostic;
 use crate::facts::Want;
-use crate::source::Span;
 use crate::suggest;
 use crate::tree::{Item, Slot};
 use stdlib::schema::{self, LibraryEntry};
@@ -55,21 +54,23 @@ fn check_file(context: &mut Context, item: &Item, file: &Slot) {
 }
 
 /// Checks the template that a stage uses, or lacks.
-pub fn check_use(context: &mut Context, item: &Item) {
+pub fn check_use(context: &mut Context, item: &Item, start: &ModelType) {
     match item.child_argument("template") {
-        Some(reference) => check_tokens(context, item, reference),
-        None => check_needed(context, item),
+        Some(reference) => check_tokens(context, start, reference),
+        None => check_needed(context, item, start),
     }
 }
 
 /// Rows of messages need a template: the stage's or the model's own.
-fn check_needed(context: &mut Context, item: &Item) {
+fn check_needed(context: &mut Context, item: &Item, start: &ModelType) {
     if item.kind() == "generate" && item.child("data").is_none() || item.damaged {
         return;
     }
     let Some(data) = context.names.follow(item, "data") else { return };
-    let Some(rows) = row_type(context.names, data).filter(|rows| *rows != "text") else { return };
-    if has_template(context, item) != Some(false) {
+    let Some(rows) = row_type(context.names, data).filter(|rows| !matches!(*rows, "text" | "tokens")) else {
+        return;
+    };
+    if start.template != Some(false) {
         return;
     }
     let message =
@@ -82,71 +83,37 @@ fn check_needed(context: &mut Context, item: &Item) {
     );
 }
 
-/// Whether the model that an item starts from has a chat template; nothing when unknown.
-fn has_template(context: &Context, item: &Item) -> Option<bool> {
-    let mut at = context.names.follow(item, "model")?;
-    for _ in 0..1000 {
-        if at.kind() == "model" {
-            return model_has_template(context, at);
-        }
-        if at.child("template").is_some() {
-            return Some(true);
-        }
-        at = context.names.follow(at, "model")?;
-    }
-    None
-}
-
-fn model_has_template(context: &Context, model: &Item) -> Option<bool> {
-    if model.child("tokenizer").is_some() {
-        let tokenizer = context.names.follow(model, "tokenizer")?;
-        if tokenizer.child("train").is_some() {
-            return Some(false);
-        }
-        let key = context.source_key(tokenizer)?;
-        let fact = context.facts.tokenizers.get(&key)?;
-        return (!fact.partial || fact.chat_template.is_some()).then_some(fact.chat_template.is_some());
-    }
-    let fact = context.facts.models.get(&context.source_key(model)?).filter(|fact| fact.problem.is_none())?;
-    (!fact.partial || fact.chat_template.is_some()).then_some(fact.chat_template.is_some())
-}
-
 /// A template of the library must find its tokens in the tokenizer.
-fn check_tokens(context: &mut Context, item: &Item, reference: &Slot) {
+fn check_tokens(context: &mut Context, start: &ModelType, reference: &Slot) {
     let Some(name) = reference.text().and_then(|name| name.strip_prefix("std:")) else { return };
     let Some(entry) = schema::TEMPLATES.iter().find(|entry| entry.name == name) else { return };
-    let Some(base) = base_model(context, item) else { return };
-    let missing = missing_tokens(context, base, entry);
+    let Some(tokenizer) = start.tokenizer else { return };
+    let missing = missing_tokens(context, start, tokenizer, entry);
     if missing.is_empty() {
         return;
     }
     let listed = suggest::list(missing.iter().map(String::as_str), "and");
-    let message = format!("`std:{name}` needs {listed}, which the tokenizer of `{}` lacks", base.declared());
-    let place = tokenizer_place(context, base);
+    let holder = start.grown.or(start.base).map_or("", Item::declared);
+    let message = format!("`std:{name}` needs {listed}, which the tokenizer of `{holder}` lacks");
     context.report(
         Diagnostic::error("missing-token", message, reference.span, "needs tokens that are not there")
-            .with_label(place, "the tokenizer comes from here")
+            .with_label(tokenizer.place(), "the tokenizer comes from here")
             .with_help("choose a template that needs no such tokens, such as `std:zephyr`, or train the tokenizer with `special`"),
     );
 }
 
-fn tokenizer_place(context: &Context, model: &Item) -> Span {
-    let tokenizer = context.names.follow(model, "tokenizer");
-    let declared = tokenizer.and_then(|tokenizer| tokenizer.name.as_ref()).map(|name| name.span);
-    declared.or(model.argument().map(|source| source.span)).unwrap_or(model.at)
-}
-
 /// Returns what the tokenizer lacks; nothing when the tokenizer is unknown.
-fn missing_tokens(context: &mut Context, model: &Item, entry: &'static LibraryEntry) -> Vec<String> {
-    let source = match context.names.follow(model, "tokenizer") {
-        Some(tokenizer) => tokenizer,
-        None if model.child("tokenizer").is_some() => return Vec::new(),
-        None => model,
-    };
+fn missing_tokens(
+    context: &mut Context,
+    start: &ModelType,
+    tokenizer: TokenizerOf,
+    entry: &'static LibraryEntry,
+) -> Vec<String> {
+    let source = tokenizer.item();
     if let Some(train) = source.child("train") {
         let special: Vec<&str> =
             train.children_of("special").flat_map(|child| &child.arguments).filter_map(Slot::text).collect();
-        return lacking(entry, |token| special.contains(&token));
+        return lacking(entry, |token| special.contains(&token) || start.added.contains(&token));
     }
     let is_new = source.argument().and_then(Slot::text).is_none_or(|text| text.starts_with("new:"));
     let Some(path) = context.source_key(source).filter(|_| !is_new) else { return Vec::new() };
@@ -157,7 +124,8 @@ fn missing_tokens(context: &mut Context, model: &Item, entry: &'static LibraryEn
     if fact.problem.is_some() || fact.partial {
         return Vec::new();
     }
-    let mut missing = lacking(entry, |token| fact.special.iter().any(|(text, _)| text == token));
+    let is_special = |token: &str| fact.special.iter().any(|(text, _)| text == token);
+    let mut missing = lacking(entry, |token| is_special(token) || start.added.contains(&token));
     if entry.eos && fact.eos.is_none() {
         missing.push("an end-of-text token".into());
     }

@@ -1,0 +1,78 @@
+//! `adapt lsp`: the language server over standard input and output.
+//!
+//! The disk is read here, quickly and as `adapt check` does; nothing is run and no network is used.
+
+use crate::facts::Gatherer;
+use crate::terminal::wrong_use;
+use lang::facts::{Facts, Want};
+use lang::lock::Lock;
+use ::lsp::{Look, Outside};
+use std::fs;
+use std::process::ExitCode;
+
+/// Serve an editor over standard input and output
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  adapt lsp                              what an editor starts; docs/editors.md says how to set it up")]
+pub struct Args {}
+
+/// Serves an editor until it leaves.
+pub fn run() -> ExitCode {
+    let folder = match std::env::current_dir() {
+        Ok(folder) => folder,
+        Err(error) => return wrong_use(&format!("the current folder cannot be read: {error}")),
+    };
+    let Some(base) = folder.to_str() else {
+        return wrong_use(&format!("the name of the folder {} is not UTF-8", folder.display()));
+    };
+    match ::lsp::stdio(Disk, base) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            anstream::eprintln!("error: standard input or output failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The disk as the editor's outside.
+struct Disk;
+
+/// What gathers facts for one recipe.
+struct Reader {
+    gatherer: Gatherer,
+    /// The remote sources of its lock file.
+    sources: Vec<String>,
+}
+
+impl Outside for Disk {
+    type Look = Reader;
+
+    fn look(&self, recipe: &str) -> Result<Reader, String> {
+        let mut gatherer = Gatherer::quick();
+        gatherer.open_lock(recipe)?;
+        let path = lang::paths::resolve(lang::paths::folder(recipe), lang::lock::FILE);
+        // Whether the file can be used was found out above.
+        let lock = fs::read_to_string(path).ok().and_then(|text| Lock::read(&text).ok()).unwrap_or_default();
+        Ok(Reader { gatherer, sources: lock.sources.into_keys().collect() })
+    }
+
+    fn list(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let named = entries.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some(if entry.path().is_dir() { format!("{name}/") } else { name })
+        });
+        named.collect()
+    }
+}
+
+impl Look for Reader {
+    fn fill(&mut self, wants: &[Want], facts: &mut Facts) -> bool {
+        self.gatherer.fill(wants, facts)
+    }
+
+    fn sources(&self) -> Vec<String> {
+        self.sources.clone()
+    }
+}

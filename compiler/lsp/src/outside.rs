@@ -1,0 +1,28 @@
+//! What the editor asks of the world; the command line answers it.
+
+use lang::facts::{Facts, Want};
+
+/// The disk and the machine, as the caller reads them. Paths are relative to the folder that the editor was
+/// given, or absolute. Nothing is written, nothing is run, and no network is used.
+pub trait Outside {
+    /// What looks at the world for one recipe.
+    type Look: Look;
+
+    /// Begins to look for a recipe.
+    ///
+    /// # Errors
+    /// Says in words why the lock file beside the recipe cannot be used.
+    fn look(&self, recipe: &str) -> Result<Self::Look, String>;
+
+    /// Lists what lies in a folder, folders with a `/` at their end; nothing when it cannot be read.
+    fn list(&self, folder: &str) -> Vec<String>;
+}
+
+/// A look at the world. It sees each thing once; what has changed since is seen by a new one.
+pub trait Look {
+    /// Fills facts; returns whether anything is new. What was asked before brings no news.
+    fn fill(&mut self, wants: &[Want], facts: &mut Facts) -> bool;
+
+    /// Returns the remote sources that the lock file pins, as a recipe writes them.
+    fn sources(&self) -> Vec<String>;
+}
