@@ -102,6 +102,11 @@ impl World {
         made.unwrap_or_else(|| Self { seed, facts: Facts::default() })
     }
 
+    /// Makes a world of which nothing is known yet.
+    pub fn anew(seed: u64) -> Self {
+        Self { seed, facts: Facts::default() }
+    }
+
     /// Gives it back for the next input.
     pub fn give_back(self) {
         if size(&self.facts) < ROOM {

@@ -2,6 +2,7 @@
 
 mod check;
 mod fmt;
+mod lsp;
 mod own;
 mod set;
 
@@ -10,7 +11,8 @@ use crate::outcome::{Features, Finding};
 use crate::random::Random;
 use crate::seeds;
 
-/// Parts of an input stand between these bytes: a recipe, then the arguments of `--set`.
+/// Parts of an input stand between these bytes: a recipe, then the arguments of `--set`
+/// or what an editor writes over places of it.
 pub const PART: u8 = 0x1E;
 
 /// A part of the compiler.
@@ -22,13 +24,16 @@ pub enum Target {
     Fmt,
     /// Values of the command line.
     Set,
+    /// The language server's core.
+    Lsp,
     /// Faults made on purpose, to see that they are found.
     #[value(hide = true)]
     Own,
 }
 
 /// The targets of a run that names none, with the share of the time that each gets.
-pub const ALL: [(Target, u32); 3] = [(Target::Check, 5), (Target::Fmt, 2), (Target::Set, 3)];
+pub const ALL: [(Target, u32); 4] =
+    [(Target::Check, 4), (Target::Fmt, 3), (Target::Set, 2), (Target::Lsp, 1)];
 
 impl Target {
     pub fn name(self) -> &'static str {
@@ -36,6 +41,7 @@ impl Target {
             Target::Check => "check",
             Target::Fmt => "fmt",
             Target::Set => "set",
+            Target::Lsp => "lsp",
             Target::Own => "own",
         }
     }
@@ -43,7 +49,7 @@ impl Target {
     /// Returns the inputs to begin with, beside the saved ones.
     pub fn seeds(self) -> Vec<Vec<u8>> {
         match self {
-            Target::Check => [seeds::cases(), seeds::gallery()].concat(),
+            Target::Check | Target::Lsp => [seeds::cases(), seeds::gallery()].concat(),
             Target::Fmt => [seeds::cases(), seeds::gallery(), fmt::forms()].concat(),
             Target::Set => [seeds::cases(), seeds::gallery(), set::cases()].concat(),
             Target::Own => vec![b"quiet".to_vec()],
@@ -57,6 +63,7 @@ impl Target {
             Target::Check => mutate(base, seeds, true, random),
             Target::Fmt | Target::Own => mutate(base, seeds, false, random),
             Target::Set => set::input(base, seeds, random),
+            Target::Lsp => lsp::input(base, seeds, random),
         }
     }
 
@@ -69,6 +76,7 @@ impl Target {
             Target::Check => check::run(input, features),
             Target::Fmt => fmt::run(input, features),
             Target::Set => set::run(input, features),
+            Target::Lsp => lsp::run(input, features),
             Target::Own => own::run(input),
         }
     }
