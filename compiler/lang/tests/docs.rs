@@ -61,7 +61,10 @@ fn all_codes() -> BTreeSet<String> {
     let runtime = std::fs::read_dir(root().join("runtime")).expect("runtime/ is there");
     let crates = runtime.map(|entry| entry.expect("an entry is readable").path().join("src"));
     let mut folders: Vec<PathBuf> = crates.filter(|folder| folder.is_dir()).collect();
-    folders.extend(["compiler/lang/src", "compiler/lower/src", "compiler/import/src", "cli"].map(|folder| root().join(folder)));
+    folders.extend(
+        ["compiler/lang/src", "compiler/lower/src", "compiler/import/src", "cli"]
+            .map(|folder| root().join(folder)),
+    );
     folders.iter().flat_map(codes_in).collect()
 }
 

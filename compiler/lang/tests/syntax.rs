@@ -273,8 +273,10 @@ fn text_that_would_cost_too_much_is_read_all_the_same() {
         ("/*".repeat(100_000), Some("syntax-error")),
         (format!("a \"\"\"\n{}", "{".repeat(50_000)), Some("unclosed-string")),
         ("(".repeat(50_000), Some("syntax-error")),
-        ("a ".to_owned() + &"/ ".repeat(50_000), Some("syntax-error")),
-        ("a b=".to_owned() + &"#truex=#false c=".repeat(20_000), Some("syntax-error")),
+        ("a ".to_owned() + &"/ ".repeat(50_000), Some("unquoted-value")),
+        ("a b=".to_owned() + &"#truex=#false c=".repeat(20_000), Some("wrong-comment")),
+        ("/- a ".to_owned() + &"/ ".repeat(8_000), Some("unquoted-value")),
+        ("/- a ".to_owned() + &"/ ".repeat(50_000), Some("unquoted-value")),
         ("a b=".repeat(1_000), Some("missing-value")),
     ];
     for (text, expected) in cases {
@@ -299,6 +301,13 @@ fn a_block_that_ends_in_a_comment_is_closed_below_it() {
     let text = "adapt 1\nmodel m \"x\" { // why";
     let (_, found) = syntax::parse(SourceId(0), text);
     assert_eq!(apply(text, &found[0].fixes[0].edits), "adapt 1\nmodel m \"x\" { // why\n}\n");
+}
+
+#[test]
+fn a_line_end_is_pointed_at_as_a_whole() {
+    let (_, found) = syntax::parse(SourceId(0), "a /-\r\n}");
+    let at = found[0].primary();
+    assert_eq!((found[0].message.as_str(), at.start, at.end), (r"`\r\n` cannot stand here", 4, 6));
 }
 
 #[test]

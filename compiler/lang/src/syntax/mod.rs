@@ -5,7 +5,7 @@
 //! every trap that recipe authors fall into (`true`, `10%`, a missing brace) is reported once, at its
 //! characters, and read as what was meant, so that the rest of the file is checked as if it had been
 //! written right. A few slips are KDL with another meaning (`adamw,`, `epochs: 1`, `lr = 2`); they are
-//! reported and read in the same way. The crate reads only what has no mistake.
+//! reported and read in the same way.
 
 mod convert;
 mod number;

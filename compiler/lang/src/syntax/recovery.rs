@@ -2,7 +2,7 @@
 //!
 //! It is recursive over blocks and goes on at the end of the word, line or block that is broken.
 //! What it says of text that the `kdl` crate accepts agrees with that crate, which a test holds it
-//! to; [`super::parse`] asks the crate only about text in which nothing is found here.
+//! to; [`super::parse`] asks it about text in which nothing is found here.
 
 use super::number::{self, NotANumber};
 use super::strings::{self, Fault, is_blank, is_newline};
@@ -555,7 +555,10 @@ impl<'a> Parser<'a> {
 
     /// Reports what nothing else explains, and skips the line.
     fn broken_line(&mut self, start: usize, label: &str, help: &str) {
-        let end = start + self.text[start..].chars().next().map_or(0, char::len_utf8);
+        let rest = &self.text[start..];
+        // A line end is one mark, also where it takes two characters.
+        let len = if rest.starts_with("\r\n") { 2 } else { rest.chars().next().map_or(0, char::len_utf8) };
+        let end = start + len;
         let text = self.text[start..end].to_owned();
         self.error(
             Damage::Everywhere,
