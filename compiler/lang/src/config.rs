@@ -1,7 +1,6 @@
 //! `config { … }`: fields of config.json under their own names, as JSON.
 
 use crate::diagnostic::Diagnostic;
-use crate::source::Origin;
 use crate::source::Spanned;
 use crate::syntax::{Data, Node, Value};
 use serde_json::{Map, Number, Value as Json};
@@ -27,7 +26,7 @@ pub fn fields(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Vec<(Spanned<St
             .arguments
             .first()
             .map_or((child.name.span, child.origin), |value| (value.span, value.origin));
-        let name = Spanned { value: child.name.text.clone(), span: child.name.span, origin: Origin::Written };
+        let name = Spanned { value: child.name.text.clone(), span: child.name.span, origin: child.origin };
         match json(child) {
             Some(value) => fields.push((name, Spanned { value, span, origin })),
             None if child.damaged || child.arguments.iter().any(|value| value.data == Data::Broken) => {}

@@ -71,8 +71,8 @@ impl Diagnostic {
         Self {
             code: code.to_owned(),
             severity,
-            message: message.into(),
-            labels: vec![Label { span: at, message: label.into(), primary: true }],
+            message: visible(message.into()),
+            labels: vec![Label { span: at, message: visible(label.into()), primary: true }],
             help: None,
             notes: Vec::new(),
             fixes: Vec::new(),
@@ -81,25 +81,25 @@ impl Diagnostic {
 
     /// Adds a secondary label.
     pub fn with_label(mut self, span: Span, message: impl Into<String>) -> Self {
-        self.labels.push(Label { span, message: message.into(), primary: false });
+        self.labels.push(Label { span, message: visible(message.into()), primary: false });
         self
     }
 
     /// Sets the help.
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(visible(help.into()));
         self
     }
 
     /// Adds a note.
     pub fn with_note(mut self, note: impl Into<String>) -> Self {
-        self.notes.push(note.into());
+        self.notes.push(visible(note.into()));
         self
     }
 
     /// Adds a fix of one edit.
     pub fn with_fix(mut self, title: impl Into<String>, span: Span, text: impl Into<String>) -> Self {
-        self.fixes.push(Fix { title: title.into(), edits: vec![Edit { span, text: text.into() }] });
+        self.fixes.push(Fix { title: visible(title.into()), edits: vec![Edit { span, text: text.into() }] });
         self
     }
 
@@ -110,5 +110,50 @@ impl Diagnostic {
             .find(|label| label.primary)
             .expect("every diagnostic is made with its primary label")
             .span
+    }
+}
+
+/// Writes characters that break a line, hide what stands beside them or steer a terminal as KDL escapes
+/// them: a sentence quotes what a recipe says, whatever it says.
+fn visible(sentence: String) -> String {
+    if !sentence.contains(is_unseen) {
+        return sentence;
+    }
+    let escaped = |c: char| match c {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if is_unseen(c) => format!("\\u{{{:x}}}", c as u32),
+        c => c.to_string(),
+    };
+    sentence.chars().map(escaped).collect()
+}
+
+/// Whether a character is a control character, ends lines, or changes the direction of text.
+fn is_unseen(c: char) -> bool {
+    let directs = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || directs || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::SourceId;
+
+    #[test]
+    fn a_sentence_shows_what_cannot_be_seen() {
+        let at = Span { source: SourceId(0), start: 0, end: 0 };
+        let found = Diagnostic::error("unknown-name", "`a\r\n\u{1b}[31mé`", at, "\u{202e}x")
+            .with_label(at, "\t")
+            .with_help("\u{feff}")
+            .with_note("🦀 \u{2028}")
+            .with_fix("\u{0}", at, "\n");
+        assert_eq!(found.message, r"`a\r\n\u{1b}[31mé`");
+        assert_eq!(
+            found.labels.iter().map(|label| label.message.as_str()).collect::<Vec<_>>(),
+            [r"\u{202e}x", r"\t"]
+        );
+        assert_eq!((found.help.as_deref(), found.notes[0].as_str()), (Some(r"\u{feff}"), r"🦀 \u{2028}"));
+        assert_eq!((found.fixes[0].title.as_str(), found.fixes[0].edits[0].text.as_str()), (r"\u{0}", "\n"));
     }
 }

@@ -89,8 +89,11 @@ pub fn nearest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Op
     let lower = word.to_lowercase().replace('_', "-");
     let letters = word.chars().count();
     let limit = (letters / 3).clamp(1, 3).min(letters.saturating_sub(1));
+    // Most words are told apart by their length, which costs next to nothing.
+    let is_near = |allowed: &&str| allowed.chars().count().abs_diff(letters) <= limit;
     allowed
         .into_iter()
+        .filter(is_near)
         .map(|allowed| (distance(&lower, allowed), allowed))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)

@@ -10,6 +10,8 @@ use crate::syntax::{self, Data, Node, Value, Word};
 use crate::tree::{Item, Slot};
 use crate::uses::Uses;
 use crate::values::{self, Typed};
+use std::collections::HashSet;
+use std::sync::LazyLock;
 use stdlib::schema::{self, Argument, Property, Status, Type};
 
 /// Checks the nodes of one file.
@@ -539,11 +541,18 @@ fn options(node: &'static schema::Node) -> impl Iterator<Item = &'static str> {
     children.chain(node.properties.iter().map(|property| property.name))
 }
 
-fn all_options() -> impl Iterator<Item = &'static str> {
-    schema::TOP.iter().flat_map(|top| {
+/// Every option once: most stand in many places, and a text may hold thousands that stand in none.
+static ALL_OPTIONS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let mut seen = HashSet::new();
+    let all = schema::TOP.iter().flat_map(|top| {
         let inner = top.children.iter().flat_map(|child| options(child));
         options(top).chain(inner)
-    })
+    });
+    all.filter(|name| seen.insert(*name)).collect()
+});
+
+fn all_options() -> impl Iterator<Item = &'static str> {
+    ALL_OPTIONS.iter().copied()
 }
 
 /// Where an option stands, in words.

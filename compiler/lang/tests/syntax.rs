@@ -273,6 +273,10 @@ fn text_that_would_cost_too_much_is_read_all_the_same() {
         ("/*".repeat(100_000), Some("syntax-error")),
         (format!("a \"\"\"\n{}", "{".repeat(50_000)), Some("unclosed-string")),
         ("(".repeat(50_000), Some("syntax-error")),
+        ("a ".to_owned() + &"/ ".repeat(50_000), Some("unquoted-value")),
+        ("a b=".to_owned() + &"#truex=#false c=".repeat(20_000), Some("wrong-comment")),
+        ("/- a ".to_owned() + &"/ ".repeat(8_000), Some("unquoted-value")),
+        ("/- a ".to_owned() + &"/ ".repeat(50_000), Some("unquoted-value")),
         ("a b=".repeat(1_000), Some("missing-value")),
     ];
     for (text, expected) in cases {
@@ -280,6 +284,40 @@ fn text_that_would_cost_too_much_is_read_all_the_same() {
         let start = &text[..text.len().min(40)];
         assert_eq!(found.first().map(|found| found.code.as_str()), expected, "{start}");
     }
+}
+
+/// What is said of one mistake must not cost so much that thousands of them take minutes.
+#[test]
+fn thousands_of_mistakes_are_reported_in_time() {
+    let start = std::time::Instant::now();
+    let text = format!("adapt 1\ngenerate g {{ {} }}\n{}", "e; ".repeat(8_000), "›\n".repeat(8_000));
+    let found = run(&text).diagnostics;
+    assert!(found.len() > 16_000, "{}", found.len());
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_block_that_ends_in_a_comment_is_closed_below_it() {
+    let text = "adapt 1\nmodel m \"x\" { // why";
+    let (_, found) = syntax::parse(SourceId(0), text);
+    assert_eq!(apply(text, &found[0].fixes[0].edits), "adapt 1\nmodel m \"x\" { // why\n}\n");
+}
+
+#[test]
+fn a_line_end_is_pointed_at_as_a_whole() {
+    let (_, found) = syntax::parse(SourceId(0), "a /-\r\n}");
+    let at = found[0].primary();
+    assert_eq!((found[0].message.as_str(), at.start, at.end), (r"`\r\n` cannot stand here", 4, 6));
+}
+
+#[test]
+fn a_field_of_a_set_argument_has_no_fix_in_its_value() {
+    let text = "adapt 1\nmodel m \"new:gpt2\" { tokenizer t }\ntokenizer t \"t.json\"\ngenerate g { model m; prompt \"x\" }\n";
+    let sets = ["m.config.n_laier=3".to_owned()];
+    let checked = check(&Input { path: "recipe.kdl", text, sets: &sets }, &Facts::default());
+    let found =
+        checked.diagnostics.iter().find(|found| found.code == "unknown-config-field").expect("it is one");
+    assert_eq!((found.help.as_deref(), found.fixes.len()), (Some("did you mean `n_layer`?"), 0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::capability::Missing;
 use crate::diagnostic::Diagnostic;
 use crate::facts::{ModelFact, Want};
 use crate::paths;
-use crate::source::{Span, Spanned};
+use crate::source::{Origin, Span, Spanned};
 use crate::suggest;
 use crate::tree::{Item, Slot};
 use crate::values::Typed;
@@ -196,6 +196,8 @@ fn unknown_field(name: &Spanned<String>, architecture: &'static Architecture) ->
     let message = format!("config.json of a {} has no field `{}`", architecture.name, name.value);
     let diagnostic = Diagnostic::error("unknown-config-field", message, name.span, "no such field");
     match suggest::nearest(&name.value, architecture.fields.iter().map(|field| field.name)) {
+        // Of `--set` the place is the value's, since the name stands in a path.
+        Some(near) if name.origin == Origin::Set => diagnostic.with_help(format!("did you mean `{near}`?")),
         Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
             format!("replace with `{near}`"),
             name.span,

@@ -1,10 +1,10 @@
 //! Recipe text to a tree of nodes, with the place of every word and value.
 //!
 //! The `kdl` crate decides what is KDL 2, and its tree becomes ours. It throws the tree away at the
-//! first mistake, though, so what it refuses is read again by a [`recovery`] reader: every trap that
-//! recipe authors fall into (`true`, `10%`, a missing brace) is reported once, at its characters,
-//! and read as what was meant, so that the rest of the file is checked as if it had been written
-//! right. A few slips are KDL with another meaning (`adamw,`, `epochs: 1`, `lr = 2`); they are
+//! first mistake, though, and recurses over every further one, so a [`recovery`] reader goes first:
+//! every trap that recipe authors fall into (`true`, `10%`, a missing brace) is reported once, at its
+//! characters, and read as what was meant, so that the rest of the file is checked as if it had been
+//! written right. A few slips are KDL with another meaning (`adamw,`, `epochs: 1`, `lr = 2`); they are
 //! reported and read in the same way.
 
 mod convert;

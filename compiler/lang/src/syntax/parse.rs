@@ -1,6 +1,6 @@
 //! Who reads a text: the `kdl` crate, the recovery reader, or both.
 
-use super::recovery::{self, Costs};
+use super::recovery::{self, Costs, Reading};
 use super::{Damage, Document, MAX_BYTES, MAX_DEPTH, convert};
 use crate::diagnostic::Diagnostic;
 use crate::source::{SourceId, Span};
@@ -8,8 +8,11 @@ use kdl::{KdlDiagnostic, KdlDocument};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-/// The stack of the thread that reads text with deeper nesting than is safe on any thread.
-const STACK: usize = 16 << 20;
+/// The stack of the thread that reads what may recurse deeper than is safe on any thread.
+const STACK: usize = 64 << 20;
+/// The longest text with mistakes that the crate is asked about, since it reads a few forms that the recovery
+/// reader refuses. It recurses once for each mistake, for which 4 KiB are enough even without optimisation.
+const DOUBTFUL: usize = 16 << 10;
 /// How many pieces of one comment fit on that stack; the crate recurses over each.
 const COMMENT_PIECES: usize = 4096;
 /// How many `/-` may stand within each other; the crate reads what is inside twice for each.
@@ -45,15 +48,20 @@ fn parse_anew(source: SourceId, text: &str) -> Parsed {
     if text.len() > MAX_BYTES {
         return (Document::lost(), vec![too_large(source, text)]);
     }
-    if is_shallow(text) {
-        return settle(source, text, KdlDocument::parse(text));
-    }
-    // The recovery reader keeps to the limits, so it goes first where the crate might not return.
+    // The recovery reader keeps to the limits, so it goes first: the crate recurses over every mistake of a
+    // line, over blocks and over comments, and might not return.
     let reading = recovery::read(source, text);
-    if !reading.found.is_empty() || !is_affordable(reading.costs) {
+    let (is_refused, is_shallow) = (!reading.found.is_empty(), is_shallow(text));
+    let is_doubtful = is_refused && is_shallow && text.len() <= DOUBTFUL;
+    if is_refused && !is_doubtful || !is_affordable(reading.costs) {
         return (reading.document, reading.found);
     }
-    settle(source, text, on_large_stack(|| KdlDocument::parse(text)))
+    let parsed = if is_shallow && !is_refused {
+        KdlDocument::parse(text)
+    } else {
+        on_large_stack(|| KdlDocument::parse(text))
+    };
+    settle(source, text, parsed, reading)
 }
 
 /// Parses a text of the schema, of which a test makes sure that it is KDL.
@@ -69,11 +77,15 @@ pub fn recover(source: SourceId, text: &str) -> Parsed {
 }
 
 /// Takes the crate's tree, or what the recovery reader makes of a text that it refuses.
-fn settle(source: SourceId, text: &str, parsed: Result<KdlDocument, kdl::KdlError>) -> Parsed {
+fn settle(
+    source: SourceId,
+    text: &str,
+    parsed: Result<KdlDocument, kdl::KdlError>,
+    mut reading: Reading,
+) -> Parsed {
     if let Some(nodes) = parsed.as_ref().ok().and_then(|document| convert::nodes(source, document)) {
         return (Document { nodes, damage: Damage::None, braces_in_doubt: false }, Vec::new());
     }
-    let mut reading = recovery::read(source, text);
     if let Err(error) = parsed
         && reading.found.is_empty()
     {

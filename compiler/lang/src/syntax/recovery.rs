@@ -2,7 +2,7 @@
 //!
 //! It is recursive over blocks and goes on at the end of the word, line or block that is broken.
 //! What it says of text that the `kdl` crate accepts agrees with that crate, which a test holds it
-//! to; [`super::parse`] asks it only for what the crate refuses and for slips from other languages.
+//! to; [`super::parse`] asks it about text in which nothing is found here.
 
 use super::number::{self, NotANumber};
 use super::strings::{self, Fault, is_blank, is_newline};
@@ -486,6 +486,8 @@ impl<'a> Parser<'a> {
         self.damaged = true;
         let end = self.at;
         let name = node.name.text.clone();
+        // A line that does not end may end in a comment, which would swallow the brace.
+        let brace = if self.text[..end].ends_with(['\n', '\r']) { "}\n" } else { "\n}\n" };
         self.error(
             Damage::Everywhere,
             Diagnostic::error(
@@ -496,7 +498,7 @@ impl<'a> Parser<'a> {
             )
             .with_label(self.span(open, open + 1), "opened here")
             .with_help("write `}` after the last line of the block")
-            .with_fix("insert `}`", self.span(end, end), "}\n"),
+            .with_fix("insert `}`", self.span(end, end), brace),
         );
     }
 
@@ -553,7 +555,10 @@ impl<'a> Parser<'a> {
 
     /// Reports what nothing else explains, and skips the line.
     fn broken_line(&mut self, start: usize, label: &str, help: &str) {
-        let end = start + self.text[start..].chars().next().map_or(0, char::len_utf8);
+        let rest = &self.text[start..];
+        // A line end is one mark, also where it takes two characters.
+        let len = if rest.starts_with("\r\n") { 2 } else { rest.chars().next().map_or(0, char::len_utf8) };
+        let end = start + len;
         let text = self.text[start..end].to_owned();
         self.error(
             Damage::Everywhere,
