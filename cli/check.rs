@@ -90,6 +90,16 @@ pub fn run(args: &Args) -> ExitCode {
     if failed || !all_pinned { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// Says how long the stages take on this machine; nothing when that is not known of one that trains.
+fn time(tasks: &[plan::task::Task]) -> String {
+    let trains = tasks.iter().filter(|task| task.figures.loss.is_some());
+    let Some(seconds) = trains.map(|task| Some(task.figures.seconds?.value)).sum::<Option<f64>>() else {
+        return String::new();
+    };
+    let most = if tasks.iter().any(|task| task.figures.seconds_at_most) { "at most " } else { "" };
+    if seconds > 0.0 { format!("; {most}~{} on this machine", text::seconds(seconds)) } else { String::new() }
+}
+
 /// Says in a line what a correct recipe comes to, as far as it is known without preparing data.
 fn summary(compiled: &Compiled) -> String {
     let tasks = compiled.lowered.as_ref().map(|lowered| lowered.plan.tasks.as_slice()).unwrap_or_default();
@@ -111,5 +121,5 @@ fn summary(compiled: &Compiled) -> String {
     let memory = memory
         .filter(|(bytes, _)| *bytes > 0)
         .map_or(String::new(), |(bytes, mark)| format!("; {mark}{} of memory", text::bytes(bytes)));
-    format!("no errors; {}{memory}", stages.join(" → "))
+    format!("no errors; {}{memory}{}", stages.join(" → "), time(tasks))
 }

@@ -40,7 +40,8 @@ pub fn seconds(value: f64) -> String {
     match whole {
         0..=59 => format!("{value:.1} s"),
         60..=3599 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+        3600..=172_799 => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+        _ => format!("{} days", count(whole / 86_400)),
     }
 }
 

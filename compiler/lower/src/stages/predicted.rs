@@ -371,11 +371,11 @@ impl Known<'_> {
             "swap-tokenizer" => self.vocab(&named(planned, "tokenizer")?.name)?,
             _ => {
                 let before = self.config(&named(planned, "model")?.name)?.get("vocab_size")?.as_u64()?;
-                before + added(planned)?
+                before.checked_add(added(planned)?)?
             }
         };
         let multiple = number(&planned.settings, &["pad-to", "multiple"]).unwrap_or(1);
-        Some(rows.next_multiple_of(multiple))
+        rows.checked_next_multiple_of(multiple.max(1))
     }
 
     /// Rows that the latest change of the tokenizer upstream has added.
