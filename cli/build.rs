@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Endings of what belongs to a recipe; how the data was made does not.
-const ENDINGS: [&str; 3] = ["kdl", "lock", "jsonl"];
+const ENDINGS: [&str; 4] = ["kdl", "lock", "jsonl", "tsv"];
 
 fn main() {
     println!("cargo::rerun-if-changed=recipes");
