@@ -4,9 +4,9 @@
 
 use crate::facts::Gatherer;
 use crate::terminal::wrong_use;
+use ::lsp::{Look, Outside};
 use lang::facts::{Facts, Want};
 use lang::lock::Lock;
-use ::lsp::{Look, Outside};
 use std::fs;
 use std::process::ExitCode;
 

@@ -16,7 +16,6 @@ pub struct Place {
 pub static SCHEMES: &[Place] = &[
     Place { mark: "hf:", doc: "The hub.", status: Status::Later },
     Place { mark: "https://", doc: "The web.", status: Status::Later },
-    Place { mark: "http://", doc: "The web.", status: Status::Later },
 ];
 
 /// Endings of data files.

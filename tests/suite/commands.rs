@@ -401,3 +401,18 @@ fn help_teaches_by_example() {
         assert!(help.contains("Example") && help.contains(&format!("adapt {command}")), "{command}:\n{help}");
     }
 }
+
+#[test]
+fn a_lock_file_that_cannot_be_used_is_an_error_and_is_not_guessed_past() {
+    let shop = Workshop::new();
+    shop.write("far.kdl", "adapt 1\nmodel base \"hf:o/m\"\ngenerate g { model base; prompt \"x\" }\n");
+    shop.write("adapt.lock", "{\"version\": 1, \"sources\": {");
+    let broken = shop.run(&["check", "far.kdl", "--format", "concise"]);
+    assert_eq!(broken.code, Some(1));
+    assert!(broken.stdout.contains("error[broken-lock]: adapt.lock cannot be used"), "{}", broken.stdout);
+    shop.write(
+        "adapt.lock",
+        "{\"version\": 1, \"sources\": {\"hf:o/m\": {\"kind\": \"model\", \"config\": {}}}}",
+    );
+    assert_eq!(shop.run(&["check", "far.kdl"]).code, Some(0));
+}

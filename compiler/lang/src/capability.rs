@@ -4,6 +4,7 @@
 //! plans; running it is refused before anything happens.
 
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::rules::sources;
 use crate::source::Span;
 use serde::{Deserialize, Serialize};
 use stdlib::capabilities::{FORMATS, Place, SCHEMES};
@@ -47,6 +48,10 @@ impl Missing {
 
 /// Returns what is missing for a source to be read, from its text alone.
 pub fn of_source(text: &str, kind: &str, span: Span) -> Option<Missing> {
+    // What names nothing is refused, not planned.
+    if sources::problem(text, kind).is_some() {
+        return None;
+    }
     let is_later = |place: &&Place| place.status == Status::Later;
     let mut schemes = SCHEMES.iter().filter(is_later);
     if let Some(scheme) = schemes.find(|scheme| text.starts_with(scheme.mark)) {

@@ -73,8 +73,9 @@ pub fn substitute(
     instead: Option<&Instead>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeSet<String> {
-    if let Some(instead) = instead {
-        replace(files, instead);
+    match instead {
+        Some(instead) => replace(files, instead),
+        None => check_bounds(files, diagnostics),
     }
     let params = collect(files, diagnostics);
     let mut pass = Pass { params: &params, damage: files.damage(), used: BTreeSet::new(), diagnostics };
@@ -124,6 +125,12 @@ fn in_bounds(node: &Node, value: &Value, diagnostics: &mut Vec<Diagnostic>) -> b
     let Some(number) = as_number(&value.data) else { return true };
     let min = bound("min").and_then(|min| Some((as_number(&min.value.data)?, min.value.span, "at least")));
     let max = bound("max").and_then(|max| Some((as_number(&max.value.data)?, max.value.span, "at most")));
+    if let (Some((least, low, _)), Some((most, high, _))) = (min, max)
+        && least > most
+    {
+        diagnostics.push(reversed(low, high));
+        return true;
+    }
     let outside = min.filter(|(min, ..)| number < *min).or(max.filter(|(max, ..)| number > *max));
     let Some((limit, at, word)) = outside else { return true };
     let shown = crate::values::show_number(number);
@@ -134,6 +141,36 @@ fn in_bounds(node: &Node, value: &Value, diagnostics: &mut Vec<Diagnostic>) -> b
         .with_help(format!("write a number of {word} {limit}"));
     diagnostics.push(crate::values::with_places(diagnostic, value));
     false
+}
+
+/// Only numbers have bounds.
+fn check_bounds(files: &Files, diagnostics: &mut Vec<Diagnostic>) {
+    let nodes = files.files.iter().flat_map(|file| &file.document.nodes);
+    for node in nodes.filter(|node| node.name.text == "param") {
+        let Some(value) = node.arguments.get(1).filter(|value| value.origin == Origin::Written) else {
+            continue;
+        };
+        if !matches!(value.data, Data::Text(_) | Data::Bool(_)) {
+            continue;
+        }
+        for bound in node.properties.iter().filter(|bound| matches!(bound.key.text.as_str(), "min" | "max")) {
+            let message = format!("`{}` has no effect on a parameter that is no number", bound.key.text);
+            diagnostics.push(
+                Diagnostic::error("ineffective-option", message, bound.key.span, "changes nothing here")
+                    .with_label(value.span, "not a number")
+                    .with_help("remove it"),
+            );
+        }
+    }
+}
+
+/// No number is at least `min` and at most `max`.
+fn reversed(low: Span, high: Span) -> Diagnostic {
+    let (first, second) = if low.start < high.start { (low, high) } else { (high, low) };
+    let message = "`min` is above `max`, so that no number is allowed";
+    Diagnostic::error("out-of-range", message, second, "the second bound")
+        .with_label(first, "the first")
+        .with_help("write a `min` of at most `max`")
 }
 
 fn as_number(data: &Data) -> Option<f64> {

@@ -19,7 +19,7 @@ model far "hf:owner/model"
 tokenizer words "words"
 tokenizer hubbed "hf:owner/words"
 tokenizer letters "letters"
-tokenizer trained { train bpe vocab=100 on=text }
+tokenizer trained { train bpe vocab=300 on=text }
 template plain { turns { user "{content}"; assistant "{content}" } }
 template jinja { jinja "{{ messages }}" }
 template filed { file "t.jinja" }
@@ -71,10 +71,14 @@ cpt new-rows { model h; data text }
 thread i { data trees; pick best-path }
 thread i2 { data forest; pick best-path }
 translate j { data text; from en; to nl; with base }
+translate j2 { data chats; from column=lang; to nl; with base }
 merge k { method della; base base; from a weight=1 density=0.5; from on-ids weight=1 density=0.5 }
 merge k2 { method task-arithmetic; base base; from a weight=1 }
+merge k3 { method slerp t=0.5; base base; from a }
+merge k4 { method model-stock; base base; from a; from on-ids }
+merge k5 { method passthrough; from a }
 evaluate l { model base; data held; template plain }
-generate m { model base; prompt "x"; template plain }
+generate m { model base; prompt "x"; template plain; temperature 1 }
 generate n { model base; data chats; template plain }
 export o { model a; to "o"; format safetensors }
 publish p { model a; to "hf:owner/name" }
@@ -100,8 +104,8 @@ const NAMES: [(&str, &[&str]); 24] = [
     ("swap-tokenizer", &["g"]),
     ("extend-tokenizer", &["h"]),
     ("thread", &["i"]),
-    ("translate", &["j"]),
-    ("merge", &["k", "k2"]),
+    ("translate", &["j", "j2"]),
+    ("merge", &["k", "k2", "k3", "k4", "k5"]),
     ("evaluate", &["l"]),
     ("generate", &["m", "n"]),
     ("export", &["o"]),
@@ -138,6 +142,7 @@ fn values(ty: &Type) -> Vec<String> {
             "other".into(),
             "len(text) > 1".into(),
             "hf:owner/else".into(),
+            "hf:owner/third".into(),
             "{content}!".into(),
         ],
         Type::Source | Type::Path => vec!["else.jsonl".into(), "else".into()],
@@ -197,6 +202,7 @@ fn quantities(unit: Unit, range: Range) -> Vec<String> {
     };
     match unit {
         Unit::Share => vec!["7%".into(), "40%".into(), "100%".into()],
+        Unit::Ids => ["512", "600"].map(|value| written(value.into())).to_vec(),
         Unit::Tokens => ["512", "4096", "8192"].map(|value| written(value.into())).to_vec(),
         _ => numbers(Range { min: range.min.max(1.0), ..range }, true).into_iter().map(written).collect(),
     }
@@ -245,6 +251,7 @@ fn needs(path: &str) -> Vec<Vec<&'static str>> {
         (".lora.init", &[&[".lora=true", ".quantize=nf4"]]),
         (".lora.targets.rank", &[&[".lora.targets=q_proj"]]),
         (".lora.targets.alpha", &[&[".lora.targets=q_proj"]]),
+        (".optimizer.group", &[&[".optimizer.group.lr=1e-3"]]),
         (".optimizer.group.lr", &[&[".optimizer.group=embed_tokens"]]),
         (".optimizer.group.weight-decay", &[&[".optimizer.group=embed_tokens"]]),
         (".sample.every", &[&[".sample.prompt=x"]]),
@@ -256,6 +263,7 @@ fn needs(path: &str) -> Vec<Vec<&'static str>> {
         (".role.as", &[&[".role=bing"]]),
         (".on-bad-row", &[&[".on-bad-row.max=3"]]),
         (".filter.threshold", &[&[".filter.is=nl"]]),
+        (".filter.of", &[&[".filter.max=7"]]),
         (".init.share", &[&[".init.file=pairs.tsv"]]),
         (".label-smoothing", &[&[".loss=sigmoid"]]),
         (".loss", &[&[".label-smoothing=0.1"]]),
@@ -267,8 +275,11 @@ fn needs(path: &str) -> Vec<Vec<&'static str>> {
 }
 
 /// Options that no recipe can flip with a single `--set`, each with the reason.
-const ELSEWHERE: [(&str, &str); 1] =
-    [(".schedule.from", "`lr` has to go, which `--set` cannot say; tested below")];
+const ELSEWHERE: [(&str, &str); 3] = [
+    (".schedule.from", "`lr` has to go, which `--set` cannot say; tested below"),
+    ("cpt.sequence.prompt", "refused, for text has no prompt"),
+    ("sft.sequence.prompt", "refused, for only rows of pairs have a prompt of their own"),
+];
 
 #[test]
 fn the_base_is_sound() {
@@ -357,8 +368,9 @@ fn flipped(flip: &Flip, name: &str) -> Result<(), Vec<String>> {
 #[test]
 fn a_rate_that_goes_on_changes_the_plan() {
     let stage = |optimizer: &str, schedule: &str| {
-        let text =
-            format!("{BASE}cpt r {{ model a; data text; optimizer {optimizer}; schedule {schedule} }}\n");
+        let text = format!(
+            "{BASE}cpt s {{ model base; data text; schedule constant }}\ncpt r {{ model s; data text; optimizer {optimizer}; schedule {schedule} }}\n"
+        );
         let facts = Facts::default();
         let checked = check(&Input { path: "r.kdl", text: &text, sets: &[] }, &facts);
         let recipe = checked.recipe.unwrap_or_else(|| panic!("{:#?}", checked.diagnostics));
@@ -385,7 +397,7 @@ fn a_default_that_is_written_changes_nothing() {
                         continue;
                     };
                     let set = format!("{name}.{}.{}={}", child.name, property.name, literal(default));
-                    if tasks(&[set.clone()]).is_ok_and(|after| after != before) {
+                    if tasks(std::slice::from_ref(&set)).is_ok_and(|after| after != before) {
                         wrong.push(set);
                     }
                 }

@@ -1,6 +1,6 @@
 //! Rules about datasets and mixes.
 
-use super::{Context, conditions};
+use super::{Context, amounts, conditions, sources, steps};
 use crate::capability;
 use crate::diagnostic::Diagnostic;
 use crate::facts::Want;
@@ -90,7 +90,11 @@ pub fn check_dataset(context: &mut Context, item: &Item) {
     check_split(context, item);
     check_holdout(context, item);
     conditions::check(context, item);
-    if let Some(source) = item.argument() {
+    steps::check(context, item);
+    amounts::check(context, item);
+    if let Some(source) = item.argument()
+        && sources::check(context, item, source)
+    {
         check_source(context, item, source);
     }
 }
@@ -264,6 +268,8 @@ fn check_split_names(context: &mut Context, item: &Item, splits: &[String], path
 pub fn check_mix(context: &mut Context, item: &Item) {
     let takes: Vec<&Item> = item.children_of("take").collect();
     takes.iter().for_each(|take| check_amount(context, take));
+    check_repeats(context, &takes);
+    takes.iter().for_each(|take| amounts::check_part(context, take));
     check_one_kind(context, item, &takes);
     check_row_types(context, item, &takes);
     if let Some(stop) = item.child("stop") {
@@ -297,6 +303,21 @@ fn check_amount(context: &mut Context, take: &Item) {
             .with_label(first.key, "the first")
             .with_help("keep one of them"),
         ),
+    }
+}
+
+/// A part stands once: twice in a list is twice as much in one tool and the same in another.
+fn check_repeats(context: &mut Context, takes: &[&Item]) {
+    for (at, take) in takes.iter().enumerate() {
+        let Some(part) = take.argument() else { continue };
+        let mut before = takes[..at].iter().filter_map(|first| first.argument());
+        let Some(first) = before.find(|first| first.text() == part.text()) else { continue };
+        let message = format!("the mix takes `{}` twice", part.text().unwrap_or_default());
+        context.report(
+            Diagnostic::error("repeated-option", message, part.span, "the second")
+                .with_label(first.span, "the first")
+                .with_help("keep one of them, with the amount of both"),
+        );
     }
 }
 

@@ -3,7 +3,9 @@
 use super::Context;
 use super::data::{holds_out, origins};
 use crate::diagnostic::Diagnostic;
+use crate::paths;
 use crate::tree::{Item, Slot};
+use std::collections::BTreeSet;
 
 /// Which part of a source is read.
 #[derive(Clone, Copy, PartialEq)]
@@ -45,20 +47,36 @@ fn evaluated(dataset: &Item) -> Side<'_> {
 /// Checks the data that a training stage names with `on=`.
 pub fn check_training(context: &mut Context, item: &Item, on: &Slot) {
     let Some(data) = on.text().and_then(|name| context.names.find(name)) else { return };
-    check(context, data, on, &[item]);
+    let mut stages = vec![item];
+    stages.extend(upstream(context, item));
+    check(context, data, on, &stages);
 }
 
 /// Checks the data of an `evaluate` stage against what its model was trained on.
 pub fn check_evaluate(context: &mut Context, item: &Item) {
     let Some(reference) = item.child_argument("data") else { return };
     let Some(data) = context.names.follow(item, "data") else { return };
-    let mut upstream = Vec::new();
-    let mut at = context.names.follow(item, "model");
-    while let Some(stage) = at.filter(|stage| stage.schema.training && upstream.len() < 1000) {
-        upstream.push(stage);
-        at = context.names.follow(stage, "model");
+    let stages = upstream(context, item);
+    check(context, data, reference, &stages);
+}
+
+/// The training stages that made what a stage starts from, through merges and new tokenizers.
+fn upstream<'a>(context: &Context<'a>, item: &Item) -> Vec<&'a Item> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    let starts = |item: &Item| -> Vec<&'a Item> {
+        let named = item.children.iter().filter(|child| matches!(child.kind(), "model" | "base" | "from"));
+        let names = named.filter_map(|child| child.argument().and_then(Slot::text));
+        names.filter_map(|name| context.names.find(name)).collect()
+    };
+    let mut open = starts(item);
+    while let Some(stage) = open.pop() {
+        if stage.schema.gives == "model" && seen.len() < 1000 && seen.insert(stage.declared()) {
+            found.extend(Some(stage).filter(|stage| stage.schema.training));
+            open.extend(starts(stage));
+        }
     }
-    check(context, data, reference, &upstream);
+    found
 }
 
 fn check(context: &mut Context, data: &Item, reference: &Slot, stages: &[&Item]) {
@@ -74,8 +92,10 @@ fn check(context: &mut Context, data: &Item, reference: &Slot, stages: &[&Item])
         );
         return;
     }
+    let mut seen = BTreeSet::new();
     for stage in stages {
-        let Some(trained_on) = context.names.follow(stage, "data") else { continue };
+        let trained_on = context.names.follow(stage, "data").filter(|data| seen.insert(data.declared()));
+        let Some(trained_on) = trained_on else { continue };
         if report_shared(context, trained_on, &parts, reference) {
             return;
         }
@@ -94,7 +114,8 @@ fn report_shared(context: &mut Context, trained_on: &Item, evaluated_on: &[&Item
     let Some(trained_on) = context.names.find(trained_on.declared()) else { return false };
     for train in origins(context.names, trained_on) {
         for eval in evaluated_on.iter().filter(|eval| eval.declared() != train.declared()) {
-            if source(context, train) != source(context, eval) || !trained(train).meets(evaluated(eval)) {
+            let is_shared = source(context, train) == source(context, eval);
+            if !is_shared || !trained(train).meets(evaluated(eval)) || removes(context, train, eval) {
                 continue;
             }
             let message =
@@ -114,6 +135,21 @@ fn report_shared(context: &mut Context, trained_on: &Item, evaluated_on: &[&Item
     false
 }
 
+/// Where a dataset is read from; the rows of two revisions are the same but for a few.
 fn source(context: &Context, dataset: &Item) -> Option<String> {
+    let text = dataset.argument()?.text()?;
+    if paths::is_remote(text) {
+        return Some(paths::remote_key(text, None, dataset.property("config").and_then(Slot::text)));
+    }
     context.source_key(dataset)
+}
+
+/// Whether one of two datasets leaves out what the other has.
+fn removes(context: &Context, train: &Item, eval: &Item) -> bool {
+    let without = |one: &Item, other: &Item| {
+        let steps = one.children_of("decontaminate").filter_map(|step| step.property("against"));
+        let named = steps.filter_map(|against| context.names.find(against.text()?));
+        named.flat_map(|data| origins(context.names, data)).any(|part| part.declared() == other.declared())
+    };
+    without(train, eval) || without(eval, train)
 }

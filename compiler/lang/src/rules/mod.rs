@@ -1,19 +1,31 @@
 //! Rules across nodes, one by one. A rule is silent where a part that it reads is missing or unknown.
 
 pub mod adapter;
+pub mod amounts;
 pub mod conditions;
+pub mod curves;
 pub mod data;
+pub mod embeddings;
 pub mod flow;
 pub mod groups;
 pub mod leaks;
+pub mod merge;
 pub mod model;
 pub mod overlap;
 pub mod preference;
 pub mod rows;
+pub mod sampling;
+pub mod saved;
 pub mod schedule;
 pub mod sequence;
+pub mod shapes;
+pub mod sources;
 pub mod stage;
+pub mod steps;
+pub mod targets;
 pub mod template;
+pub mod translate;
+pub mod turns;
 pub mod updated;
 pub mod watch;
 pub mod weights;
@@ -66,13 +78,22 @@ impl<'a> Context<'a> {
                 "dataset" => data::check_dataset(self, item),
                 "mix" => data::check_mix(self, item),
                 _ if item.schema.training => stage::check_training(self, item),
-                "thread" | "translate" => stage::check_data_stage(self, item),
+                "thread" => stage::check_data_stage(self, item),
+                "translate" => {
+                    stage::check_data_stage(self, item);
+                    translate::check(self, item);
+                }
+                "swap-tokenizer" | "extend-tokenizer" => embeddings::check(self, item),
+                "merge" => merge::check(self, item),
+                "export" => targets::check_export(self, item),
+                "publish" => targets::check_publish(self, item),
                 "evaluate" => stage::check_evaluate(self, item),
                 "generate" => stage::check_generate(self, item),
                 _ => {}
             }
         }
         rows::check(self);
+        targets::check_places(self);
     }
 
     /// Returns the path of a source or file that an item names.

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::data::{row_type, row_type_slot};
+use super::{saved, sources};
 use crate::capability::Missing;
 use crate::diagnostic::Diagnostic;
 use crate::facts::{ModelFact, Want};
@@ -9,13 +10,21 @@ use crate::paths;
 use crate::source::{Origin, Span, Spanned};
 use crate::suggest;
 use crate::tree::{Item, Slot};
+use crate::values::Typed;
 use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use stdlib::schema::{self, Architecture, FieldType, Status};
+
+/// The byte alphabet.
+const BYTES: usize = 256;
+
+/// Special tokens that every trained tokenizer has.
+const BUILT_IN: [&str; 3] = ["<s>", "</s>", "<pad>"];
 
 /// Checks one model.
 pub fn check(context: &mut Context, item: &Item) {
     let Some(source) = item.argument() else { return };
-    let Some(text) = source.text() else { return };
+    let Some(text) = source.text().filter(|_| sources::check(context, item, source)) else { return };
     if paths::is_remote(text) {
         check_remote(context, item, source);
         return;
@@ -146,7 +155,9 @@ fn check_known(context: &mut Context, item: &Item, source: &Slot, fact: &ModelFa
     }
     if let Some(config) = item.child("config") {
         check_fields(context, config, architecture);
-        check_shape(context, config, architecture, Some(&fact.config));
+        if saved::check(context, config, source, architecture, fact) {
+            check_shape(context, config, architecture, Some(&fact.config));
+        }
     }
     check_vocabulary(context, item, fact);
 }
@@ -314,6 +325,7 @@ pub fn check_tokenizer(context: &mut Context, item: &Item) {
 /// A tokenizer is trained on text.
 fn check_trained(context: &mut Context, train: &Item) {
     check_special(context, train);
+    check_room(context, train);
     let Some(on) = train.property("on") else { return };
     let Some(data) = on.text().and_then(|name| context.names.find(name)) else { return };
     let Some(rows) = row_type_slot(context.names, data) else { return };
@@ -324,6 +336,23 @@ fn check_trained(context: &mut Context, train: &Item) {
             .with_label(rows.span, format!("{kind} rows declared here"))
             .with_help("name a dataset with `rows text`"),
     );
+}
+
+/// The vocabulary has room for the bytes and the special tokens.
+fn check_room(context: &mut Context, train: &Item) {
+    let Some(vocab) = train.property("vocab") else { return };
+    let by_bytes = train.child_argument("byte-level").is_some_and(|on| on.value == Typed::Bool(true));
+    let special: BTreeSet<&str> =
+        train.children_of("special").flat_map(|child| &child.arguments).filter_map(Slot::text).collect();
+    let own = BUILT_IN.iter().filter(|token| !special.contains(*token)).count();
+    let least = BYTES + own + special.len();
+    if by_bytes && vocab.number().is_some_and(|ids| ids < least as f64) {
+        let message = format!("{BYTES} bytes and {} special tokens need more ids", least - BYTES);
+        context.report(
+            Diagnostic::error("vocabulary-too-small", message, vocab.span, "too few")
+                .with_help(format!("write `vocab={least}` or more")),
+        );
+    }
 }
 
 fn check_special(context: &mut Context, train: &Item) {
@@ -341,7 +370,7 @@ fn check_special(context: &mut Context, train: &Item) {
 }
 
 fn check_tokenizer_source(context: &mut Context, item: &Item, source: &Slot) {
-    let Some(text) = source.text() else { return };
+    let Some(text) = source.text().filter(|_| sources::check(context, item, source)) else { return };
     if paths::is_remote(text) {
         let known = context.source_key(item).filter(|key| !context.facts.tokenizers.contains_key(key));
         context.wants.extend(known.map(Want::Tokenizer));

@@ -39,7 +39,7 @@ pub fn check_positions(context: &mut Context, item: &Item, start: &ModelType) {
 }
 
 /// Where the positions are stated: a field that the recipe overrides, else the model's source.
-fn positions_place(base: &Item, start: &ModelType) -> Span {
+pub fn positions_place(base: &Item, start: &ModelType) -> Span {
     let field = start.architecture.map_or("", |architecture| architecture.positions);
     let mut fields = base.child("config").into_iter().flat_map(|config| &config.config);
     let written = fields.find(|(name, _)| name.value == field).map(|(_, value)| value.span);

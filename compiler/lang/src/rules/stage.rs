@@ -3,7 +3,9 @@
 use super::Context;
 use super::data::{has_held_out, row_type, row_type_slot};
 use super::flow::{self, ModelType};
-use super::{adapter, groups, leaks, preference, schedule, sequence, template, updated, watch, weights};
+use super::{
+    adapter, groups, leaks, preference, sampling, schedule, sequence, template, updated, watch, weights,
+};
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::tree::{Item, Slot};
@@ -40,12 +42,14 @@ pub fn check_evaluate(context: &mut Context, item: &Item) {
     sequence::check_positions(context, item, &start);
     if check_rows(context, item, item.child_argument("data")) {
         template::check_use(context, item, &start);
+        sampling::check_template(context, item);
     }
     leaks::check_evaluate(context, item);
 }
 
 /// Checks a `generate` stage.
 pub fn check_generate(context: &mut Context, item: &Item) {
+    sampling::check(context, item);
     match (item.child("prompt"), item.child("data")) {
         (None, None) if !item.damaged => context.report(
             Diagnostic::error(

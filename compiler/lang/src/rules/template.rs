@@ -3,6 +3,7 @@
 use super::Context;
 use super::data::row_type;
 use super::flow::{ModelType, TokenizerOf};
+use super::turns;
 use crate::diagnostic::Diagnostic;
 use crate::facts::Want;
 use crate::suggest;
@@ -24,24 +25,10 @@ pub fn check(context: &mut Context, item: &Item) {
         );
     }
     if let Some(turns) = item.child("turns") {
-        check_turns(context, turns);
+        turns::check(context, turns);
     }
     if let Some(file) = item.child_argument("file") {
         check_file(context, item, file);
-    }
-}
-
-/// Every turn has a place for its message.
-fn check_turns(context: &mut Context, turns: &Item) {
-    for turn in &turns.children {
-        let Some(slot) = turn.argument() else { continue };
-        if slot.text().is_some_and(|text| !text.contains("{content}")) {
-            let message = format!("the turn `{}` has no place for its message", turn.kind());
-            context.report(
-                Diagnostic::error("missing-content", message, slot.span, "without `{content}`")
-                    .with_help("write `{content}` where the message goes"),
-            );
-        }
     }
 }
 

@@ -4,11 +4,24 @@ use super::{Data, Node, Value};
 use crate::diagnostic::Diagnostic;
 
 /// Openings of well-known secrets, with the least number of characters that must follow.
-const OPENINGS: [(&str, usize); 11] = [
+const OPENINGS: [(&str, usize); 24] = [
     ("hf_", 20),
+    ("api_org_", 20),
     ("sk-", 20),
+    ("gsk_", 20),
+    ("nvapi-", 20),
+    ("wandb_v1_", 20),
+    ("r8_", 30),
+    ("rpa_", 30),
     ("ghp_", 20),
+    ("gho_", 20),
+    ("ghu_", 20),
+    ("ghs_", 20),
+    ("ghr_", 20),
     ("github_pat_", 20),
+    ("dckr_pat_", 20),
+    ("npm_", 30),
+    ("pypi-", 30),
     ("glpat-", 16),
     ("AKIA", 16),
     ("ASIA", 16),
@@ -29,7 +42,19 @@ fn find(text: &str) -> Vec<(usize, usize)> {
             }
         }
     }
+    found.extend(text.match_indices("://").filter_map(|(at, mark)| password(text, at + mark.len())));
     found
+}
+
+/// The password of an address, as in `https://name:password@host`.
+fn password(text: &str, from: usize) -> Option<(usize, usize)> {
+    let rest = &text[from..];
+    let is_end = |c: char| matches!(c, '/' | '?' | '#' | '"') || c.is_whitespace();
+    let authority = &rest[..rest.find(is_end).unwrap_or(rest.len())];
+    let (login, _) = authority.rsplit_once('@')?;
+    let (name, word) = login.split_once(':').filter(|(_, word)| !word.is_empty())?;
+    let start = from + name.len() + 1;
+    Some((start, start + word.len()))
 }
 
 fn secret_end(text: &str, from: usize) -> usize {
@@ -47,7 +72,7 @@ pub fn mask(text: &str) -> String {
     for (start, end) in find(text) {
         bytes[start..end].fill(b'*');
     }
-    String::from_utf8(bytes).expect("only whole ASCII characters were replaced")
+    String::from_utf8(bytes).expect("only whole characters were replaced")
 }
 
 /// Reports every value that looks like a secret.
