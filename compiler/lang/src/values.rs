@@ -152,6 +152,10 @@ fn wrong_type(value: &Value, ty: &Type, of: &str) -> Diagnostic {
         format!("{found}, not {wanted}"),
     );
     match (ty, &value.data) {
+        // What `--set` gives has no quotes, and no parameters either.
+        (_, Data::Text(text)) if text.starts_with('$') && value.origin == crate::source::Origin::Set => {
+            diagnostic.with_help("write the value itself; a parameter is set by its own name")
+        }
         (ty, Data::Text(text)) if text.starts_with('$') && !matches!(ty, Type::Text) => diagnostic
             .with_help(format!("write `{text}` without quotes when the parameter is meant"))
             .with_fix("remove the quotes", value.span, text.clone()),

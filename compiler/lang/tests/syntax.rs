@@ -304,6 +304,14 @@ fn a_block_that_ends_in_a_comment_is_closed_below_it() {
 }
 
 #[test]
+fn a_parameter_in_a_set_argument_is_not_told_to_lose_quotes() {
+    let text = "adapt 1\ndefaults { optimizer adamw lr=2e-4 }\n";
+    let checked = check(&Input { path: "r.kdl", text, sets: &["lr=$x".to_owned()] }, &Facts::default());
+    let found = checked.diagnostics.iter().find(|found| found.code == "wrong-type").expect("it is a text");
+    assert!(found.fixes.is_empty() && found.help.as_deref().is_some_and(|help| !help.contains("quotes")));
+}
+
+#[test]
 fn a_line_end_is_pointed_at_as_a_whole() {
     let (_, found) = syntax::parse(SourceId(0), "a /-\r\n}");
     let at = found[0].primary();

@@ -116,7 +116,7 @@ fn known_rows(context: &Context, dataset: &Item) -> Option<Bound> {
     }
     let held_out = split("eval").and_then(Slot::text);
     let trained = || fact.splits.iter().filter(|name| Some(name.as_str()) != held_out);
-    let rows: Option<u64> = trained().map(|name| fact.split_rows.get(name).copied()).sum();
+    let rows = trained().try_fold(0_u64, |all, name| all.checked_add(*fact.split_rows.get(name)?));
     let rows = rows.filter(|_| trained().next().is_some())?;
     Some(Bound { rows: rows as f64, at, why: "the rows of this source" })
 }

@@ -236,7 +236,8 @@ fn extended<'a>(mut ty: ModelType<'a>, stage: &'a Item) -> ModelType<'a> {
         return ty;
     }
     // A token that is there already adds nothing, so that this is exact only where none is.
-    ty.ids = ty.ids.map(|ids| ids + added.iter().collect::<BTreeSet<_>>().len() as u64);
+    let new = added.iter().collect::<BTreeSet<_>>().len() as u64;
+    ty.ids = ty.ids.map(|ids| ids.saturating_add(new));
     ty.vocab = ty.vocab.zip(ty.ids).map(|(rows, ids)| rows.max(padded(stage, ids)));
     ty.added.extend(added);
     ty
@@ -245,7 +246,7 @@ fn extended<'a>(mut ty: ModelType<'a>, stage: &'a Item) -> ModelType<'a> {
 /// The rows that a vocabulary of some ids has.
 fn padded(stage: &Item, ids: u64) -> u64 {
     let multiple = stage.child_argument("pad-to").and_then(Slot::number).unwrap_or(1.0);
-    ids.next_multiple_of((multiple as u64).max(1))
+    ids.checked_next_multiple_of((multiple as u64).max(1)).unwrap_or(ids)
 }
 
 /// Models of one shape; the tokenizer is that of the first unless another is named.

@@ -202,7 +202,7 @@ fn split_rows(fact: &RowsFact, split: Option<&Value>) -> Option<u64> {
     let eval = named("eval");
     let others: Vec<&String> = fact.splits.iter().filter(|name| Some(name.as_str()) != eval).collect();
     (!others.is_empty()).then_some(())?;
-    others.into_iter().map(|name| fact.split_rows.get(name).copied()).sum()
+    others.into_iter().try_fold(0_u64, |all, name| all.checked_add(*fact.split_rows.get(name)?))
 }
 
 fn held_out(amount: &Value, rows: u64) -> Option<u64> {

@@ -130,7 +130,8 @@ fn ask(
     features: &mut Features,
 ) -> Result<(), Finding> {
     let diagnostics = timed(|| editor.diagnostics(uri));
-    diagnostics.iter().try_for_each(|found| lies_within(found, text, editor.encoding()))?;
+    let widths = widths(text, editor.encoding());
+    diagnostics.iter().try_for_each(|found| lies_within(found, text, &widths))?;
     let at = text.floor_char_boundary(random.below(text.len() + 1));
     let mut place = position(text, at, editor.encoding());
     if random.one_in(10) {
@@ -172,12 +173,16 @@ fn ask(
     Ok(())
 }
 
+/// How wide each line is.
+fn widths(text: &str, encoding: Encoding) -> Vec<usize> {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    text.split('\n').map(|line| encoding.measure(line)).collect()
+}
+
 /// Whether a diagnostic's range lies in the text.
-fn lies_within(found: &Diagnostic, text: &str, encoding: Encoding) -> Result<(), Finding> {
-    let lines: Vec<String> =
-        text.replace("\r\n", "\n").replace('\r', "\n").split('\n').map(str::to_owned).collect();
+fn lies_within(found: &Diagnostic, text: &str, widths: &[usize]) -> Result<(), Finding> {
     let is_in = |place: Position| {
-        lines.get(place.line as usize).is_some_and(|line| place.character as usize <= encoding.measure(line))
+        widths.get(place.line as usize).is_some_and(|width| place.character as usize <= *width)
     };
     let Range { start, end } = found.range;
     if is_in(start) && is_in(end) && start <= end {

@@ -2,6 +2,7 @@
 
 mod check;
 mod fmt;
+mod import;
 mod lsp;
 mod own;
 mod set;
@@ -24,6 +25,8 @@ pub enum Target {
     Fmt,
     /// Values of the command line.
     Set,
+    /// Files of other tools.
+    Import,
     /// The language server's core.
     Lsp,
     /// Faults made on purpose, to see that they are found.
@@ -32,8 +35,8 @@ pub enum Target {
 }
 
 /// The targets of a run that names none, with the share of the time that each gets.
-pub const ALL: [(Target, u32); 4] =
-    [(Target::Check, 4), (Target::Fmt, 3), (Target::Set, 2), (Target::Lsp, 1)];
+pub const ALL: [(Target, u32); 5] =
+    [(Target::Check, 4), (Target::Fmt, 3), (Target::Set, 2), (Target::Lsp, 1), (Target::Import, 2)];
 
 impl Target {
     pub fn name(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Target {
             Target::Check => "check",
             Target::Fmt => "fmt",
             Target::Set => "set",
+            Target::Import => "import",
             Target::Lsp => "lsp",
             Target::Own => "own",
         }
@@ -52,6 +56,7 @@ impl Target {
             Target::Check | Target::Lsp => [seeds::cases(), seeds::gallery()].concat(),
             Target::Fmt => [seeds::cases(), seeds::gallery(), fmt::forms()].concat(),
             Target::Set => [seeds::cases(), seeds::gallery(), set::cases()].concat(),
+            Target::Import => import::fixtures(),
             Target::Own => vec![b"quiet".to_vec()],
         }
     }
@@ -63,6 +68,7 @@ impl Target {
             Target::Check => mutate(base, seeds, true, random),
             Target::Fmt | Target::Own => mutate(base, seeds, false, random),
             Target::Set => set::input(base, seeds, random),
+            Target::Import => import::input(base, seeds, random),
             Target::Lsp => lsp::input(base, seeds, random),
         }
     }
@@ -76,6 +82,7 @@ impl Target {
             Target::Check => check::run(input, features),
             Target::Fmt => fmt::run(input, features),
             Target::Set => set::run(input, features),
+            Target::Import => import::run(input, features),
             Target::Lsp => lsp::run(input, features),
             Target::Own => own::run(input),
         }

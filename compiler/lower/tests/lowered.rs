@@ -1,0 +1,307 @@
+//! Recipes that can be run, lowered in rounds as the command does: tasks, counts, keys, micro batches.
+
+use lang::facts::{
+    Facts, Fingerprint, HardwareFact, ModelFact, PartFact, PathFact, PreparedFact, RowsFact, TokenizerFact,
+    Want,
+};
+use lang::{Input, check};
+use lower::{Lowered, Options, lower};
+use plan::program::Decisions;
+use plan::task::{Every, Plan, Task};
+use plan::work::{Artifact, Batch, MixAmount, Work};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// A small Llama on a disk, with its tokenizer.
+const MODEL: &str = "model base \"base\"\n";
+const TEXTS: &str = "dataset texts \"texts\" { rows text; split train=train eval=test }\n";
+const CHATS: &str = "dataset chats \"chats.jsonl\" { rows chat; dedup exact; shuffle seed=3; limit 900 head; holdout \"10%\" }\n";
+const PAIRS: &str = "dataset pairs \"pairs.jsonl\" { rows preference; on-bad-row skip max=4 }\n";
+const DEFAULTS: &str = "defaults { precision f32; optimizer adamw lr=1e-3; sequence 64 }\n";
+
+const CPT: &str = "cpt a { model base; data texts; batch 8; epochs 2; sample every=\"10 steps\" prompt=\"once\" max-tokens=5 }\n";
+const SFT: &str = "sft b { model a; data chats; batch 4; steps 30; template std:chatml; checkpoint every=\"5 steps\" keep=1 }\n";
+const DPO: &str =
+    "dpo c { model b; data pairs; batch 4; tokens \"40K\"; template std:chatml; loss ipo; beta 0.2 }\n";
+
+fn tokenizer() -> TokenizerFact {
+    let mark = |text: &str, id| Some((text.to_owned(), id));
+    TokenizerFact {
+        vocab_size: 96,
+        bos: mark("<s>", 1),
+        eos: mark("</s>", 2),
+        pad: mark("<pad>", 0),
+        special: vec![("<|im_start|>".into(), 3), ("<|im_end|>".into(), 4)],
+        chat_template: None,
+        files: vec!["base/tokenizer.json".into()],
+        problem: None,
+        partial: false,
+    }
+}
+
+fn model() -> ModelFact {
+    ModelFact {
+        config: json!({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 96,
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "max_position_embeddings": 128, "torch_dtype": "bfloat16"}),
+        tensors: None,
+        weight_files: vec!["base/model.safetensors".into()],
+        generation_config: Some(json!({"eos_token_id": [2, 7]})),
+        chat_template: None,
+        problem: None,
+        partial: false,
+    }
+}
+
+fn columns(path: &str) -> Vec<String> {
+    let names: &[&str] = match path {
+        "texts" => &["text"],
+        "chats.jsonl" => &["messages"],
+        _ => &["prompt", "chosen", "rejected"],
+    };
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn prepared(rows: u64) -> PreparedFact {
+    let part = |rows: u64| PartFact {
+        rows,
+        tokens: rows * 40,
+        trained_tokens: rows * 20,
+        longest: 60,
+        sequences: rows,
+    };
+    PreparedFact { train: part(rows), eval: part(rows / 10) }
+}
+
+/// Answers what is wanted; returns whether anything was new.
+fn fill(want: &Want, facts: &mut Facts) -> bool {
+    let print = |bytes| Fingerprint { bytes, modified: 0, inode: 0 };
+    match want {
+        Want::Path(path) => {
+            let many = ["test", "train"].map(|name| (format!("{path}/{name}.jsonl"), print(4_000)));
+            let fact =
+                if path == "texts" { PathFact::Many(many.to_vec()) } else { PathFact::File(print(8_000)) };
+            facts.paths.insert(path.clone(), fact).is_none()
+        }
+        Want::Model(path) => facts.models.insert(path.clone(), model()).is_none(),
+        Want::Tokenizer(path) => facts.tokenizers.insert(path.clone(), tokenizer()).is_none(),
+        Want::Rows(path) => {
+            let fact = RowsFact {
+                columns: columns(path),
+                splits: vec!["test".into(), "train".into()],
+                file: path.clone(),
+                split_rows: BTreeMap::new(),
+                measured: None,
+                row_bytes: Some(100.0),
+                problem: None,
+            };
+            facts.rows.insert(path.clone(), fact).is_none()
+        }
+        Want::Hash(path) => facts.hashes.insert(path.clone(), format!("hash of {path}")).is_none(),
+        Want::Hardware => {
+            let hardware = HardwareFact {
+                name: "a machine".into(),
+                memory: 8 << 30,
+                threads: 2,
+                profile: None,
+                ghz: None,
+            };
+            facts.hardware.replace(hardware).is_none()
+        }
+        Want::Text(_) => false,
+    }
+}
+
+/// Lowers a recipe until nothing new is wanted; `counts` says how many rows each preparation yields.
+fn lowered(text: &str, counts: &[(&str, u64)], options: &Options) -> Lowered {
+    let text = format!("adapt 1\n{text}");
+    let prepared = counts.iter().map(|(task, rows)| ((*task).to_owned(), prepared(*rows)));
+    let mut facts = Facts { prepared: prepared.collect(), ..Facts::default() };
+    facts.tokenizers.extend(
+        counts.iter().map(|(task, _)| ((*task).to_owned(), TokenizerFact { vocab_size: 300, ..tokenizer() })),
+    );
+    loop {
+        let checked = check(&Input { path: "r.kdl", text: &text, sets: &[] }, &facts);
+        let recipe = checked.recipe.as_ref().unwrap_or_else(|| panic!("{:#?}", checked.diagnostics));
+        let lowered = lower(recipe, &checked.sources, &facts, options);
+        let wants = checked.wants.iter().chain(&lowered.wants);
+        if wants.filter(|want| fill(want, &mut facts)).count() == 0 {
+            return lowered;
+        }
+    }
+}
+
+fn plan(text: &str, counts: &[(&str, u64)]) -> Plan {
+    let lowered = lowered(text, counts, &Options::default());
+    assert_eq!(lowered.diagnostics, []);
+    lowered.plan
+}
+
+fn task<'p>(plan: &'p Plan, name: &str) -> &'p Task {
+    let names: Vec<&str> = plan.tasks.iter().map(|task| task.name.as_str()).collect();
+    plan.task(name).unwrap_or_else(|| panic!("no `{name}` among {names:?}"))
+}
+
+fn train<'p>(plan: &'p Plan, name: &str) -> &'p plan::work::Train {
+    let Work::Train(work) = &task(plan, name).work else { panic!("`{name}` is no training") };
+    work
+}
+
+fn whole() -> String {
+    [MODEL, TEXTS, CHATS, PAIRS, DEFAULTS, CPT, SFT, DPO].concat()
+}
+
+const COUNTS: [(&str, u64); 3] = [("data:a", 100), ("data:b", 50), ("data:c", 80)];
+
+#[test]
+fn stages_become_tasks_in_an_order_that_runs() {
+    let plan = plan(&whole(), &COUNTS);
+    let names: Vec<&str> = plan.tasks.iter().map(|task| task.name.as_str()).collect();
+    assert_eq!(names, ["data:a", "a", "data:b", "b", "data:c", "c"]);
+    assert_eq!(task(&plan, "b").inputs, ["a", "data:b"]);
+    assert_eq!(task(&plan, "c").inputs, ["b", "data:c"]);
+    assert_eq!(train(&plan, "a").model, Artifact::Path("base".into()));
+    assert_eq!(train(&plan, "c").reference, Some(Artifact::Task("b".into())));
+    assert!(plan.tasks.iter().all(|task| task.key.is_some()), "all is known");
+    assert_eq!(plan.graph().edge_count(), 5);
+}
+
+#[test]
+fn steps_follow_from_what_was_prepared() {
+    let plan = plan(&whole(), &COUNTS);
+    let steps = |name: &str| train(&plan, name).steps;
+    // Two epochs of 100 rows, the last step of each smaller; 30 as written; pairs of two rows of 40 tokens.
+    assert_eq!((steps("a"), steps("b")), (Some(26), Some(30)));
+    let tokens_per_step = 80.0 * 40.0 / 10.0;
+    assert_eq!(steps("c"), Some((40_000.0_f64 / tokens_per_step).ceil() as u64));
+    assert_eq!(train(&plan, "a").batch, Batch::Sequences(8));
+    let figures = &task(&plan, "a").figures;
+    assert_eq!(figures.steps.map(|figure| (figure.value, figure.estimate)), Some((26.0, false)));
+    assert_eq!(figures.tokens.map(|figure| figure.value), Some(8_000.0));
+    assert!(figures.flops_per_token.is_some_and(|flops| flops > 6.0 * 10_000.0));
+    assert_eq!(figures.loss.as_deref(), Some("mean over the trained tokens of 8 sequences"));
+    assert_eq!(task(&plan, "c").figures.loss.as_deref(), Some("mean over the pairs of 4 pairs"));
+}
+
+#[test]
+fn what_is_not_prepared_is_estimated_and_has_no_program() {
+    let plan = plan(&whole(), &[]);
+    let (work, figures) = (train(&plan, "a"), &task(&plan, "a").figures);
+    assert!(work.module.is_none() && work.steps.is_none() && task(&plan, "a").key.is_none());
+    assert!(figures.steps.is_some_and(|steps| steps.estimate) && figures.memory_is_estimate);
+    // Steps that the recipe states are exact all the same.
+    assert!(task(&plan, "b").figures.steps.is_some_and(|steps| !steps.estimate));
+}
+
+#[test]
+fn a_key_is_of_what_shapes_the_result() {
+    let key = |text: &str, counts: &[(&str, u64)], name: &str| {
+        task(&plan(text, counts), name).key.clone().expect("all is known")
+    };
+    let (text, of_a, of_b) = (whole(), key(&whole(), &COUNTS, "a"), key(&whole(), &COUNTS, "b"));
+    let same = [
+        text.replace("prompt=\"once\"", "prompt=\"twice\""),
+        text.replace("keep=1", "keep=3"),
+        text.replace("cpt a", "cpt other").replace("model a", "model other"),
+    ];
+    for (at, changed) in same.iter().enumerate() {
+        let (name, data) = if at == 2 { ("other", "data:other") } else { ("a", "data:a") };
+        assert_eq!(key(changed, &[(data, 100), ("data:b", 50)], name), of_a, "{changed}");
+        assert_eq!(key(changed, &[(data, 100), ("data:b", 50)], "b"), of_b, "{changed}");
+    }
+    let changed = text.replace("lr=1e-3", "lr=2e-3");
+    assert!(key(&changed, &COUNTS, "a") != of_a && key(&changed, &COUNTS, "b") != of_b);
+    let changed = text.replace("limit 900 head", "limit 900");
+    assert!(key(&changed, &COUNTS, "a") == of_a && key(&changed, &COUNTS, "b") != of_b);
+}
+
+#[test]
+fn a_new_model_takes_the_vocabulary_of_its_tokenizer() {
+    let text = [
+        "tokenizer words { train bpe vocab=300 on=texts { special \"<|im_end|>\" } }\n",
+        "model seed new:llama { tokenizer words; config { hidden_size 32; intermediate_size 64; \
+         num_hidden_layers 2; num_attention_heads 4 } }\n",
+        TEXTS,
+        DEFAULTS,
+        &CPT.replace("model base", "model seed"),
+    ]
+    .concat();
+    let known = plan(&text, &[("data:a", 100), ("tokenizer:words", 0)]);
+    let names: Vec<&str> = known.tasks.iter().map(|task| task.name.as_str()).collect();
+    assert_eq!(names, ["tokenizer:words", "init:seed", "data:a", "a"]);
+    let Work::Initialize(work) = &task(&known, "init:seed").work else { panic!("it is made anew") };
+    assert_eq!((&work.config["vocab_size"], &work.config["eos_token_id"]), (&json!(300), &json!(2)));
+    assert!(!work.tensors.is_empty());
+    // Before the tokenizer is trained the size that was asked for gives an estimate.
+    let early = plan(&text, &[]);
+    let Work::Initialize(work) = &task(&early, "init:seed").work else { panic!("it is made anew") };
+    assert!(work.config.is_null() && task(&early, "init:seed").key.is_none());
+    assert_eq!(task(&early, "a").figures.parameters, task(&known, "a").figures.parameters);
+}
+
+#[test]
+fn the_largest_micro_batch_that_fits_is_chosen() {
+    let text = whole();
+    let with = |memory: Option<u64>| lowered(&text, &COUNTS, &Options { memory, ..Options::default() });
+    let micro = |lowered: &Lowered| task(&lowered.plan, "a").figures.micro_batch_size;
+    assert_eq!(micro(&with(None)), Some(8));
+    let bytes: u64 = task(&with(None).plan, "a").figures.memory.iter().map(|(_, bytes)| bytes).sum();
+    let smaller = with(Some(bytes - 1));
+    assert!(micro(&smaller).is_some_and(|micro| micro < 8), "{:?}", micro(&smaller));
+    let none = with(Some(1 << 20));
+    assert!(none.diagnostics.iter().any(|found| found.code == "exceeds-memory"), "{:?}", none.diagnostics);
+    let decisions = Decisions { micro_batch_size: 2, ..Decisions::default() };
+    let options = Options { decisions: [("a".to_owned(), decisions)].into(), ..Options::default() };
+    assert_eq!(micro(&lowered(&text, &COUNTS, &options)), Some(2));
+    let written = text.replacen("batch 8", "batch 8 micro=4", 1);
+    assert_eq!(micro(&lowered(&written, &COUNTS, &Options::default())), Some(4));
+}
+
+#[test]
+fn a_mix_of_mixes_keeps_its_shares() {
+    let mixes = "dataset more \"more.jsonl\" { rows text text=prompt }\n\
+        mix inner { take texts weight=1; take more weight=3 }\n\
+        mix outer { take inner weight=2; take texts weight=1 }\n\
+        mix amounts { take inner rows=40; take more tokens=900; take texts epochs=2 }\n";
+    let of = |data: &str| {
+        let stage = CPT.replace("data texts", &format!("data {data}"));
+        let plan = plan(&[MODEL, TEXTS, mixes, DEFAULTS, &stage].concat(), &[]);
+        let Work::Prepare(work) = &task(&plan, "data:a").work else { panic!("it prepares") };
+        work.parts.iter().map(|part| (part.name.clone(), part.amount)).collect::<Vec<_>>()
+    };
+    let share = |name: &str, share| (name.to_owned(), MixAmount::Weight(share));
+    assert_eq!(of("outer"), [share("texts", 0.5), share("more", 1.5), share("texts", 1.0)]);
+    let amounts: Vec<MixAmount> = of("amounts").into_iter().map(|(_, amount)| amount).collect();
+    assert_eq!(
+        amounts,
+        [MixAmount::Rows(10), MixAmount::Rows(30), MixAmount::Tokens(900), MixAmount::Epochs(2.0)]
+    );
+}
+
+#[test]
+fn evaluation_and_answers_have_programs_of_their_own() {
+    let stages = "evaluate e { model a; data texts }\n\
+        generate g { model a; prompt \"x\"; prompt \"yy\"; max-tokens 7; template std:chatml }\n";
+    let text = [MODEL, TEXTS, DEFAULTS, CPT, stages].concat();
+    let plan = plan(&text, &[("data:a", 100), ("data:e", 20)]);
+    let Work::Evaluate(work) = &task(&plan, "e").work else { panic!("it evaluates") };
+    assert!(work.module.as_ref().is_some_and(|module| module.program("evaluate").is_some()));
+    let Work::Generate(work) = &task(&plan, "g").work else { panic!("it generates") };
+    assert!(work.module.as_ref().is_some_and(|module| module.program("decode").is_some()));
+    // What ends an answer: the tokenizer's end and the mark that the template writes behind one.
+    assert_eq!(work.stop_ids, [2, 4]);
+    let conduct = &task(&plan, "a").conduct;
+    assert_eq!((conduct.evaluate, conduct.samples[0].every), (Some(Every::Epochs(1.0)), Every::Steps(10)));
+}
+
+#[test]
+fn what_comes_before_is_kept_in_the_configuration_of_a_result() {
+    let plan = plan(&whole(), &COUNTS);
+    let work = train(&plan, "b");
+    assert_eq!(work.config.as_ref().map(|config| &config["dtype"]), Some(&json!("bfloat16")));
+    assert_eq!(
+        work.generation_config.as_ref().map(|config| &config["eos_token_id"]),
+        Some(&json!([2, 4, 7]))
+    );
+    assert!(work.chat_template.as_ref().is_some_and(|template| template.contains("<|im_end|>")));
+}
