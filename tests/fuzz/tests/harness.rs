@@ -29,7 +29,7 @@ fn every_kind_of_fault_is_found_and_its_input_saved() {
     for (word, _) in faults {
         std::fs::write(corpus.join("own").join(word), format!("it {word} here\n")).expect("there is room");
     }
-    let arguments = ["--target", "own", "--inputs", "6", "--limit", "0.05"];
+    let arguments = ["--target", "own", "--inputs", "6", "--limit", "0.15"];
     let (output, said) =
         fuzz(&[&arguments[..], &["--corpus", path(&corpus), "--save", path(&save)]].concat());
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -40,7 +40,7 @@ fn every_kind_of_fault_is_found_and_its_input_saved() {
         let input = std::fs::read_to_string(saved).expect("the input is saved");
         assert!(input.contains(word), "{input}");
     }
-    let replayed = fuzz(&["--target", "own", "--limit", "0.05", path(&corpus.join("own/lies"))]);
+    let replayed = fuzz(&["--target", "own", "--limit", "0.15", path(&corpus.join("own/lies"))]);
     assert!(replayed.1.contains("a lie") && replayed.0.status.code() == Some(1), "{}", replayed.1);
 }
 
