@@ -168,7 +168,9 @@ impl Ledger {
             .entries
             .into_iter()
             .map(|Line { key, at, stated, .. }| {
-                let (outcome, why) = stated.expect("`Import::finish` states something of every key");
+                // Only a key that cannot be told from another by its path was not asked for.
+                let nameless = || (Outcome::Unknown, "a key without a name".to_owned());
+                let (outcome, why) = stated.unwrap_or_else(nameless);
                 Entry { key, line: at.line, outcome, why }
             })
             .collect();

@@ -115,3 +115,13 @@ fn streamed_text_has_no_held_out_rows_and_fills_sequences() {
     let (found, why) = outcome(&format!("{base}val_set_size: 0.05\n"), "val_set_size");
     assert_eq!(found, Outcome::NoCounterpart, "{why}");
 }
+
+#[test]
+fn keys_without_a_name_are_accounted_for() {
+    let text =
+        "base_model: m\ndatasets:\n  - path: l\n    type:\n     :\n: sequence_len:\ns:\nlearning_rate: 1\n";
+    // Imported or refused, but with an answer.
+    if let Ok(imported) = import::import(text, "a.yml") {
+        assert!(imported.report.iter().any(|entry| entry.line == 6), "{:#?}", imported.report);
+    }
+}

@@ -178,7 +178,9 @@ fn wrong_type(value: &Value, ty: &Type, of: &str) -> Diagnostic {
             ),
             None => diagnostic.with_help("write `#true` or `#false`"),
         },
-        (Type::Integer(_) | Type::Number(_), Data::Text(text)) if text.trim().parse::<f64>().is_ok() => {
+        (Type::Integer(_) | Type::Number(_), Data::Text(text))
+            if text.trim().parse::<f64>().is_ok_and(f64::is_finite) =>
+        {
             diagnostic.with_help("write the number without quotes").with_fix(
                 "remove the quotes",
                 value.span,
