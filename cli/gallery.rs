@@ -126,6 +126,12 @@ fn paths_in(path: &str, document: &Document) -> Named {
             "template" => named
                 .data
                 .extend(template_file(node).map(|file| (file.to_owned(), joined(folder(path), file)))),
+            "swap-tokenizer" | "extend-tokenizer" => {
+                let file = node.child("init").and_then(|init| {
+                    init.properties.iter().find(|property| property.key.text == "file")?.value.text()
+                });
+                named.data.extend(file.map(|file| (file.to_owned(), joined(folder(path), file))));
+            }
             _ => {}
         }
     }

@@ -79,7 +79,7 @@ fn path(nodes: &[syntax::Node], random: &mut Random) -> String {
     if schema.name == "param" {
         return parts.remove(0);
     }
-    while !schema.children.is_empty() && !(parts.len() > 1 && random.one_in(2)) {
+    while !schema.children.is_empty() && (parts.len() <= 1 || !random.one_in(2)) {
         let child: &'static Node = random.one(schema.children);
         parts.push(child.name.to_owned());
         schema = child;
