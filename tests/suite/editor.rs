@@ -187,7 +187,7 @@ fn the_editor_is_told_what_check_says() {
         .map(|found| {
             let start = &found["range"]["start"];
             let (line, bytes) = (start["line"].as_u64().unwrap(), start["character"].as_u64().unwrap());
-            // `check` counts characters, this session bytes.
+            // `check` counts characters, the editor here bytes.
             let written = text.lines().nth(line as usize).unwrap_or_default();
             let column = written[..bytes as usize].chars().count() as u64;
             let message = found["message"].as_str().unwrap().lines().next().unwrap_or_default().to_owned();

@@ -1,5 +1,8 @@
 //! The formatter: pairs of texts, and what must hold of every text that is formatted.
 
+mod common;
+
+use common::{files, root};
 use lang::diagnostic::Diagnostic;
 use lang::facts::Facts;
 use lang::format::{Refused, diff, format};
@@ -8,7 +11,6 @@ use lang::source::SourceId;
 use lang::syntax::{self, Data, MAX_BYTES, MAX_DEPTH, Node, Value};
 use lang::{Input, check};
 use proptest::prelude::*;
-use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// Texts and their one form.
@@ -159,27 +161,6 @@ fn a_difference_is_written_as_a_patch() {
      c
      d
     ");
-}
-
-fn files(folder: PathBuf, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}")) {
-            let path = entry.expect("an entry is readable").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|found| found == ending) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// All recipes of the project, broken ones included, the schema, and the texts above.

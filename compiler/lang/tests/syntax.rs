@@ -1,11 +1,14 @@
 //! The parser against the `kdl` crate, which is the reference of KDL 2, and against broken text.
 
+mod common;
+
+use common::{files, root};
 use lang::diagnostic::Diagnostic;
 use lang::facts::Facts;
 use lang::source::{SourceId, Span};
 use lang::syntax::{self, Data, Document, Node};
 use lang::{Checked, Input, check};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What is KDL with another meaning than its author had; of `bare-keyword` words such as `None`.
 const SLIPS: [&str; 8] = [
@@ -19,26 +22,9 @@ const SLIPS: [&str; 8] = [
     "out-of-range",
 ];
 
-fn files(folder: PathBuf, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}")) {
-            let path = entry.expect("an entry is readable").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|found| found == ending) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
 /// Recipes of the tests, and texts that try the corners of KDL.
 fn texts() -> Vec<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let mut texts: Vec<String> = Vec::new();
     for folder in ["tests/ui", "stdlib/schema", "recipes"] {
         let read = |path: PathBuf| std::fs::read_to_string(path).expect("readable");

@@ -7,16 +7,15 @@
 //! `NAME.facts.json`; files that are used stand in it as texts, and `// file-error: [code]` expects
 //! a diagnostic in one of them.
 
+mod common;
+
+use common::{files, root};
 use lang::diagnostic::{Diagnostic, Fix, Severity};
 use lang::facts::Facts;
 use lang::source::{Source, SourceKind};
 use lang::{Checked, Input, check};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+use std::path::Path;
 
 /// One case: a recipe, its facts and its `--set` arguments.
 struct Case {
@@ -62,23 +61,6 @@ fn read_facts(path: &Path) -> Facts {
         value[key] = part.clone();
     }
     serde_json::from_value(value).unwrap_or_else(|error| panic!("{path:?}: {error}"))
-}
-
-fn files(folder: PathBuf, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}")) {
-            let path = entry.expect("an entry is readable").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|found| found == ending) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
 }
 
 fn cases() -> Vec<Case> {

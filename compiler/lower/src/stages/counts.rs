@@ -34,6 +34,11 @@ pub fn batch(settings: &Value, sequence: u64) -> u64 {
     get("sequences").or_else(of_tokens).map_or(1, |batch| (batch.round() as u64).max(1))
 }
 
+/// Whether a stage of this kind trains on pairs.
+pub fn is_pairs(kind: &str) -> bool {
+    matches!(kind, "dpo" | "orpo" | "simpo")
+}
+
 /// What a training stage says of its amount of work.
 struct Training<'a> {
     kind: &'a str,
@@ -61,10 +66,6 @@ impl<'a> Training<'a> {
         }
     }
 
-    fn pairs(&self) -> bool {
-        matches!(self.kind, "dpo" | "orpo" | "simpo")
-    }
-
     fn unit(&self) -> &'static str {
         match self.kind {
             "dpo" | "orpo" | "simpo" => "pairs",
@@ -74,7 +75,7 @@ impl<'a> Training<'a> {
     }
 
     fn noun(&self) -> &'static str {
-        if self.pairs() { "pairs" } else { "sequences" }
+        if is_pairs(self.kind) { "pairs" } else { "sequences" }
     }
 
     /// Tokens of a step whose sequences are full.

@@ -62,7 +62,7 @@ impl Lowering<'_> {
     /// A stage; one that trains has a task of its own for its data.
     fn planned_stage(&mut self, planned: &Planned) -> Artifact {
         let mut reads = self.reads(planned);
-        let trains = matches!(planned.kind.as_str(), "cpt" | "sft" | "dpo" | "orpo" | "kto" | "simpo");
+        let trains = stdlib::schema::top(&planned.kind).is_some_and(|kind| kind.training);
         if !trains {
             let settings = self.with_data(planned);
             return self.declare(&planned.name, &planned.kind, reads, settings, planned);

@@ -4,6 +4,7 @@
 //! known the figures that need it are unknown.
 
 use super::counts;
+use super::train::LONGEST_DEFAULT_SEQUENCE;
 use super::{Lowering, Options};
 use crate::figures::cost::Pass;
 use crate::figures::formats::{Optimizer, Precision, Quantized, State};
@@ -20,9 +21,6 @@ use stdlib::hardware::HardwareKind;
 
 /// How many stages are followed before they are taken for a circle.
 const CHAIN: usize = 1000;
-
-/// Longest sequence that is chosen when the recipe does not say.
-const LONGEST_DEFAULT_SEQUENCE: u64 = 8192;
 
 impl Lowering<'_> {
     /// Returns the figures of a model that cannot be run.
@@ -61,8 +59,7 @@ fn predict(
     let settings = &planned.settings;
     let sequence = number(settings, &["sequence", "tokens"])
         .unwrap_or_else(|| shapes.positions.min(LONGEST_DEFAULT_SEQUENCE));
-    let pairs = matches!(planned.kind.as_str(), "dpo" | "orpo" | "simpo");
-    let sides = if pairs { 2 } else { 1 };
+    let sides = if counts::is_pairs(&planned.kind) { 2 } else { 1 };
     let machine = machine(options, facts);
     let precision = precision(settings);
     let mut setup = Setup {
@@ -83,7 +80,10 @@ fn predict(
         },
     };
     let batch = counts::batch(settings, sequence);
-    let micro = micro(shapes, trained, &mut setup, settings, machine, options, facts, batch);
+    let room = Room::of(machine, options, facts);
+    let written = number(settings, &["batch", "micro"]);
+    let micro = written.unwrap_or_else(|| room.micro(shapes, trained, &mut setup, batch));
+    setup.tokens = setup.tokens.saturating_mul(micro);
     let bytes = memory(shapes, trained, &setup);
     let per_token = flops(
         shapes,
@@ -117,36 +117,32 @@ pub(super) fn seconds(machine: Option<time::Machine>, figures: &Figures, format:
     Some(Figure { value: machine?.seconds(flops, format), estimate: true })
 }
 
-/// Returns the sequences of a micro-step, as written or as many as fit; shards where one does not fit alone.
-#[allow(clippy::too_many_arguments, reason = "one step of the prediction, with all that it weighs")]
-fn micro(
-    shapes: &Shapes,
-    trained: &Trained,
-    setup: &mut Setup,
-    settings: &Value,
-    machine: Option<time::Machine>,
-    options: &Options,
-    facts: &Facts,
-    batch: u64,
-) -> u64 {
-    let one = setup.tokens;
-    let written = number(settings, &["batch", "micro"]);
-    let own = facts.hardware.as_ref().map(|hardware| hardware.memory);
-    let limit = machine.and_then(|machine| machine.memory_per_device()).or(options.memory).or(own);
-    let count = options.on.filter(|on| on.hardware.kind == HardwareKind::Gpu).map_or(1, |on| on.count);
-    let most = batch.div_ceil(count).max(1);
-    let micro = match (written, limit) {
-        (Some(micro), _) => micro,
-        (None, None) => 1,
-        (None, Some(limit)) => {
-            devices(limit, 1).largest_micro(shapes, trained, setup, most).unwrap_or_else(|| {
-                setup.shards = count;
-                devices(limit, count).largest_micro(shapes, trained, setup, most).unwrap_or(1)
-            })
+/// What there is to fit into.
+struct Room {
+    /// Bytes of one device; nothing when unknown.
+    memory: Option<u64>,
+    devices: u64,
+}
+
+impl Room {
+    fn of(machine: Option<time::Machine>, options: &Options, facts: &Facts) -> Self {
+        let own = facts.hardware.as_ref().map(|hardware| hardware.memory);
+        let gpus = options.on.filter(|on| on.hardware.kind == HardwareKind::Gpu);
+        Room {
+            memory: machine.and_then(|machine| machine.memory_per_device()).or(options.memory).or(own),
+            devices: gpus.map_or(1, |on| on.count),
         }
-    };
-    setup.tokens = one.saturating_mul(micro);
-    micro
+    }
+
+    /// Returns as many sequences of a micro-step as fit; shards where one does not fit alone.
+    fn micro(&self, shapes: &Shapes, trained: &Trained, setup: &mut Setup, batch: u64) -> u64 {
+        let Some(memory) = self.memory else { return 1 };
+        let most = batch.div_ceil(self.devices).max(1);
+        devices(memory, 1).largest_micro(shapes, trained, setup, most).unwrap_or_else(|| {
+            setup.shards = self.devices;
+            devices(memory, self.devices).largest_micro(shapes, trained, setup, most).unwrap_or(1)
+        })
+    }
 }
 
 /// Returns what a time is predicted for: the hardware that is asked for, else this machine as far as it is known.

@@ -19,7 +19,7 @@ use serde_json::json;
 use std::rc::Rc;
 
 /// Longest sequence that is chosen when the recipe does not say.
-const LONGEST_DEFAULT_SEQUENCE: u64 = 8192;
+pub const LONGEST_DEFAULT_SEQUENCE: u64 = 8192;
 
 /// Tokens of a micro-step that keep both caches and cores busy; more gains nothing on a CPU.
 const MICRO_STEP_TOKENS: u64 = 4096;
