@@ -123,12 +123,17 @@ impl<'m> Builder<'m> {
 
     /// Returns a float value that the host writes before or reads after a program.
     pub fn exchanged(&mut self, name: &str, shape: Vec<Dim>) -> ValueId {
-        self.persistent(name, self.dtype, Role::Batch, shape)
+        self.persistent(name, Dtype::F32, Role::Batch, shape)
     }
 
     /// Makes an activation named after its region.
     pub fn activation(&mut self, name: &str, shape: Vec<Dim>) -> ValueId {
         self.activation_of(name, self.dtype, shape)
+    }
+
+    /// Makes an activation that is a sum or a statistic: f32 whatever the format.
+    pub fn statistic(&mut self, name: &str, shape: Vec<Dim>) -> ValueId {
+        self.activation_of(name, Dtype::F32, shape)
     }
 
     fn activation_of(&mut self, name: &str, dtype: Dtype, shape: Vec<Dim>) -> ValueId {
@@ -222,7 +227,7 @@ impl<'m> Builder<'m> {
         let y = self.activation(name, shape.clone());
         let mut outputs = vec![set(y)];
         for statistic in statistics {
-            outputs.push(set(self.activation(&format!("{name}.{statistic}"), vec![shape[0]])));
+            outputs.push(set(self.statistic(&format!("{name}.{statistic}"), vec![shape[0]])));
         }
         let h = if residual { self.activation(&format!("{name}.sum"), shape) } else { x };
         if residual {
@@ -273,7 +278,7 @@ impl<'m> Builder<'m> {
     fn attention_rows(&mut self, q: ValueId, k: ValueId, v: ValueId, kind: Attention) -> ValueId {
         let (bounds, numbers) = self.rows();
         let o = self.activation("attention", self.shape(q));
-        let lse = self.activation("attention.lse", vec![self.shape(q)[0], u64::from(kind.heads).into()]);
+        let lse = self.statistic("attention.lse", vec![self.shape(q)[0], u64::from(kind.heads).into()]);
         self.push(OpKind::Attention(kind), vec![q, k, v, bounds, numbers], vec![set(o), set(lse)]);
         o
     }
@@ -338,8 +343,8 @@ impl<'m> Builder<'m> {
     pub fn token_logprobs(&mut self, h: ValueId, w: ValueId) -> ValueId {
         let index = self.index(batch::TRAINED_INDEX, ext::TRAINED);
         let labels = self.index(batch::TRAINED_LABELS, ext::TRAINED);
-        let logprobs = self.activation("token_logprobs", vec![ext::TRAINED.into()]);
-        let lse = self.activation("token_lse", vec![ext::TRAINED.into()]);
+        let logprobs = self.statistic("token_logprobs", vec![ext::TRAINED.into()]);
+        let lse = self.statistic("token_lse", vec![ext::TRAINED.into()]);
         self.push(OpKind::TokenLogprobs, vec![h, w, index, labels], vec![set(logprobs), set(lse)]);
         logprobs
     }
@@ -360,7 +365,7 @@ impl<'m> Builder<'m> {
         gradient: bool,
     ) -> Option<ValueId> {
         let [sum, metrics] = outputs;
-        let dpolicy = gradient.then(|| self.activation("row_logprobs.grad", vec![ext::ROWS.into()]));
+        let dpolicy = gradient.then(|| self.statistic("row_logprobs.grad", vec![ext::ROWS.into()]));
         let outputs = [Some(sum), dpolicy.map(set), Some(metrics)].into_iter().flatten().collect();
         self.push(OpKind::PreferenceLoss { loss, beta }, operands.to_vec(), outputs);
         dpolicy
@@ -377,8 +382,9 @@ pub fn attach_workspace(module: &mut Module, op: &mut Op, program: &str, index: 
     let capacities = module.capacities();
     let sizes = |id: ValueId| module.values[id.index()].sizes(&capacities);
     let inputs: Vec<Vec<u64>> = op.inputs.iter().map(|&id| sizes(id)).collect();
-    let outputs: Vec<Vec<u64>> = op.outputs.iter().map(|output| sizes(output.value)).collect();
-    let bytes = workspace_bytes(&op.kind, &inputs, &outputs, Dtype::F32.bytes());
+    let narrow = op.values().any(|id| module.values[id.index()].dtype == Dtype::Bf16);
+    let format = if narrow { Dtype::Bf16 } else { Dtype::F32 };
+    let bytes = workspace_bytes(&op.kind, &inputs, format);
     if bytes > 0 {
         let name = format!("{program}/{index}.{}.scratch", op.kind.name());
         op.workspace = Some(module.value(name, Dtype::U8, Role::Workspace, vec![bytes.into()]));

@@ -20,13 +20,13 @@ pub fn train(
     dtype: Dtype,
 ) -> Module {
     let mut module = new_module(capacities);
-    update::add_begin(&mut module, dtype);
+    update::add_begin(&mut module);
     let mut b = Builder::new(&mut module, "micro", Mode::Train, dtype);
     objective.add(&mut b, model);
     let trained = all_weights(b.module);
     let gradients = gradients::append(&mut b, &trained);
     b.finish();
-    update::add_update(&mut module, dtype, optimizer, &gradients);
+    update::add_update(&mut module, optimizer, &gradients);
     add_scoring(&mut module, model, objective, dtype);
     if capacities.slots > 0 {
         add_generation(&mut module, model, dtype);

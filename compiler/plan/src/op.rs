@@ -3,13 +3,15 @@
 //! Shapes: N tokens of the micro-step (all rows one after another, no padding), R rows,
 //! H hidden_size, I intermediate_size, V vocab_size, A num_heads, K num_kv_heads, D head_dim,
 //! T trained tokens, P pairs (R = 2P: row 2i is chosen, row 2i+1 rejected), S slots, C cached
-//! positions. Float operands have one dtype per op; index operands are i32. Reductions over
-//! more than one element are done in f32 or wider, in an order that depends on shapes alone.
+//! positions. What tokens and weights are made of has one dtype per op, its number format. Sums and
+//! statistics (losses, norms' mean and rstd, log-probabilities, gradients of weights, all operands of
+//! the optimizer) are f32 even when the format is bf16. Index operands are i32. Reductions over more
+//! than one element are done in f32 or wider, in an order that depends on shapes alone.
 //!
 //! Operands are positional, in the order listed at each op; `?` marks those that may be left
 //! off the end or, where listed as an attribute, switched off by it.
 
-use crate::value::ValueId;
+use crate::value::{Dtype, ValueId};
 use serde::{Deserialize, Serialize};
 
 /// How an op writes an output.
@@ -147,7 +149,7 @@ pub enum OpKind {
     Embed,
     /// `[dy [N,H], index [N]] → [dtable [V,H]]`: dtable[index[n]] += dy[n], in order of n.
     EmbedGrad,
-    /// `[x [N,in], w [out,in], bias? [out]] → [y [N,out]]`: y = x wᵀ + bias.
+    /// `[x [N,in], w [out,in], bias? [out]] → [y [N,out]]`: y = x wᵀ + bias; y may be f32 in any format.
     /// With an adapter also `lora_a [r,in], lora_b [out,r]` at the end of the inputs.
     Linear {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,7 +218,8 @@ pub enum OpKind {
     SumSquares,
     /// `[sum [1]] → [norm [1], factor [1]]`: norm = √sum, factor = min(1, max_norm/(norm + 1e-6)); 1 when max_norm is 0.
     ClipFactor { max_norm: f64 },
-    /// `[gradient, factor [1], update_scalars [3]] → [weight, m, v]`, all outputs `Update`.
+    /// `[gradient, factor [1], update_scalars [3]] → [weight, m, v, rounded?]`, all outputs `Update`;
+    /// `rounded` is a copy of the new weight in another dtype.
     /// update_scalars = (lr, 1−β1ᵗ, 1−β2ᵗ). Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2:
     /// g = gradient·factor; w −= lr·weight_decay·w; m = β1 m + (1−β1) g; v = β2 v + (1−β2) g²;
     /// w −= lr/(1−β1ᵗ) · m / (√v/√(1−β2ᵗ) + eps).
@@ -315,9 +318,10 @@ pub const REDUCE_ROWS: u64 = 64;
 
 /// Returns the scratch that an op needs, in bytes, given the dimensions of its operands.
 ///
-/// `inputs` and `outputs` are operand shapes at capacity, `float` the bytes of one float element.
+/// `inputs` and `outputs` are operand shapes at capacity, `format` the dtype of tokens and weights.
 /// Every backend stays within it; what a kernel needs per thread it keeps in its pool.
-pub fn workspace_bytes(kind: &OpKind, inputs: &[Vec<u64>], outputs: &[Vec<u64>], float: u64) -> u64 {
+pub fn workspace_bytes(kind: &OpKind, inputs: &[Vec<u64>], format: Dtype) -> u64 {
+    let float = if format == Dtype::F64 { 8 } else { 4 };
     let partials = |rows: u64, columns: u64| rows.div_ceil(REDUCE_ROWS) * columns * float;
     // A chunk's logits, its gathered hidden rows and, for gradients, their gradient.
     let head = |hidden: &[u64], weight: &[u64], trained: u64| {
@@ -328,14 +332,15 @@ pub fn workspace_bytes(kind: &OpKind, inputs: &[Vec<u64>], outputs: &[Vec<u64>],
         OpKind::RmsNormGrad => partials(inputs[0][0], inputs[0][1]),
         OpKind::LayerNormGrad => 2 * partials(inputs[0][0], inputs[0][1]),
         OpKind::BiasGrad => partials(inputs[0][0], inputs[0][1]),
-        // Row sums of do·o, one per token and head.
-        OpKind::AttentionGrad(_) => inputs[5].iter().product::<u64>() * float,
+        // Row sums of do·o, one per token and head; sums of dk and dv that are rounded at the end.
+        OpKind::AttentionGrad(_) => {
+            let size = |index: usize| inputs[index].iter().product::<u64>();
+            let rounded = matches!(format, Dtype::Bf16 | Dtype::F16);
+            (size(5) + if rounded { size(2) + size(3) } else { 0 }) * float
+        }
         OpKind::LmHeadLoss { .. } => head(&inputs[0], &inputs[1], inputs[2][0]),
         OpKind::TokenLogprobs => head(&inputs[0], &inputs[1], inputs[2][0]),
         OpKind::TokenLogprobsGrad => head(&inputs[1], &inputs[2], inputs[3][0]),
-        _ => {
-            let _ = outputs;
-            0
-        }
+        _ => 0,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::op::PreferenceLoss;
 use crate::program::Module;
+use crate::value::Dtype;
 use crate::weights::{FileTensor, NewTensor};
 use serde::{Deserialize, Serialize};
 
@@ -328,6 +329,8 @@ pub struct Train {
     /// Optimizer steps; unknown until the data is prepared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
+    /// Number format of weights and activations; masters, gradients and moments are f32.
+    pub precision: Dtype,
     pub optimizer: AdamW,
     pub schedule: Schedule,
     pub seed: u64,

@@ -389,15 +389,11 @@ pub fn written(program: &Program, module: &Module, roles: &[Role]) -> Vec<ValueI
     ids
 }
 
-/// Returns for each weight that is a cast of a master the master: (weight, master).
+/// Returns for each weight that an optimizer rounds from a master the master: (weight, master).
 pub fn masters(module: &Module) -> Vec<(ValueId, ValueId)> {
-    let casts = module.programs.iter().flat_map(|program| &program.ops);
-    let casts = casts.filter(|op| op.kind == OpKind::Cast);
-    let role = |id: ValueId| module.values[id.index()].role;
-    casts
-        .filter_map(|op| Some((op.outputs.first()?.value, *op.inputs.first()?)))
-        .filter(|(weight, master)| role(*weight) == Role::Weight && role(*master) == Role::Master)
-        .collect()
+    let ops = module.programs.iter().flat_map(|program| &program.ops);
+    let updates = ops.filter(|op| matches!(op.kind, OpKind::AdamW { .. }));
+    updates.filter_map(|op| Some((op.outputs.get(3)?.value, op.outputs.first()?.value))).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What operands each op takes, as a table, and the check of a call against it.
 //!
 //! A signature names each operand and spells its shape in letters, `x N H`: equal letters are equal
-//! sizes. `#` marks an operand of i32, `~` one whose dtype is free, `*` any shape (the same for all `*`
-//! of one op), a digit itself. Operands after `|` may be left off, from the end.
+//! sizes. `*` is any shape (the same for all `*` of one op), a digit itself. Operands after `|` may be left
+//! off, from the end. The mark before a name says the dtype: none the call's number format, which tokens and
+//! weights have; `=` that of sums, f32 also when the format is bf16; `^` either; `#` i32; `~` any.
 
 use crate::backend::{Call, OpError};
 use crate::view::Dims;
@@ -31,19 +32,19 @@ fn fixed(kind: &OpKind) -> Sizes {
 fn signature(kind: &OpKind) -> Option<Signature> {
     let (inputs, outputs) = match kind {
         OpKind::Embed => ("#index N, table V H", "y N H"),
-        OpKind::EmbedGrad => ("dy N H, #index N", "dtable V H"),
-        OpKind::Linear { .. } => ("x N I, w O I | bias O", "y N O"),
+        OpKind::EmbedGrad => ("dy N H, #index N", "=dtable V H"),
+        OpKind::Linear { .. } => ("x N I, w O I | bias O", "^y N O"),
         OpKind::LinearGradX => ("dy N O, w O I", "dx N I"),
-        OpKind::LinearGradW => ("dy N O, x N I", "dw O I"),
-        OpKind::BiasGrad => ("dy N O", "db O"),
-        OpKind::RmsNorm { .. } => ("x N H, w H | residual N H", "y N H, rstd N | h N H"),
-        OpKind::RmsNormGrad => ("dy N H, h N H, w H, rstd N | dh N H", "dx N H | dw H"),
-        OpKind::LayerNorm { .. } => ("x N H, w H, b H | residual N H", "y N H, mean N, rstd N | h N H"),
-        OpKind::LayerNormGrad => ("dy N H, h N H, w H, mean N, rstd N | dh N H", "dx N H | dw H, db H"),
+        OpKind::LinearGradW => ("dy N O, x N I", "=dw O I"),
+        OpKind::BiasGrad => ("dy N O", "=db O"),
+        OpKind::RmsNorm { .. } => ("x N H, w H | residual N H", "y N H, =rstd N | h N H"),
+        OpKind::RmsNormGrad => ("dy N H, h N H, w H, =rstd N | dh N H", "dx N H | =dw H"),
+        OpKind::LayerNorm { .. } => ("x N H, w H, b H | residual N H", "y N H, =mean N, =rstd N | h N H"),
+        OpKind::LayerNormGrad => ("dy N H, h N H, w H, =mean N, =rstd N | dh N H", "dx N H | =dw H, =db H"),
         OpKind::Rope { .. } => ("x N H, #positions N", "y N H"),
-        OpKind::Attention(_) => ("q N Q, k N K, v N K, #cu_seqlens C, #row_numbers R", "o N Q, lse N A"),
+        OpKind::Attention(_) => ("q N Q, k N K, v N K, #cu_seqlens C, #row_numbers R", "o N Q, =lse N A"),
         OpKind::AttentionGrad(_) => (
-            "do N Q, q N Q, k N K, v N K, o N Q, lse N A, #cu_seqlens C, #row_numbers R",
+            "do N Q, q N Q, k N K, v N K, o N Q, =lse N A, #cu_seqlens C, #row_numbers R",
             "dq N Q, dk N K, dv N K",
         ),
         OpKind::GatedAct { .. } => ("gate *, up *", "y *"),
@@ -54,25 +55,29 @@ fn signature(kind: &OpKind) -> Option<Signature> {
         OpKind::Copy => ("x *", "y *"),
         OpKind::Dropout(_) => ("x N H, #cu_seqlens C, #row_numbers R", "y N H"),
         OpKind::LmHeadLoss { grads } => (
-            "h N H, w V H, #trained_index T, #trained_labels T | scale 1",
+            "h N H, w V H, #trained_index T, #trained_labels T | =scale 1",
             match grads {
-                HeadGrads::None => "loss 1",
-                HeadGrads::Hidden => "loss 1, dh N H",
-                HeadGrads::HiddenAndWeight => "loss 1, dh N H, dw V H",
+                HeadGrads::None => "=loss 1",
+                HeadGrads::Hidden => "=loss 1, dh N H",
+                HeadGrads::HiddenAndWeight => "=loss 1, dh N H, =dw V H",
             },
         ),
-        OpKind::TokenLogprobs => ("h N H, w V H, #trained_index T, #trained_labels T", "logprob T, lse T"),
+        OpKind::TokenLogprobs => ("h N H, w V H, #trained_index T, #trained_labels T", "=logprob T, =lse T"),
         OpKind::TokenLogprobsGrad => {
-            ("dlogprob T, h N H, w V H, #trained_index T, #trained_labels T, lse T", "dh N H | dw V H")
+            ("=dlogprob T, h N H, w V H, #trained_index T, #trained_labels T, =lse T", "dh N H | =dw V H")
         }
-        OpKind::SumByRow { .. } => ("x T, #trained_row T", "y R"),
-        OpKind::SpreadToTokens { .. } => ("dy R, #trained_row T", "dx T"),
+        OpKind::SumByRow { .. } => ("=x T, #trained_row T", "=y R"),
+        OpKind::SpreadToTokens { .. } => ("=dy R, #trained_row T", "=dx T"),
         // Outputs are two or three; `dpolicy` stands between the others.
-        OpKind::PreferenceLoss { .. } => ("policy R, reference R, scale 1", "loss 1, dpolicy R, metrics 4"),
-        OpKind::Reciprocal => ("~count 1", "scale 1"),
-        OpKind::SumSquares => ("gradients", "sum 1"),
-        OpKind::ClipFactor { .. } => ("sum 1", "norm 1, factor 1"),
-        OpKind::AdamW { .. } => ("gradient *, factor 1, update_scalars 3", "weight *, m *, v *"),
+        OpKind::PreferenceLoss { .. } => {
+            ("=policy R, =reference R, =scale 1", "=loss 1, =dpolicy R, =metrics 4")
+        }
+        OpKind::Reciprocal => ("~count 1", "=scale 1"),
+        OpKind::SumSquares => ("=gradients", "=sum 1"),
+        OpKind::ClipFactor { .. } => ("=sum 1", "=norm 1, =factor 1"),
+        OpKind::AdamW { .. } => {
+            ("=gradient *, =factor 1, =update_scalars 3", "=weight *, =m *, =v * | ~rounded *")
+        }
         OpKind::Gather => ("x N H, #index S", "y S H"),
         OpKind::CacheAppend => ("x N K, #slots N, #positions N", "cache S C K"),
         OpKind::AttentionCached(_) => ("q S Q, k_cache S C K, v_cache S C K, #lengths S", "o S Q"),
@@ -86,6 +91,38 @@ fn signature(kind: &OpKind) -> Option<Signature> {
         | OpKind::AllReduce { .. } => return None,
     };
     Some(Signature { inputs, outputs })
+}
+
+/// Returns the format in which sums and statistics are kept when tokens and weights have that one.
+fn of_sums(float: Dtype) -> Dtype {
+    match float {
+        Dtype::F64 => Dtype::F64,
+        Dtype::F32 | Dtype::Bf16 | Dtype::F16 | Dtype::I32 | Dtype::U8 => Dtype::F32,
+    }
+}
+
+/// Returns the dtypes of an op's operands, inputs and outputs, when its number format is that one; of each as
+/// many as the op may have. None for an op that no backend of this crate runs.
+pub fn dtypes(kind: &OpKind, format: Dtype) -> Option<(Vec<Dtype>, Vec<Dtype>)> {
+    let of = |text: &str| -> Vec<Dtype> {
+        let operands = text.split([',', '|']).map(str::trim);
+        let dtype = |operand: &str| match operand.chars().next() {
+            Some('#') => Dtype::I32,
+            Some('=' | '~') => of_sums(format),
+            _ => format, // also where others fit
+        };
+        operands.map(dtype).collect()
+    };
+    signature(kind).map(|signature| (of(signature.inputs), of(signature.outputs)))
+}
+
+/// Returns the call's number format: the dtype of its first operand without a mark; f32 when it has none.
+pub fn number_format(call: &Call<'_, '_>) -> Dtype {
+    let Some(signature) = signature(call.kind) else { return Dtype::F32 };
+    let operands = signature.inputs.split([',', '|']).map(str::trim).zip(call.inputs);
+    let unmarked = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let mut of_format = operands.filter(|(text, _)| unmarked(text));
+    of_format.next().map(|(_, view)| view.dtype).filter(|dtype| dtype.is_float()).unwrap_or(Dtype::F32)
 }
 
 /// Operand sizes met so far in one call.
@@ -150,14 +187,14 @@ pub fn check(call: &Call<'_, '_>, float: Dtype) -> Result<(), OpError> {
     let mut sizes = fixed(call.kind);
     if matches!(call.kind, OpKind::SumSquares) {
         for input in call.inputs {
-            expect_dtype(op, "gradient", input.dtype, float)?;
+            expect_dtype(op, "gradient", input.dtype, of_sums(float))?;
         }
     } else {
         let inputs = call.inputs.iter().map(|view| (view.dims, view.dtype));
         check_operands(op, signature.inputs, inputs, &mut sizes, float)?;
     }
     let text = match (call.kind, call.outputs.len()) {
-        (OpKind::PreferenceLoss { .. }, 2) => "loss 1, metrics 4",
+        (OpKind::PreferenceLoss { .. }, 2) => "=loss 1, =metrics 4",
         _ => signature.outputs,
     };
     let outputs = call.outputs.iter().map(|view| (view.dims, view.dtype));
@@ -183,9 +220,11 @@ fn check_operands(
         let expected = match name.chars().next() {
             Some('#') => Dtype::I32,
             Some('~') => dtype,
+            Some('=') => of_sums(float),
+            Some('^') if dtype == of_sums(float) => dtype,
             _ => float, // no mark
         };
-        let name = name.trim_start_matches(['#', '~']);
+        let name = name.trim_start_matches(['#', '~', '=', '^']);
         expect_dtype(op, name, dtype, expected)?;
         if !sizes.fits(shape, dims) {
             let (given, expected) = (dims.sizes(), sizes.describe(shape));

@@ -1,5 +1,6 @@
 //! Operands: typed, shaped views of arena bytes.
 
+use crate::cpu::float::{Floats, FloatsMut};
 use plan::op::Write;
 use plan::value::Dtype;
 
@@ -72,6 +73,18 @@ impl<'a> View<'a> {
         bytemuck::cast_slice(self.bytes)
     }
 
+    /// Returns the elements as f32 or bf16.
+    ///
+    /// # Panics
+    /// Panics when the dtype is another, or the bytes are not aligned.
+    pub(crate) fn floats(&self) -> Floats<'a> {
+        match self.dtype {
+            Dtype::F32 => Floats::F32(bytemuck::cast_slice(self.bytes)),
+            Dtype::Bf16 => Floats::Bf16(bytemuck::cast_slice(self.bytes)),
+            other => panic!("{} is no number of tokens or weights", other.name()),
+        }
+    }
+
     /// Returns the elements as f64.
     ///
     /// # Panics
@@ -99,6 +112,18 @@ impl ViewMut<'_> {
     pub fn f32(&mut self) -> &mut [f32] {
         debug_assert_eq!(self.dtype, Dtype::F32);
         bytemuck::cast_slice_mut(self.bytes)
+    }
+
+    /// Returns the elements as f32 or bf16.
+    ///
+    /// # Panics
+    /// Panics when the dtype is another, or the bytes are not aligned.
+    pub(crate) fn floats(&mut self) -> FloatsMut<'_> {
+        match self.dtype {
+            Dtype::F32 => FloatsMut::F32(bytemuck::cast_slice_mut(self.bytes)),
+            Dtype::Bf16 => FloatsMut::Bf16(bytemuck::cast_slice_mut(self.bytes)),
+            other => panic!("{} is no number of tokens or weights", other.name()),
+        }
     }
 
     /// Returns the elements as f64.

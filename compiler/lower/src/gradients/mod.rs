@@ -7,7 +7,7 @@ mod rules;
 
 use crate::builder::{Builder, set};
 use plan::op::{Op, OpKind, Output, Write};
-use plan::value::{Role, ValueId};
+use plan::value::{Dtype, Role, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// The gradient of a value while the pass runs.
@@ -95,10 +95,14 @@ impl Pass<'_, '_> {
         let of = self.b.module.values[value.index()].clone();
         let name = of.name.rsplit('/').next().unwrap_or(&of.name).to_owned();
         let id = if of.role == Role::Weight {
-            self.b.persistent(&format!("{name}.grad"), of.dtype, Role::Gradient, of.shape)
+            // In f32 whatever the format: micro-steps and chunks add up.
+            self.b.persistent(&format!("{name}.grad"), Dtype::F32, Role::Gradient, of.shape)
         } else {
             let short = name.rsplit('.').next().unwrap_or(&name).to_owned();
-            self.b.activation(&format!("{short}.grad"), of.shape)
+            match of.dtype {
+                Dtype::F32 => self.b.statistic(&format!("{short}.grad"), of.shape),
+                _ => self.b.activation(&format!("{short}.grad"), of.shape),
+            }
         };
         self.slots.insert(value, Slot { id, shared: false });
         id

@@ -21,7 +21,7 @@ pub fn add(b: &mut Builder, model: &Model, loss: PreferenceLoss, beta: f64) {
     }
     let hidden = model.forward(b);
     let logprobs = b.token_logprobs(hidden.states, hidden.head);
-    let policy = b.activation("row_logprobs", vec![ext::ROWS.into()]);
+    let policy = b.statistic("row_logprobs", vec![ext::ROWS.into()]);
     b.sum_by_row(logprobs, is_mean(loss), policy);
     let reference = b.exchanged(batch::REFERENCE, vec![ext::ROWS.into()]);
     let write = loss_write(b);

@@ -10,8 +10,8 @@ use plan::work::{AdamW, batch, result};
 pub const LOSS_SCALE: &str = "loss_scale";
 
 /// Adds `begin`: the divisor of the loss, from the counts of the whole step.
-pub fn add_begin(module: &mut Module, dtype: Dtype) {
-    let mut b = Builder::new(module, "begin", Mode::Train, dtype);
+pub fn add_begin(module: &mut Module) {
+    let mut b = Builder::new(module, "begin", Mode::Train, Dtype::F32);
     b.region("begin");
     let count = b.exchanged(batch::STEP_COUNT, vec![1.into()]);
     let scale = b.exchanged(LOSS_SCALE, vec![1.into()]);
@@ -21,9 +21,10 @@ pub fn add_begin(module: &mut Module, dtype: Dtype) {
 
 /// Adds `update`: norm, clipping and AdamW over the given weights and gradients.
 ///
+/// A weight in less than f32 has a master copy in f32, which the optimizer updates and rounds into it.
 /// Weights of one dimension (norms and biases) do not decay, as in the trainers of Hugging Face.
-pub fn add_update(module: &mut Module, dtype: Dtype, optimizer: &AdamW, gradients: &[(ValueId, ValueId)]) {
-    let mut b = Builder::new(module, "update", Mode::Train, dtype);
+pub fn add_update(module: &mut Module, optimizer: &AdamW, gradients: &[(ValueId, ValueId)]) {
+    let mut b = Builder::new(module, "update", Mode::Train, Dtype::F32);
     b.region("update");
     let sum = b.activation("sum_squares", vec![1.into()]);
     let norm = b.exchanged(result::GRAD_NORM, vec![1.into()]);
@@ -33,8 +34,12 @@ pub fn add_update(module: &mut Module, dtype: Dtype, optimizer: &AdamW, gradient
     b.push(OpKind::ClipFactor { max_norm: optimizer.clip }, vec![sum], vec![set(norm), set(factor)]);
     for &(weight, gradient) in gradients {
         let of = b.module.values[weight.index()].clone();
-        let m = b.persistent(&format!("{}.m", of.name), of.dtype, Role::State, of.shape.clone());
-        let v = b.persistent(&format!("{}.v", of.name), of.dtype, Role::State, of.shape.clone());
+        let mut like = |suffix: &str, role: Role| {
+            b.persistent(&format!("{}.{suffix}", of.name), Dtype::F32, role, of.shape.clone())
+        };
+        let (m, v) = (like("m", Role::State), like("v", Role::State));
+        let updated = if of.dtype == Dtype::F32 { weight } else { like("master", Role::Master) };
+        let rounded = (updated != weight).then_some(weight);
         let decays = of.shape.len() > 1;
         let kind = OpKind::AdamW {
             beta1: optimizer.beta1,
@@ -43,7 +48,8 @@ pub fn add_update(module: &mut Module, dtype: Dtype, optimizer: &AdamW, gradient
             weight_decay: if decays { optimizer.weight_decay } else { 0.0 },
             lr_scale: 1.0,
         };
-        let outputs = [weight, m, v].map(|value| Output { value, write: Write::Update }).to_vec();
+        let outputs = [updated, m, v].into_iter().chain(rounded);
+        let outputs = outputs.map(|value| Output { value, write: Write::Update }).collect();
         b.push(kind, vec![gradient, factor, scalars], outputs);
     }
     b.finish();

@@ -77,14 +77,14 @@ impl Lowering<'_> {
                 let micro = stage.micro.as_ref().map_or(counts.default_micro(), |micro| micro.value);
                 let capacities =
                     counts.capacities(micro.min(counts.batch.max(1)), &conduct, model.max_positions());
-                Some(programs::train(model, objective, &optimizer(stage), capacities, Dtype::F32))
+                Some(programs::train(model, objective, &optimizer(stage), capacities, precision(stage)))
             }
             _ => None,
         };
         let mut figures =
             figures(stage, &start, objective.unit(), &counts, module.as_ref().or(estimated.as_ref()));
         let machine = predicted::machine(self.options, self.facts);
-        figures.seconds = predicted::seconds(machine, &figures, Dtype::F32);
+        figures.seconds = predicted::seconds(machine, &figures, precision(stage));
         figures.memory_is_estimate = estimated.is_some();
         let tensors = match (&start.model, &module) {
             (Some(model), Some(module)) => programs::file_tensors(model, module),
@@ -113,6 +113,7 @@ impl Lowering<'_> {
             pack: stage.pack.value,
             budget: budget(stage.budget.value),
             steps: prepared.is_some().then_some(counts.steps),
+            precision: precision(stage),
             optimizer: optimizer(stage),
             schedule: schedule(stage),
             seed: stage.seed.value,
@@ -170,7 +171,8 @@ impl Lowering<'_> {
         let mut micro = wanted.unwrap_or_else(|| counts.default_micro()).clamp(1, counts.batch.max(1));
         loop {
             let capacities = counts.capacities(micro, conduct, model.max_positions());
-            let mut module = programs::train(model, objective, &optimizer(stage), capacities, Dtype::F32);
+            let mut module =
+                programs::train(model, objective, &optimizer(stage), capacities, precision(stage));
             module.decisions.micro_batch_size = micro;
             let bytes = module.total_bytes() + PROCESS_BYTES;
             match limit {
@@ -324,6 +326,15 @@ pub(super) fn sampling_capacities<'a>(
 pub(super) fn sequence(written: Option<u64>, model: Option<&Model>) -> u64 {
     let positions = model.map_or(LONGEST_DEFAULT_SEQUENCE, Model::max_positions);
     written.unwrap_or(positions.min(LONGEST_DEFAULT_SEQUENCE))
+}
+
+/// Returns the number format of a stage that runs; others are planned from their settings.
+fn precision(stage: &Train) -> Dtype {
+    match stage.precision.value {
+        recipe::Precision::F32 => Dtype::F32,
+        recipe::Precision::Bf16 => Dtype::Bf16,
+        recipe::Precision::F16 => Dtype::F16,
+    }
 }
 
 fn kind(objective: &recipe::Objective) -> &'static str {

@@ -1,63 +1,71 @@
 //! Activation functions, gated and plain, and their gradients. Operands have any shape.
 
 use super::adds;
-use super::pool::{Parts, Pool};
+use super::float::{OutParts, by_blocks, stage};
+use super::pool::Pool;
 use super::simd::{Isa, exp, multiversion, put_all, sigmoid, tanh};
 use crate::backend::{Call, OpError};
 use plan::op::Activation;
 
 /// Elements of one task.
-const BLOCK: usize = 8192;
+const BLOCK: usize = 2048;
 
 /// Rough steps per element.
 const WORK: usize = 16;
 
 /// `[x] → [y]`.
 pub fn act(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
-    let x = call.inputs[0].f32();
+    let x = call.inputs[0].floats();
     let output = &mut call.outputs[0];
-    let add = adds(output);
-    pool.blocks(output.f32(), BLOCK, WORK * x.len(), |block, y| {
-        values(f, &x[block * BLOCK..], None, y, add);
-    });
+    let (add, cut) = (adds(output), (BLOCK, WORK * x.len()));
+    by_blocks(pool, [x], (output.floats(), add), cut, |[x], y, add| values(f, x, None, y, add));
     Ok(())
 }
 
 /// `[gate, up] → [y]`: y = f(gate)·up.
 pub fn gated(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
-    let (gate, up) = (call.inputs[0].f32(), call.inputs[1].f32());
+    let inputs = [call.inputs[0].floats(), call.inputs[1].floats()];
     let output = &mut call.outputs[0];
-    let add = adds(output);
-    pool.blocks(output.f32(), BLOCK, WORK * gate.len(), |block, y| {
-        values(f, &gate[block * BLOCK..], Some(&up[block * BLOCK..]), y, add);
+    let (add, cut) = (adds(output), (BLOCK, WORK * inputs[0].len()));
+    by_blocks(pool, inputs, (output.floats(), add), cut, |[gate, up], y, add| {
+        values(f, gate, Some(up), y, add);
     });
     Ok(())
 }
 
 /// `[dy, x] → [dx]`.
 pub fn act_grad(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
-    let (dy, x) = (call.inputs[0].f32(), call.inputs[1].f32());
+    let inputs = [call.inputs[0].floats(), call.inputs[1].floats()];
     let output = &mut call.outputs[0];
-    let add = adds(output);
-    pool.blocks(output.f32(), BLOCK, WORK * x.len(), |block, dx| {
-        slopes(f, &dy[block * BLOCK..], &x[block * BLOCK..], dx, add);
-    });
+    let (add, cut) = (adds(output), (BLOCK, WORK * inputs[0].len()));
+    by_blocks(pool, inputs, (output.floats(), add), cut, |[dy, x], dx, add| slopes(f, dy, x, dx, add));
     Ok(())
 }
 
 /// `[dy, gate, up] → [dgate, dup]`.
 pub fn gated_grad(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
-    let (dy, gate, up) = (call.inputs[0].f32(), call.inputs[1].f32(), call.inputs[2].f32());
+    let inputs = [0, 1, 2].map(|index: usize| call.inputs[index].floats());
+    let elements = inputs[0].len();
     let [dgate, dup] = &mut call.outputs[..] else { unreachable!("operands are checked") };
     let (add_gate, add_up) = (adds(dgate), adds(dup));
-    let (dgate, dup) = (Parts::new(dgate.f32()), Parts::new(dup.f32()));
-    pool.run(dy.len().div_ceil(BLOCK), 2 * WORK * dy.len(), |task| {
-        let (at, len) = (task * BLOCK, BLOCK.min(dy.len() - task * BLOCK));
-        #[allow(unsafe_code)] // tasks write blocks of two outputs
-        // SAFETY: each task takes its block of each output once.
-        let (dgate, dup) = unsafe { (dgate.get(at, len), dup.get(at, len)) };
-        let (dy, gate, up) = (&dy[at..][..len], &gate[at..][..len], &up[at..][..len]);
-        gated_slopes(f, dy, gate, up, dgate, dup, add_gate, add_up);
+    let (dgate, dup) = (OutParts::new(dgate.floats()), OutParts::new(dup.floats()));
+    pool.run(elements.div_ceil(BLOCK), 2 * WORK * elements, |task| {
+        let (at, len) = (task * BLOCK, BLOCK.min(elements - task * BLOCK));
+        stage(5 * len, |buffer| {
+            let mut buffers = buffer.chunks_exact_mut(len);
+            let mut next = || buffers.next().expect("five buffers");
+            let [dy, gate, up] = inputs.map(|x| x.part(at, len, next()));
+            let (gate_buffer, up_buffer) = (next(), next());
+            #[allow(unsafe_code)] // tasks write blocks of two outputs
+            // SAFETY: each task takes its block of each output once.
+            unsafe {
+                dgate.write(at, len, add_gate, gate_buffer, |dgate, add_gate| {
+                    dup.write(at, len, add_up, up_buffer, |dup, add_up| {
+                        gated_slopes(f, dy, gate, up, dgate, dup, add_gate, add_up);
+                    });
+                });
+            }
+        });
     });
     Ok(())
 }

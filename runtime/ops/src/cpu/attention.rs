@@ -8,6 +8,7 @@
 //! A score is cap·tanh(scale·q·k / cap) + slope·(key − query); positions count within the row. A dropped
 //! probability counts as zero in the product with v, not in the sum that normalises.
 
+use super::float::{Float, Floats, FloatsMut, OutParts, round, round_scaled, stage};
 use super::pool::{Parts, Pool, scratch};
 use super::product::{GRAIN, Panel, multiply};
 use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_scaled, tanh};
@@ -19,6 +20,9 @@ use plan::op::Attention;
 
 /// Queries, and keys, of a tile.
 const TILE: usize = 64;
+
+/// Elements of one task that rounds.
+const BLOCK: usize = 16_384;
 
 /// A row of the batch, and where its tokens lie.
 #[derive(Clone, Copy)]
@@ -102,20 +106,16 @@ impl<'a> Job<'a> {
 /// One head's columns of the tokens of a row, in a `[N, columns]` operand.
 #[derive(Clone, Copy)]
 struct Head<'a> {
-    /// From the head's first column of the row's first token.
-    data: &'a [f32],
+    data: Floats<'a>,
+    /// The head's first column of the row's first token.
+    first: usize,
     columns: usize,
     dim: usize,
 }
 
 impl<'a> Head<'a> {
-    fn new(data: &'a [f32], row: Row, heads: usize, head: usize, dim: usize) -> Self {
-        Head { data: &data[row.first * heads * dim + head * dim..], columns: heads * dim, dim }
-    }
-
-    #[inline(always)]
-    fn token(&self, position: usize) -> &'a [f32] {
-        &self.data[position * self.columns..][..self.dim]
+    fn new(data: Floats<'a>, row: Row, heads: usize, head: usize, dim: usize) -> Self {
+        Head { data, first: row.first * heads * dim + head * dim, columns: heads * dim, dim }
     }
 
     /// Returns `count` tokens as lines of whole vectors: where they lie, or packed with zeros around them.
@@ -124,14 +124,17 @@ impl<'a> Head<'a> {
     where
         'a: 'b,
     {
-        if count.is_multiple_of(8) && self.dim.is_multiple_of(GRAIN) {
-            return (&self.data[start * self.columns..], self.columns);
+        if let Floats::F32(data) = self.data
+            && count.is_multiple_of(8)
+            && self.dim.is_multiple_of(GRAIN)
+        {
+            return (&data[self.first + start * self.columns..], self.columns);
         }
         let wide = self.dim.next_multiple_of(GRAIN);
         let (filled, rest) = panel[..TILE * wide].split_at_mut(count * wide);
         for (i, line) in filled.chunks_exact_mut(wide).enumerate() {
             let (x, beyond) = line.split_at_mut(self.dim);
-            x.copy_from_slice(self.token(start + i));
+            self.data.copy_to(self.first + (start + i) * self.columns, x);
             beyond.fill(0.0);
         }
         rest.fill(0.0);
@@ -144,10 +147,20 @@ impl<'a> Head<'a> {
         if count < TILE {
             panel.fill(0.0);
         }
-        for i in 0..count {
-            for (x, line) in self.token(start + i).iter().zip(panel.chunks_exact_mut(TILE)) {
-                line[i] = x * scale;
-            }
+        let first = self.first + start * self.columns;
+        match self.data {
+            Floats::F32(data) => across(&data[first..], self.columns, count, scale, panel),
+            Floats::Bf16(data) => across(&data[first..], self.columns, count, scale, panel),
+        }
+    }
+}
+
+#[inline(always)]
+fn across<E: Float>(data: &[E], columns: usize, count: usize, scale: f32, panel: &mut [f32]) {
+    let dim = panel.len() / TILE;
+    for i in 0..count {
+        for (x, line) in data[i * columns..][..dim].iter().zip(panel.chunks_exact_mut(TILE)) {
+            line[i] = x.widen() * scale;
         }
     }
 }
@@ -164,10 +177,10 @@ fn vector(tile: &mut [f32], at: usize) -> &mut [f32; LANES] {
 pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -> Result<(), OpError> {
     let [q, k, v, cu, numbers] = call.inputs else { unreachable!("operands are checked") };
     let job = Job::new(attributes, cu.i32(), numbers.i32(), call.draw, ("attention", q.dims.rows()))?;
-    let (q, k, v) = (q.f32(), k.f32(), v.f32());
+    let (q, k, v) = (q.floats(), k.floats(), v.floats());
     let [o, lse] = &mut call.outputs[..] else { unreachable!("operands are checked") };
     let (add_o, add_lse) = (adds(o), adds(lse));
-    let (o, lse) = (Parts::new(o.f32()), Parts::new(lse.f32()));
+    let (o, lse) = (OutParts::new(o.floats()), Parts::new(lse.f32()));
     let (tiles, dim, heads, wide) = (job.tiles(), job.dim, job.heads, job.wide);
     pool.run(job.numbers.len() * heads * tiles, job.work(), |task| {
         let (row, head, tile) = (task / tiles / heads, task / tiles % heads, task % tiles);
@@ -183,10 +196,10 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -
             let (sums, rest) = scratch.split_at(TILE * wide);
             for i in 0..TILE.min(row.len - start) {
                 let at = (row.first + start + i) * heads + head;
+                put_head(&o, at, &sums[i * wide..][..dim], 1.0, add_o);
                 #[allow(unsafe_code)] // tasks write columns of some tokens
                 // SAFETY: each task has its own queries and head.
-                let (o, lse) = unsafe { (o.get(at * dim, dim), lse.get(at, 1)) };
-                put_scaled(&sums[i * wide..], 1.0, o, add_o);
+                let lse = unsafe { lse.get(at, 1) };
                 put(add_lse, &mut lse[0], rest[i]);
             }
         });
@@ -413,24 +426,44 @@ pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attenti
     let tokens = q.dims.rows();
     let job = Job::new(attributes, cu.i32(), numbers.i32(), call.draw, ("attention_grad", tokens))?;
     let (heads, kv_heads, dim) = (job.heads, job.kv_heads, job.dim);
-    let (d_o, q, k, v, o, lse) = (d_o.f32(), q.f32(), k.f32(), v.f32(), o.f32(), lse.f32());
-    let deltas = workspace(call.kind, call.workspace, tokens * heads)?;
-    pool.blocks(deltas, TILE * heads, 2 * q.len(), |block, deltas| {
-        let (at, len) = (block * TILE * heads * dim, deltas.len() * dim);
-        dots(&d_o[at..][..len], &o[at..][..len], dim, deltas);
+    let (d_o, o, lse) = (d_o.floats(), o.floats(), lse.f32());
+    let (q, k, v) = (q.floats(), k.floats(), v.floats());
+    // The gradients of keys and values are sums over tiles: those in bf16 are made in the workspace.
+    let own = if matches!(k, Floats::Bf16(_)) { k.len() } else { 0 };
+    let scratch_space = workspace(call.kind, call.workspace, tokens * heads + 2 * own)?;
+    let (deltas, rest) = scratch_space.split_at_mut(tokens * heads);
+    let (dk_sums, dv_sums) = rest.split_at_mut(own);
+    pool.blocks(deltas, 8 * heads, 2 * q.len(), |block, deltas| {
+        let (at, len) = (block * 8 * heads * dim, deltas.len() * dim);
+        stage(2 * len, |buffer| {
+            let (a, b) = buffer.split_at_mut(len);
+            dots(d_o.part(at, len, a), o.part(at, len, b), dim, deltas);
+        });
     });
     let deltas = &*deltas;
     let [dq, dk, dv] = &mut call.outputs[..] else { unreachable!("operands are checked") };
-    let adds = [adds(dq), adds(dk), adds(dv)];
-    let (dq, dk, dv) = (Parts::new(dq.f32()), Parts::new(dk.f32()), Parts::new(dv.f32()));
-    let out = Out { dq: &dq, dk: &dk, dv: &dv, adds };
-    pool.run(job.numbers.len() * kv_heads, 3 * job.work(), |task| {
-        let (row, kv_head) = (job.row(task / kv_heads), task % kv_heads);
-        let of = Saved { d_o, q, k, v, lse, deltas };
-        scratch(TILE * (7 * job.wide + 2 * job.dim + 2 * TILE + 2), |scratch| {
-            backward_row(&job, row, kv_head, of, out, scratch);
+    let (add_k, add_v) = (adds(dk), adds(dv));
+    let adds = [adds(dq), own == 0 && add_k, own == 0 && add_v];
+    let (mut dk, mut dv) = (dk.floats(), dv.floats());
+    let dq = OutParts::new(dq.floats());
+    {
+        let dk = sums_of(&mut dk, dk_sums);
+        let dv = sums_of(&mut dv, dv_sums);
+        let out = Out { dq: &dq, dk: &dk, dv: &dv, adds };
+        pool.run(job.numbers.len() * kv_heads, 3 * job.work(), |task| {
+            let (row, kv_head) = (job.row(task / kv_heads), task % kv_heads);
+            let of = Saved { d_o, q, k, v, lse, deltas };
+            scratch(TILE * (7 * job.wide + 2 * job.dim + 2 * TILE + 2), |scratch| {
+                backward_row(&job, row, kv_head, of, out, scratch);
+            });
         });
-    });
+    }
+    for (gradient, sums, add) in [(&mut dk, &*dk_sums, add_k), (&mut dv, &*dv_sums, add_v)] {
+        if let FloatsMut::Bf16(y) = gradient {
+            let work = y.len();
+            pool.blocks(y, BLOCK, work, |block, y| round(&sums[block * BLOCK..][..y.len()], y, add));
+        }
+    }
     Ok(())
 }
 
@@ -442,13 +475,21 @@ multiversion! {
     }
 }
 
+/// Returns where tiles add up a gradient: in the output itself when it is f32.
+fn sums_of<'a>(output: &'a mut FloatsMut<'_>, own: &'a mut [f32]) -> OutParts<'a> {
+    match output {
+        FloatsMut::F32(y) => OutParts::F32(Parts::new(y)),
+        FloatsMut::Bf16(_) => OutParts::F32(Parts::new(own)),
+    }
+}
+
 /// What the gradient reads.
 #[derive(Clone, Copy)]
 struct Saved<'a> {
-    d_o: &'a [f32],
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
+    d_o: Floats<'a>,
+    q: Floats<'a>,
+    k: Floats<'a>,
+    v: Floats<'a>,
     lse: &'a [f32],
     deltas: &'a [f32],
 }
@@ -456,19 +497,28 @@ struct Saved<'a> {
 /// What it writes, and whether it adds.
 #[derive(Clone, Copy)]
 struct Out<'a> {
-    dq: &'a Parts<'a, f32>,
-    dk: &'a Parts<'a, f32>,
-    dv: &'a Parts<'a, f32>,
+    dq: &'a OutParts<'a>,
+    dk: &'a OutParts<'a>,
+    dv: &'a OutParts<'a>,
     adds: [bool; 3],
 }
 
 /// Writes one head of one token, or adds to it.
 #[allow(unsafe_code)] // tasks write columns of some tokens
 #[inline(always)]
-fn put_head(parts: &Parts<'_, f32>, at: usize, x: &[f32], scale: f32, add: bool) {
-    // SAFETY: callers write heads of their own row; the slice is dropped before the next one is taken.
-    let y = unsafe { parts.get(at * x.len(), x.len()) };
-    put_scaled(x, scale, y, add);
+fn put_head(parts: &OutParts<'_>, at: usize, x: &[f32], scale: f32, add: bool) {
+    match parts {
+        OutParts::F32(parts) => {
+            // SAFETY: callers write heads of their own row; the slice is dropped before the next one is taken.
+            let y = unsafe { parts.get(at * x.len(), x.len()) };
+            put_scaled(x, scale, y, add);
+        }
+        OutParts::Bf16(parts) => {
+            // SAFETY: as above.
+            let y = unsafe { parts.get(at * x.len(), x.len()) };
+            round_scaled(x, scale, y, add);
+        }
+    }
 }
 
 multiversion! {

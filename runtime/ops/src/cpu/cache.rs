@@ -3,7 +3,8 @@
 //! Shapes: S slots, C cached positions, A num_heads, K num_kv_heads, D head_dim.
 
 use super::adds;
-use super::pool::{Parts, Pool, scratch};
+use super::float::{Float, Floats, OutParts, stage};
+use super::pool::{Pool, scratch};
 use super::simd::{dot, exp, max, multiversion};
 use crate::backend::{Call, OpError};
 use crate::check::check_index;
@@ -11,13 +12,15 @@ use plan::op::Attention;
 
 /// `[x [N,K·D], slots [N], positions [N]] → [cache [S,C,K·D]]`.
 pub fn append(call: &mut Call<'_, '_>) -> Result<(), OpError> {
-    let (x, slots, positions) = (call.inputs[0].f32(), call.inputs[1].i32(), call.inputs[2].i32());
-    let columns = call.inputs[0].dims.columns();
+    let (slots, positions) = (call.inputs[1].i32(), call.inputs[2].i32());
+    let (x, dtype) = (call.inputs[0].bytes, call.inputs[0].dtype);
+    // A copy, whatever the numbers are.
+    let columns = call.inputs[0].dims.columns() * dtype.bytes() as usize;
     let cache = &mut call.outputs[0];
     let (rows, cached) = (cache.dims.rows(), cache.dims.sizes()[1]);
     check_index("cache_append", "slots", slots, rows)?;
     check_index("cache_append", "positions", positions, cached)?;
-    let cache = cache.f32();
+    let cache = &mut *cache.bytes;
     for (token, (&slot, &position)) in slots.iter().zip(positions).enumerate() {
         let at = (slot as usize * cached + position as usize) * columns;
         cache[at..][..columns].copy_from_slice(&x[token * columns..][..columns]);
@@ -27,7 +30,7 @@ pub fn append(call: &mut Call<'_, '_>) -> Result<(), OpError> {
 
 /// `[q [S,A·D], k_cache [S,C,K·D], v_cache, lengths [S]] → [o [S,A·D]]`.
 pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attention: &Attention) -> Result<(), OpError> {
-    let (q, keys, values) = (call.inputs[0].f32(), call.inputs[1].f32(), call.inputs[2].f32());
+    let (q, keys, values) = (call.inputs[0].floats(), call.inputs[1].floats(), call.inputs[2].floats());
     let lengths = call.inputs[3].i32();
     let cached = call.inputs[1].dims.sizes()[1];
     check_index("attention_cached", "lengths", lengths, cached + 1)?;
@@ -36,7 +39,7 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attention: &Attention) ->
     let group = heads / attention.kv_heads as usize;
     let output = &mut call.outputs[0];
     let add = adds(output);
-    let o = Parts::new(output.f32());
+    let o = OutParts::new(output.floats());
     let work: usize = lengths.iter().map(|&length| 4 * length as usize * heads * dim).sum();
     pool.run(lengths.len() * heads, work, |task| {
         let (slot, head) = (task / heads, task % heads);
@@ -44,38 +47,46 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attention: &Attention) ->
         let shown = attention.window.map_or(length, |window| length.min(window as usize));
         let first = (slot * cached + length - shown) * columns + head / group * dim;
         let end = (slot * cached + length) * columns;
-        let q = &q[task * dim..][..dim];
-        let (keys, values) = (&keys[first.min(end)..end], &values[first.min(end)..end]);
-        #[allow(unsafe_code)] // tasks write heads of one output
-        // SAFETY: each task has its own head of its own slot.
-        let o = unsafe { o.get(task * dim, dim) };
         let slope = attention.alibi.as_ref().map_or(0.0, |slopes| slopes[head]);
-        scratch(shown + dim, |scratch| {
-            one_head(
-                q,
-                keys,
-                values,
-                columns,
-                attention.scale as f32,
-                attention.softcap,
-                slope,
-                scratch,
-                o,
-                add,
-            );
+        let (scale, softcap) = (attention.scale as f32, attention.softcap);
+        stage(3 * dim, |buffer| {
+            let (out, rest) = buffer.split_at_mut(dim);
+            let (q_buffer, line) = rest.split_at_mut(dim);
+            let q = q.part(task * dim, dim, q_buffer);
+            scratch(shown + dim, |scratch| {
+                let head = |o: &mut [f32], add: bool| match (keys, values) {
+                    (Floats::F32(keys), Floats::F32(values)) => {
+                        let (keys, values) = (&keys[first.min(end)..end], &values[first.min(end)..end]);
+                        one_head(q, keys, values, columns, scale, softcap, slope, scratch, line, o, add);
+                    }
+                    (Floats::Bf16(keys), Floats::Bf16(values)) => {
+                        let (keys, values) = (&keys[first.min(end)..end], &values[first.min(end)..end]);
+                        one_head(q, keys, values, columns, scale, softcap, slope, scratch, line, o, add);
+                    }
+                    _ => unreachable!("operands are checked"),
+                };
+                #[allow(unsafe_code)] // tasks write heads of one output
+                // SAFETY: each task has its own head of its own slot.
+                unsafe {
+                    o.write(task * dim, dim, add, out, head);
+                }
+            });
         });
     });
     Ok(())
 }
 
 multiversion! {
-    /// `scratch` holds one score per shown position and the output.
-    fn one_head[I](q: &[f32], keys: &[f32], values: &[f32], columns: usize, scale: f32, softcap: Option<f64>, slope: f32, scratch: &mut [f32], o: &mut [f32], add: bool) {
+    /// `scratch` holds one score per shown position and the output, `line` one key or value.
+    fn one_head[I, E: Float](q: &[f32], keys: &[E], values: &[E], columns: usize, scale: f32, softcap: Option<f64>, slope: f32, scratch: &mut [f32], line: &mut [f32], o: &mut [f32], add: bool) {
         let dim = q.len();
         let (sum, scores) = scratch.split_at_mut(dim);
         let shown = scores.len();
         for (position, score) in scores.iter_mut().enumerate() {
-            *score = scale * dot::<I>(q, &keys[position * columns..][..dim]);
+            for (x, key) in line.iter_mut().zip(&keys[position * columns..][..dim]) {
+                *x = key.widen();
+            }
+            *score = scale * dot::<I>(q, line);
             if let Some(cap) = softcap {
                 let cap = cap as f32;
                 *score = cap * (*score / cap).tanh();
@@ -89,7 +100,7 @@ multiversion! {
             let weight = exp::<I>(*score - most);
             total += weight;
             for (sum, value) in sum.iter_mut().zip(&values[position * columns..][..dim]) {
-                *sum = I::fma(weight, *value, *sum);
+                *sum = I::fma(weight, value.widen(), *sum);
             }
         }
         for (o, sum) in o.iter_mut().zip(sum) {

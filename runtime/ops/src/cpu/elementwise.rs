@@ -3,7 +3,8 @@
 //! Shapes: R rows, N tokens, H channels for dropout; any shape for the others.
 
 use super::adds;
-use super::pool::{Parts, Pool};
+use super::float::{OutParts, by_blocks, stage};
+use super::pool::Pool;
 use super::simd::{multiversion, put_all, put_scaled, put_sum};
 use crate::backend::{Call, OpError};
 use crate::check::check_rows;
@@ -14,25 +15,23 @@ use plan::op::Dropout;
 use plan::value::Dtype;
 
 /// Elements of one task.
-const BLOCK: usize = 16_384;
+const BLOCK: usize = 4096;
 
 /// `[a, b] → [y]`.
 pub fn add(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
-    let (a, b) = (call.inputs[0].f32(), call.inputs[1].f32());
+    let inputs = [call.inputs[0].floats(), call.inputs[1].floats()];
     let output = &mut call.outputs[0];
-    let add = adds(output);
-    pool.blocks(output.f32(), BLOCK, 2 * a.len(), |block, y| {
-        put_sum(&a[block * BLOCK..], &b[block * BLOCK..], y, add);
-    });
+    let (add, work) = (adds(output), 2 * inputs[0].len());
+    by_blocks(pool, inputs, (output.floats(), add), (BLOCK, work), |[a, b], y, add| put_sum(a, b, y, add));
     Ok(())
 }
 
 /// `[x] → [y]`.
 pub fn copy(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
-    let x = call.inputs[0].f32();
+    let x = call.inputs[0].floats();
     let output = &mut call.outputs[0];
-    let add = adds(output);
-    pool.blocks(output.f32(), BLOCK, x.len(), |block, y| put_scaled(&x[block * BLOCK..], 1.0, y, add));
+    let (add, work) = (adds(output), x.len());
+    by_blocks(pool, [x], (output.floats(), add), (BLOCK, work), |[x], y, add| put_scaled(x, 1.0, y, add));
     Ok(())
 }
 
@@ -93,32 +92,38 @@ fn cast_to<T: Copy + Sync, U: Send>(pool: &Pool, x: &[T], y: &mut [U], one: impl
 ///
 /// Channel c of the token at `position` of a row draws word c % 4 of counter [c/4, position, row number, 0].
 pub fn dropout(pool: &Pool, call: &mut Call<'_, '_>, dropout: Dropout) -> Result<(), OpError> {
-    let (x, cu, numbers) = (call.inputs[0].f32(), call.inputs[1].i32(), call.inputs[2].i32());
+    let (x, cu, numbers) = (call.inputs[0].floats(), call.inputs[1].i32(), call.inputs[2].i32());
     let columns = call.inputs[0].dims.columns();
     check_rows("dropout", cu, call.inputs[0].dims.rows())?;
     let key = stream(call.draw.seed, call.draw.step, dropout.site);
     let output = &mut call.outputs[0];
     let add = adds(output);
-    let y = Parts::new(output.f32());
+    let y = OutParts::new(output.floats());
     pool.run(numbers.len(), 16 * x.len(), |row| {
         let (first, end) = (cu[row] as usize, cu[row + 1] as usize);
-        let (at, len) = (first * columns, (end - first) * columns);
-        #[allow(unsafe_code)] // tasks write rows
-        // SAFETY: cu_seqlens rises, so rows do not overlap.
-        let y = unsafe { y.get(at, len) };
-        drop_row(&x[at..][..len], key, numbers[row] as u32, dropout.p, columns, y, add);
+        stage(2 * columns, |buffer| {
+            let (out, buffer) = buffer.split_at_mut(columns);
+            for token in first..end {
+                let x = x.part(token * columns, columns, buffer);
+                let (position, number) = ((token - first) as u32, numbers[row] as u32);
+                #[allow(unsafe_code)] // tasks write rows
+                // SAFETY: cu_seqlens rises, so rows do not overlap.
+                unsafe {
+                    y.write(token * columns, columns, add, out, |y, add| {
+                        drop_token(x, key, position, number, dropout.p, y, add);
+                    });
+                }
+            }
+        });
     });
     Ok(())
 }
 
 multiversion! {
-    fn drop_row[I](x: &[f32], key: [u32; 2], number: u32, p: f64, columns: usize, y: &mut [f32], add: bool) {
-        let columns = columns.max(1);
-        for (position, (x, y)) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).enumerate() {
-            for (block, (x, y)) in x.chunks(MASK).zip(y.chunks_mut(MASK)).enumerate() {
-                let mask = factors(key, block * MASK, position as u32, number, p);
-                put_all(add, y, x.iter().zip(&mask).map(|(x, factor)| x * factor));
-            }
+    fn drop_token[I](x: &[f32], key: [u32; 2], position: u32, number: u32, p: f64, y: &mut [f32], add: bool) {
+        for (block, (x, y)) in x.chunks(MASK).zip(y.chunks_mut(MASK)).enumerate() {
+            let mask = factors(key, block * MASK, position, number, p);
+            put_all(add, y, x.iter().zip(&mask).map(|(x, factor)| x * factor));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Shapes: N tokens, V vocab_size, H hidden_size, S picked rows.
 
 use super::adds;
+use super::float::{OutParts, stage};
 use super::pool::{Parts, Pool};
 use super::simd::{multiversion, put_scaled};
 use crate::backend::{Call, OpError};
@@ -30,15 +31,23 @@ pub fn gather(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
 
 fn pick(pool: &Pool, call: &mut Call<'_, '_>, index: usize, table: usize) {
     let (index, columns) = (call.inputs[index].i32(), call.inputs[table].dims.columns());
-    let table = call.inputs[table].f32();
+    let table = call.inputs[table].floats();
     let output = &mut call.outputs[0];
     let add = adds(output);
-    pool.blocks(output.f32(), ROWS * columns, index.len() * columns, |block, y| {
-        let index = &index[block * ROWS..];
-        for (y, &row) in y.chunks_exact_mut(columns).zip(index) {
-            let row = &table[row as usize * columns..][..columns];
-            put_scaled(row, 1.0, y, add);
-        }
+    let y = OutParts::new(output.floats());
+    pool.run(index.len().div_ceil(ROWS), index.len() * columns, |task| {
+        let first = task * ROWS;
+        stage(2 * columns, |buffer| {
+            let (out, buffer) = buffer.split_at_mut(columns);
+            for (token, &row) in index.iter().enumerate().skip(first).take(ROWS) {
+                let row = table.part(row as usize * columns, columns, buffer);
+                #[allow(unsafe_code)] // tasks write rows of one output
+                // SAFETY: each task has its own rows.
+                unsafe {
+                    y.write(token * columns, columns, add, out, |y, add| put_scaled(row, 1.0, y, add));
+                }
+            }
+        });
     });
 }
 
@@ -46,7 +55,7 @@ fn pick(pool: &Pool, call: &mut Call<'_, '_>, index: usize, table: usize) {
 ///
 /// Each task owns some columns of the whole table and goes through the tokens in order.
 pub fn embed_grad(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
-    let (dy, index) = (call.inputs[0].f32(), call.inputs[1].i32());
+    let (dy, index) = (call.inputs[0].floats(), call.inputs[1].i32());
     let output = &mut call.outputs[0];
     let (rows, columns, add) = (output.dims.rows(), output.dims.columns(), adds(output));
     check_index("embed_grad", "index", index, rows)?;
@@ -63,7 +72,8 @@ pub fn embed_grad(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
             #[allow(unsafe_code)] // tasks write columns of one table
             // SAFETY: the elements are of this task's columns, and `part` is dropped before the next one is taken.
             let part = unsafe { table.get(row as usize * columns + first, width) };
-            add_to(&dy[token * columns + first..][..width], part);
+            let mut buffer = [0.0; COLUMNS];
+            add_to(dy.part(token * columns + first, width, &mut buffer), part);
         }
     });
     Ok(())

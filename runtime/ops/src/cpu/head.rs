@@ -4,7 +4,8 @@
 //! Logits exist for one chunk at a time, in the workspace; their gradient overwrites them. Hidden rows
 //! of trained tokens are gathered first, so the others cost nothing.
 
-use super::gemm::{Matrix, gemm};
+use super::float::{Floats, FloatsMut};
+use super::gemm::{Finish, Matrix, Shape, gemm};
 use super::pool::{Parts, Pool};
 use super::simd::{Isa, LANES, exp, fold, max, multiversion, put};
 use super::{adds, workspace};
@@ -22,8 +23,8 @@ const ROWS: usize = 8;
 /// What all head ops read.
 #[derive(Clone, Copy)]
 struct Head<'a> {
-    h: &'a [f32],
-    w: &'a [f32],
+    h: Floats<'a>,
+    w: Floats<'a>,
     index: &'a [i32],
     labels: &'a [i32],
     hidden: usize,
@@ -48,8 +49,8 @@ impl<'a> Head<'a> {
         check_rising(op.name(), "trained_index", index.i32(), true)?;
         check_index(op.name(), "trained_labels", labels.i32(), w.dims.rows())?;
         Ok(Head {
-            h: h.f32(),
-            w: w.f32(),
+            h: h.floats(),
+            w: w.floats(),
             index: index.i32(),
             labels: labels.i32(),
             hidden: w.dims.columns(),
@@ -70,11 +71,13 @@ impl<'a> Head<'a> {
         let index = &self.index[first..self.index.len().min(first + CHUNK)];
         let hidden = &mut chunk.hidden[..index.len() * self.hidden];
         for (row, &token) in hidden.chunks_exact_mut(self.hidden).zip(index) {
-            row.copy_from_slice(&self.h[token as usize * self.hidden..][..self.hidden]);
+            self.h.copy_to(token as usize * self.hidden, row);
         }
-        let (a, b) = (Matrix::rows(hidden, self.hidden), Matrix::rows(self.w, self.hidden).transposed());
+        let a = Matrix::rows(Floats::F32(hidden), self.hidden);
+        let b = Matrix::rows(self.w, self.hidden).transposed();
         let logits = &mut chunk.logits[..index.len() * self.vocab];
-        gemm(pool, (index.len(), self.vocab, self.hidden), a, b, logits, false);
+        let shape = Shape { m: index.len(), n: self.vocab, k: self.hidden };
+        gemm(pool, shape, a, b, FloatsMut::F32(logits), Finish::default());
         index.len()
     }
 
@@ -82,17 +85,17 @@ impl<'a> Head<'a> {
     fn spread(&self, pool: &Pool, first: usize, count: usize, chunk: &mut Chunk<'_>, to: &mut Gradients<'_>) {
         let (logits, hidden) = (&chunk.logits[..count * self.vocab], &chunk.hidden[..count * self.hidden]);
         let dhidden = &mut chunk.dhidden[..count * self.hidden];
-        let (dz, w) = (Matrix::rows(logits, self.vocab), Matrix::rows(self.w, self.hidden));
-        gemm(pool, (count, self.hidden, self.vocab), dz, w, dhidden, false);
+        let (dz, w) = (Matrix::rows(Floats::F32(logits), self.vocab), Matrix::rows(self.w, self.hidden));
+        let shape = Shape { m: count, n: self.hidden, k: self.vocab };
+        gemm(pool, shape, dz, w, FloatsMut::F32(dhidden), Finish::default());
         for (row, &token) in dhidden.chunks_exact(self.hidden).zip(&self.index[first..]) {
-            let dh = &mut to.dh[token as usize * self.hidden..][..self.hidden];
-            for (dh, row) in dh.iter_mut().zip(row) {
-                put(to.add_dh, dh, *row);
-            }
+            to.dh.put(token as usize * self.hidden, row, to.add_dh);
         }
         if let Some((dw, add)) = &mut to.dw {
-            let x = Matrix::rows(hidden, self.hidden);
-            gemm(pool, (self.vocab, self.hidden, count), dz.transposed(), x, dw, *add);
+            let x = Matrix::rows(Floats::F32(hidden), self.hidden);
+            let shape = Shape { m: self.vocab, n: self.hidden, k: count };
+            let finish = Finish { add: *add, bias: None };
+            gemm(pool, shape, dz.transposed(), x, FloatsMut::F32(dw), finish);
             *add = true;
         }
     }
@@ -100,7 +103,7 @@ impl<'a> Head<'a> {
 
 /// Where gradients go. Chunks after the first add to dw.
 struct Gradients<'a> {
-    dh: &'a mut [f32],
+    dh: FloatsMut<'a>,
     add_dh: bool,
     dw: Option<(&'a mut [f32], bool)>,
 }
@@ -110,11 +113,12 @@ impl<'a> Gradients<'a> {
     fn new(pool: &Pool, outputs: &'a mut [ViewMut<'_>], trained: usize) -> Option<Self> {
         let (dh, rest) = outputs.split_first_mut()?;
         let add_dh = adds(dh);
-        let dh = dh.f32();
         if !add_dh {
-            let work = dh.len() / 4;
-            pool.blocks(dh, 1 << 14, work, |_, dh| dh.fill(0.0));
+            // Zeros are zero bytes in every format.
+            let work = dh.bytes.len() / 16;
+            pool.blocks(dh.bytes, 1 << 16, work, |_, dh| dh.fill(0));
         }
+        let dh = dh.floats();
         let dw = rest.first_mut().map(|dw| {
             let add = adds(dw);
             let dw = dw.f32();

@@ -1,4 +1,4 @@
-//! The CPU backend: fused kernels over slices, in f32.
+//! The CPU backend: fused kernels over slices, of numbers in f32 or bf16, computed in f32.
 //!
 //! One file per family of ops. A kernel cuts its work by shapes alone and every sum has one order, so
 //! results are bit-equal for any number of threads; between instruction sets they agree to rounding.
@@ -8,6 +8,7 @@ mod attention;
 mod cache;
 mod elementwise;
 mod embed;
+pub(crate) mod float;
 mod gemm;
 mod head;
 mod linear;
@@ -20,7 +21,7 @@ mod rope;
 mod simd;
 
 use crate::backend::{Backend, Call, OpError};
-use crate::check::check;
+use crate::check::{check, number_format};
 use crate::view::ViewMut;
 use plan::op::{OpKind, Write};
 use plan::value::Dtype;
@@ -51,10 +52,10 @@ impl Backend for Cpu {
         if let Some(lacking) = lacking(kind) {
             return Err(OpError(format!("the cpu backend has no {lacking} (op {})", kind.name())));
         }
-        if float != Dtype::F32 && !matches!(kind, OpKind::Cast) {
+        if !matches!(float, Dtype::F32 | Dtype::Bf16) && !matches!(kind, OpKind::Cast) {
             let name = float.name();
             return Err(OpError(format!(
-                "the cpu backend computes in f32, not in {name} (op {})",
+                "the cpu backend computes in f32 and bf16, not in {name} (op {})",
                 kind.name()
             )));
         }
@@ -62,10 +63,9 @@ impl Backend for Cpu {
     }
 
     fn run(&self, mut call: Call<'_, '_>) -> Result<(), OpError> {
-        if let Some(lacking) = lacking(call.kind) {
-            return Err(OpError(format!("the cpu backend has no {lacking} (op {})", call.kind.name())));
-        }
-        check(&call, Dtype::F32)?;
+        let format = number_format(&call);
+        self.supports(call.kind, format)?;
+        check(&call, format)?;
         let (pool, call) = (&self.pool, &mut call);
         match call.kind {
             OpKind::Embed => embed::embed(pool, call),

@@ -3,8 +3,9 @@
 //! Shapes: N tokens, H hidden_size. Rows are summed in f32 over fixed lanes; the gradient of the weight
 //! is summed over `REDUCE_ROWS` rows at a time into partial sums in the workspace, then over those.
 
+use super::float::{Floats, OutParts, round_in_place, stage};
 use super::linear::sum_rows;
-use super::pool::{Parts, Pool, scratch};
+use super::pool::Pool;
 use super::simd::{LANES, fold, multiversion, put, put_all, put_scaled, put_sum};
 use super::{adds, workspace};
 use crate::backend::{Call, OpError};
@@ -14,45 +15,29 @@ use plan::op::REDUCE_ROWS;
 /// Rows of one task.
 const ROWS: usize = REDUCE_ROWS as usize;
 
-/// An output of which tasks take rows.
+/// An output that tasks write row by row.
 struct Out<'a> {
-    parts: Parts<'a, f32>,
+    parts: OutParts<'a>,
     columns: usize,
-    add: bool,
-}
-
-/// Rows of an output, for one task.
-struct Rows<'a> {
-    data: &'a mut [f32],
     add: bool,
 }
 
 impl<'a> Out<'a> {
     fn new(view: &'a mut ViewMut<'_>) -> Self {
         let (columns, add) = (view.dims.columns(), adds(view));
-        Out { parts: Parts::new(view.f32()), columns, add }
+        Out { parts: OutParts::new(view.floats()), columns, add }
     }
 
-    /// Takes the rows of a task.
+    /// Lets a kernel write one row; `buffer` holds a row.
     ///
     /// # Safety
-    /// While the result lives nobody takes rows of the same task.
+    /// While this runs nobody else writes the row.
     #[allow(unsafe_code)] // tasks write rows of several outputs
-    unsafe fn rows(&self, first: usize, count: usize) -> Rows<'_> {
-        // SAFETY: tasks have rows that do not overlap, and the caller takes them once.
-        let data = unsafe { self.parts.get(first * self.columns, count * self.columns) };
-        Rows { data, add: self.add }
+    #[inline(always)]
+    unsafe fn row(&self, row: usize, buffer: &mut [f32], kernel: impl FnOnce(&mut [f32], bool)) {
+        // SAFETY: rows do not overlap, and the caller keeps each to one task.
+        unsafe { self.parts.write(row * self.columns, self.columns, self.add, buffer, kernel) }
     }
-}
-
-/// What a norm reads of one task's rows.
-#[derive(Clone, Copy)]
-struct Input<'a> {
-    x: &'a [f32],
-    residual: Option<&'a [f32]>,
-    w: &'a [f32],
-    b: Option<&'a [f32]>,
-    eps: f32,
 }
 
 /// `[x, w, residual?] → [y, rstd, h?]`.
@@ -69,66 +54,48 @@ pub fn layer(pool: &Pool, call: &mut Call<'_, '_>, eps: f64) -> Result<(), OpErr
 
 fn forward(pool: &Pool, call: &mut Call<'_, '_>, eps: f64, centred: bool) {
     let (n, h) = (call.inputs[0].dims.rows(), call.inputs[0].dims.columns());
-    let (x, w) = (call.inputs[0].f32(), call.inputs[1].f32());
-    let b = centred.then(|| call.inputs[2].f32());
-    let residual = call.inputs.get(if centred { 3 } else { 2 }).map(|view| view.f32());
+    let (x, w) = (call.inputs[0].floats(), call.inputs[1].floats());
+    let b = centred.then(|| call.inputs[2].floats());
+    let residual = call.inputs.get(if centred { 3 } else { 2 }).map(|view| view.floats());
     let mut outputs = call.outputs.iter_mut().map(Out::new);
     let y = outputs.next().expect("operands are checked");
     let mean = if centred { outputs.next() } else { None };
     let rstd = outputs.next().expect("operands are checked");
     let sums = outputs.next();
     pool.run(n.div_ceil(ROWS), n * h * 4, |task| {
-        let (first, count) = (task * ROWS, ROWS.min(n - task * ROWS));
-        let input = Input {
-            x: &x[first * h..][..count * h],
-            residual: residual.map(|r| &r[first * h..][..count * h]),
-            w,
-            b,
-            eps: eps as f32,
-        };
-        #[allow(unsafe_code)] // tasks write rows of several outputs
-        // SAFETY: each task takes its rows of each output once.
-        let (y, mean, rstd, sums) = unsafe {
-            (
-                y.rows(first, count),
-                mean.as_ref().map(|mean| mean.rows(first, count)),
-                rstd.rows(first, count),
-                sums.as_ref().map(|sums| sums.rows(first, count)),
-            )
-        };
-        scratch(h, |line| forward_rows(input, y, mean, rstd, sums, line));
-    });
-}
-
-/// `line` is scratch for one row.
-fn forward_rows(
-    input: Input<'_>,
-    y: Rows<'_>,
-    mut mean: Option<Rows<'_>>,
-    rstd: Rows<'_>,
-    mut sums: Option<Rows<'_>>,
-    line: &mut [f32],
-) {
-    let columns = input.w.len();
-    for row in 0..rstd.data.len() {
-        let cut = row * columns..(row + 1) * columns;
-        let x = &input.x[cut.clone()];
-        let h = match input.residual {
-            Some(residual) => {
-                put_sum(x, &residual[cut.clone()], line, false);
-                &*line
+        stage(6 * h, |buffer| {
+            let mut buffers = buffer.chunks_exact_mut(h);
+            let mut next = || buffers.next().expect("six buffers");
+            let w = w.part(0, h, next());
+            let b = b.map(|b| b.part(0, h, next()));
+            let (x_line, residual_line, sum, out) = (next(), next(), next(), next());
+            for row in task * ROWS..n.min(task * ROWS + ROWS) {
+                let x = x.part(row * h, h, x_line);
+                let mut normed = x;
+                if let Some(residual) = residual {
+                    put_sum(x, residual.part(row * h, h, residual_line), sum, false);
+                    // The gradient reads the sum as it is stored, so that is what is normalised.
+                    if matches!(residual, Floats::Bf16(_)) {
+                        round_in_place(sum);
+                    }
+                    normed = sum;
+                }
+                let mut statistics = (0.0, 0.0);
+                #[allow(unsafe_code)] // tasks write rows of several outputs
+                // SAFETY: each task has its own rows.
+                unsafe {
+                    if let Some(sums) = &sums {
+                        sums.row(row, out, |y, add| put_scaled(normed, 1.0, y, add));
+                    }
+                    y.row(row, out, |y, add| statistics = normalise(normed, w, b, eps as f32, y, add));
+                    rstd.row(row, out, |y, add| put(add, &mut y[0], statistics.1));
+                    if let Some(mean) = &mean {
+                        mean.row(row, out, |y, add| put(add, &mut y[0], statistics.0));
+                    }
+                }
             }
-            None => x,
-        };
-        if let Some(sums) = &mut sums {
-            put_scaled(h, 1.0, &mut sums.data[cut.clone()], sums.add);
-        }
-        let (mu, inverse) = normalise(h, input.w, input.b, input.eps, &mut y.data[cut], y.add);
-        put(rstd.add, &mut rstd.data[row], inverse);
-        if let Some(mean) = &mut mean {
-            put(mean.add, &mut mean.data[row], mu);
-        }
-    }
+        });
+    });
 }
 
 multiversion! {
@@ -178,45 +145,46 @@ pub fn layer_grad(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     backward(pool, call, true)
 }
 
-/// What a gradient reads of one task's rows.
-#[derive(Clone, Copy)]
-struct Gradient<'a> {
-    dy: &'a [f32],
-    h: &'a [f32],
-    w: &'a [f32],
-    mean: Option<&'a [f32]>,
-    rstd: &'a [f32],
-    dh: Option<&'a [f32]>,
-}
-
 fn backward(pool: &Pool, call: &mut Call<'_, '_>, centred: bool) -> Result<(), OpError> {
     let (n, h) = (call.inputs[0].dims.rows(), call.inputs[0].dims.columns());
     let (tasks, kind) = (n.div_ceil(ROWS), call.kind);
-    let input = |index: usize| call.inputs[index].f32();
-    let (dy, sums, w) = (input(0), input(1), input(2));
-    let mean = centred.then(|| input(3));
-    let rstd = input(if centred { 4 } else { 3 });
-    let dh = call.inputs.get(if centred { 5 } else { 4 }).map(|view| view.f32());
+    let (dy, sums, w) = (call.inputs[0].floats(), call.inputs[1].floats(), call.inputs[2].floats());
+    let mean = centred.then(|| call.inputs[3].f32());
+    let rstd = call.inputs[if centred { 4 } else { 3 }].f32();
+    let dh = call.inputs.get(if centred { 5 } else { 4 }).map(|view| view.floats());
     // Each task's sums of dy·x̂, and of dy with a mean.
     let width = if centred { 2 * h } else { h };
     let partials = workspace(kind, call.workspace, tasks * width)?;
-    let parts = Out { parts: Parts::new(partials), columns: width, add: false };
     let (dx, weights) = call.outputs.split_first_mut().expect("operands are checked");
     let dx = Out::new(dx);
-    pool.run(tasks, n * h * 8, |task| {
-        let (first, count) = (task * ROWS, ROWS.min(n - task * ROWS));
-        let gradient = Gradient {
-            dy: &dy[first * h..][..count * h],
-            h: &sums[first * h..][..count * h],
-            w,
-            mean: mean.map(|mean| &mean[first..][..count]),
-            rstd: &rstd[first..][..count],
-            dh: dh.map(|dh| &dh[first * h..][..count * h]),
-        };
-        #[allow(unsafe_code)] // tasks write rows of several outputs
-        // SAFETY: each task takes its rows of each output once.
-        let (dx, partial) = unsafe { (dx.rows(first, count), parts.rows(task, 1)) };
-        backward_rows(gradient, dx, partial.data);
+    pool.blocks(partials, width, n * h * 8, |task, partial| {
+        partial.fill(0.0);
+        let (dw, db) = partial.split_at_mut(h);
+        stage(5 * h, |buffer| {
+            let mut buffers = buffer.chunks_exact_mut(h);
+            let mut next = || buffers.next().expect("five buffers");
+            let w = w.part(0, h, next());
+            let (dy_line, h_line, dh_line, out) = (next(), next(), next(), next());
+            for row in task * ROWS..n.min(task * ROWS + ROWS) {
+                let dy = dy.part(row * h, h, dy_line);
+                let mean = mean.map(|mean| mean[row]);
+                let line = Line { dy, h: sums.part(row * h, h, h_line), w, mean, rstd: rstd[row] };
+                let dh = dh.map(|dh| dh.part(row * h, h, dh_line));
+                #[allow(unsafe_code)] // tasks write rows
+                // SAFETY: each task has its own rows.
+                unsafe {
+                    dx.row(row, out, |dx, add| {
+                        backward_row(line, dx, add, dw);
+                        if let Some(dh) = dh {
+                            put_scaled(dh, 1.0, dx, true);
+                        }
+                    });
+                }
+                if mean.is_some() {
+                    put_scaled(dy, 1.0, db, true);
+                }
+            }
+        });
     });
     for (which, output) in weights.iter_mut().enumerate() {
         let add = adds(output);
@@ -229,25 +197,6 @@ fn backward(pool: &Pool, call: &mut Call<'_, '_>, centred: bool) -> Result<(), O
         }
     }
     Ok(())
-}
-
-/// `partial` takes the sums over these rows of dy·x̂ and, with a mean, of dy.
-fn backward_rows(g: Gradient<'_>, dx: Rows<'_>, partial: &mut [f32]) {
-    let columns = g.w.len();
-    partial.fill(0.0);
-    let (dw, db) = partial.split_at_mut(columns);
-    for (row, &rstd) in g.rstd.iter().enumerate() {
-        let cut = row * columns..(row + 1) * columns;
-        let mean = g.mean.map(|mean| mean[row]);
-        let line = Line { dy: &g.dy[cut.clone()], h: &g.h[cut.clone()], w: g.w, mean, rstd };
-        backward_row(line, &mut dx.data[cut.clone()], dx.add, dw);
-        if let Some(dh) = g.dh {
-            put_scaled(&dh[cut.clone()], 1.0, &mut dx.data[cut.clone()], true);
-        }
-        if mean.is_some() {
-            put_scaled(&g.dy[cut], 1.0, db, true);
-        }
-    }
 }
 
 /// What the gradient of one row reads.

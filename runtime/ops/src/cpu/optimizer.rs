@@ -1,13 +1,14 @@
 //! The end of a step: sum of squares, clip factor, AdamW.
 
 use super::adds;
+use super::float::{OutParts, stage};
 use super::pool::{Parts, Pool};
 use super::simd::{LANES, multiversion, put};
 use crate::backend::{Call, OpError};
 use plan::value::Dtype;
 
 /// Elements of one task of AdamW.
-const BLOCK: usize = 16_384;
+const BLOCK: usize = 4096;
 
 /// Most pieces that one tensor's sum of squares is cut into; their sums fit on the stack.
 const PIECES: usize = 256;
@@ -97,7 +98,7 @@ struct Step {
     size: f32,
 }
 
-/// `[gradient, factor [1], update_scalars [3]] → [weight, m, v]`.
+/// `[gradient, factor [1], update_scalars [3]] → [weight, m, v, rounded?]`.
 pub fn adamw(pool: &Pool, call: &mut Call<'_, '_>, rates: Rates) -> Result<(), OpError> {
     let (gradient, scalars) = (call.inputs[0].f32(), call.inputs[2].f32());
     let lr = f64::from(scalars[0]) * rates.lr_scale;
@@ -112,7 +113,8 @@ pub fn adamw(pool: &Pool, call: &mut Call<'_, '_>, rates: Rates) -> Result<(), O
         eps: rates.eps as f32,
         size: (lr / f64::from(scalars[1])) as f32,
     };
-    let [weight, m, v] = &mut call.outputs[..] else { unreachable!("operands are checked") };
+    let [weight, m, v, rounded @ ..] = &mut call.outputs[..] else { unreachable!("operands are checked") };
+    let rounded = rounded.first_mut().map(|rounded| OutParts::new(rounded.floats()));
     let (weight, m, v) = (Parts::new(weight.f32()), Parts::new(m.f32()), Parts::new(v.f32()));
     let len = gradient.len();
     pool.run(len.div_ceil(BLOCK), 8 * len, |task| {
@@ -121,6 +123,15 @@ pub fn adamw(pool: &Pool, call: &mut Call<'_, '_>, rates: Rates) -> Result<(), O
         // SAFETY: each task takes its block of each output once.
         let (weight, m, v) = unsafe { (weight.get(at, count), m.get(at, count), v.get(at, count)) };
         update(&gradient[at..][..count], step, weight, m, v);
+        if let Some(rounded) = &rounded {
+            stage(count, |buffer| {
+                #[allow(unsafe_code)] // as above
+                // SAFETY: as above.
+                unsafe {
+                    rounded.write(at, count, false, buffer, |y, _| y.copy_from_slice(weight));
+                }
+            });
+        }
     });
     Ok(())
 }

@@ -4,12 +4,13 @@
 //! positions by turning on, so that a token costs no sine; cos and sin are rounded to f32 once.
 
 use super::adds;
+use super::float::{OutParts, stage};
 use super::pool::{Pool, scratch, wide_scratch};
 use super::simd::{multiversion, put_all};
 use crate::backend::{Call, OpError};
 
 /// Tokens of one task, and the longest run of turning on.
-const ROWS: usize = 64;
+const ROWS: usize = 32;
 
 /// `[x [N, heads·D], positions [N]] → [y]`.
 pub fn rope(
@@ -20,18 +21,30 @@ pub fn rope(
     scale: f64,
     inverse: bool,
 ) -> Result<(), OpError> {
-    let (x, positions) = (call.inputs[0].f32(), call.inputs[1].i32());
+    let (x, positions) = (call.inputs[0].floats(), call.inputs[1].i32());
     let columns = call.inputs[0].dims.columns();
     let output = &mut call.outputs[0];
     let add = adds(output);
-    pool.blocks(output.f32(), ROWS * columns, x.len() * 4, |block, y| {
-        let first = block * ROWS;
-        let x = &x[first * columns..][..y.len()];
-        let positions = &positions[first..][..y.len() / columns.max(1)];
-        wide_scratch(4 * inv_freq.len(), |angles| {
-            scratch(head_dim, |turn| {
-                rotate(x, positions, inv_freq, scale, inverse, angles, turn, y, add);
+    let y = OutParts::new(output.floats());
+    pool.run(positions.len().div_ceil(ROWS), x.len() * 4, |task| {
+        let first = task * ROWS;
+        let positions = &positions[first..positions.len().min(first + ROWS)];
+        let (at, len) = (first * columns, positions.len() * columns);
+        let rotate = |x: &[f32], y: &mut [f32], add: bool| {
+            wide_scratch(4 * inv_freq.len(), |angles| {
+                scratch(head_dim, |turn| {
+                    rotate(x, positions, inv_freq, scale, inverse, angles, turn, y, add);
+                });
             });
+        };
+        stage(2 * len, |buffer| {
+            let (out, buffer) = buffer.split_at_mut(len);
+            let x = x.part(at, len, buffer);
+            #[allow(unsafe_code)] // tasks write rows of one output
+            // SAFETY: each task has its own rows.
+            unsafe {
+                y.write(at, len, add, out, |y, add| rotate(x, y, add));
+            }
         });
     });
     Ok(())

@@ -91,17 +91,24 @@ impl Operand {
         Operand { shape: self.shape.clone(), data: Data::Float(data) }
     }
 
-    fn dtype(&self, float: Dtype) -> Dtype {
-        match self.data {
-            Data::Float(_) => float,
-            Data::Index(_) => Dtype::I32,
-        }
+    /// Returns the operand with its numbers rounded to a dtype.
+    pub fn rounded(&self, dtype: Dtype) -> Operand {
+        let Data::Float(data) = &self.data else { return self.clone() };
+        let round = |&x: &f64| match dtype {
+            Dtype::Bf16 => half::bf16::from_f32(x as f32).to_f64(),
+            _ => f64::from(x as f32),
+        };
+        self.with(data.iter().map(round).collect())
     }
 
     /// Returns the bytes, in words so that they are aligned, and their number.
-    fn pack(&self, float: Dtype) -> (Vec<u64>, usize) {
-        let bytes: Vec<u8> = match (&self.data, float) {
+    fn pack(&self, dtype: Dtype) -> (Vec<u64>, usize) {
+        let bytes: Vec<u8> = match (&self.data, dtype) {
             (Data::Float(data), Dtype::F64) => bytemuck::cast_slice(data).to_vec(),
+            (Data::Float(data), Dtype::Bf16) => {
+                let narrow: Vec<half::bf16> = data.iter().map(|&x| half::bf16::from_f32(x as f32)).collect();
+                bytemuck::cast_slice(&narrow).to_vec()
+            }
             (Data::Float(data), _) => {
                 let narrow: Vec<f32> = data.iter().map(|&x| x as f32).collect();
                 bytemuck::cast_slice(&narrow).to_vec()
@@ -118,8 +125,10 @@ impl Operand {
 ///
 /// With `Set`, outputs and workspace hold NaN before: nothing may read them.
 pub fn run(backend: &dyn Backend, case: &Case, float: Dtype, write: Write) -> Result<Vec<Vec<f64>>, OpError> {
-    let inputs: Vec<_> = case.inputs.iter().map(|input| input.pack(float)).collect();
-    let mut outputs: Vec<_> = case.outputs.iter().map(|output| output.pack(float)).collect();
+    let (input_dtypes, output_dtypes) = dtypes(case, float);
+    let inputs: Vec<_> = case.inputs.iter().zip(&input_dtypes).map(|(x, dtype)| x.pack(*dtype)).collect();
+    let mut outputs: Vec<_> =
+        case.outputs.iter().zip(&output_dtypes).map(|(y, dtype)| y.pack(*dtype)).collect();
     if write == Write::Set {
         for (words, _) in &mut outputs {
             words.fill(u64::MAX);
@@ -128,9 +137,10 @@ pub fn run(backend: &dyn Backend, case: &Case, float: Dtype, write: Write) -> Re
     let views: Vec<View<'_>> = case
         .inputs
         .iter()
+        .zip(&input_dtypes)
         .zip(&inputs)
-        .map(|(input, (words, len))| View {
-            dtype: input.dtype(float),
+        .map(|((input, dtype), (words, len))| View {
+            dtype: *dtype,
             dims: Dims::new(&input.shape),
             bytes: &bytemuck::cast_slice(words)[..*len],
         })
@@ -138,15 +148,16 @@ pub fn run(backend: &dyn Backend, case: &Case, float: Dtype, write: Write) -> Re
     let shapes = |operands: &[Operand]| -> Vec<Vec<u64>> {
         operands.iter().map(|operand| operand.shape.iter().map(|&size| size as u64).collect()).collect()
     };
-    let need = workspace_bytes(&case.kind, &shapes(&case.inputs), &shapes(&case.outputs), float.bytes());
+    let need = workspace_bytes(&case.kind, &shapes(&case.inputs), float);
     let mut workspace = vec![u64::MAX; (need as usize).div_ceil(8)];
     {
         let mut written: Vec<ViewMut<'_>> = case
             .outputs
             .iter()
+            .zip(&output_dtypes)
             .zip(&mut outputs)
-            .map(|(output, (words, len))| ViewMut {
-                dtype: output.dtype(float),
+            .map(|((output, dtype), (words, len))| ViewMut {
+                dtype: *dtype,
                 dims: Dims::new(&output.shape),
                 write,
                 bytes: &mut bytemuck::cast_slice_mut(words)[..*len],
@@ -160,14 +171,29 @@ pub fn run(backend: &dyn Backend, case: &Case, float: Dtype, write: Write) -> Re
             draw: DRAW,
         })?;
     }
-    let unpack = |(words, len): &(Vec<u64>, usize)| -> Vec<f64> {
+    let unpack = |((words, len), dtype): (&(Vec<u64>, usize), &Dtype)| -> Vec<f64> {
         let bytes = &bytemuck::cast_slice::<u64, u8>(words)[..*len];
-        match float {
+        match dtype {
             Dtype::F64 => bytemuck::cast_slice(bytes).to_vec(),
+            Dtype::Bf16 => bytemuck::cast_slice::<u8, half::bf16>(bytes).iter().map(|x| x.to_f64()).collect(),
             _ => bytemuck::cast_slice::<u8, f32>(bytes).iter().map(|&x| f64::from(x)).collect(),
         }
     };
-    Ok(outputs.iter().map(unpack).collect())
+    Ok(outputs.iter().zip(&output_dtypes).map(unpack).collect())
+}
+
+/// Returns the dtypes of a case's inputs and outputs in a number format.
+pub fn dtypes(case: &Case, float: Dtype) -> (Vec<Dtype>, Vec<Dtype>) {
+    let (inputs, outputs) = ops::check::dtypes(&case.kind, float).unwrap_or_default();
+    // Where operands have been left out of the middle, all that are left are sums.
+    let of = |operands: &[Operand], dtypes: &[Dtype]| -> Vec<Dtype> {
+        let one = |(index, operand): (usize, &Operand)| match operand.data {
+            Data::Index(_) => Dtype::I32,
+            Data::Float(_) => dtypes.get(index).or(dtypes.last()).copied().unwrap_or(float),
+        };
+        operands.iter().enumerate().map(one).collect()
+    };
+    (of(&case.inputs, &inputs), of(&case.outputs, &outputs))
 }
 
 /// Returns how a case writes its outputs when nothing else is asked.

@@ -49,9 +49,11 @@ fn what_is_missing_is_refused_in_words() {
         for case in cases() {
             assert_eq!(backend.supports(&case.kind, Dtype::F32), Ok(()), "{}", case.name);
         }
-        let error = backend.supports(&OpKind::Add, Dtype::Bf16).expect_err("bf16 is not there");
-        assert!(error.0.contains("bf16"), "{error}");
+        let error = backend.supports(&OpKind::Add, Dtype::F16).expect_err("f16 is not there");
+        assert!(error.0.contains("f16"), "{error}");
     }
+    assert_eq!(Cpu::new(1).supports(&OpKind::Add, Dtype::Bf16), Ok(()));
+    assert!(Plain::new().supports(&OpKind::Add, Dtype::Bf16).is_err());
     assert!(Cpu::new(1).supports(&OpKind::Add, Dtype::F64).is_err());
     assert_eq!(Plain::new().supports(&OpKind::Add, Dtype::F64), Ok(()));
 }
