@@ -25,6 +25,7 @@ pub mod set;
 mod config;
 mod defaults;
 mod like;
+pub mod origin;
 mod suggest;
 mod tree;
 mod typing;

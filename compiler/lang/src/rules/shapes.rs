@@ -17,7 +17,8 @@ pub fn check(context: &mut Context, merge: &Item, models: &[&Item]) {
     let known: Vec<(&Slot, Rc<ModelType>)> =
         references.filter_map(|slot| Some((slot, type_of(context, slot)?))).collect();
     let Some(((first, ty), rest)) = known.split_first() else { return };
-    let joins_tokens = match merge.child_argument("tokenizer").and_then(Slot::text) {
+    let tokenizer = merge.child("tokenizer");
+    let joins_tokens = match tokenizer.and_then(Item::argument).and_then(Slot::text) {
         None | Some("base") => false,
         Some(_) => true,
     };
@@ -27,7 +28,11 @@ pub fn check(context: &mut Context, merge: &Item, models: &[&Item]) {
         } else if let (Some(one), Some(two), false) = (ty.vocab, other.vocab, joins_tokens)
             && one != two
         {
-            context.report(vocabularies(first, one, slot, two));
+            let found = vocabularies(first, one, slot, two);
+            context.report(match tokenizer.and_then(|child| Some((child.argument()?, child))) {
+                Some((of_base, child)) => found.with_default(of_base, child),
+                None => found,
+            });
         }
     }
 }
