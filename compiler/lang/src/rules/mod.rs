@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod amounts;
+pub mod ancestry;
 pub mod conditions;
 pub mod curves;
 pub mod data;
