@@ -116,6 +116,9 @@ fn a_session_of_text_with_emoji() {
     client.tell("textDocument/didOpen", json!({ "textDocument": item }));
     let opened = client.diagnostics(1);
     assert!(!codes(&opened).contains(&"bare-keyword"), "{opened:?}");
+    // An editor that does not say that it follows links gets none, and nothing is written for it.
+    assert!(opened.iter().all(|found| found["codeDescription"].is_null()), "{opened:?}");
+    assert!(!client.folder.path().join("shown").exists());
 
     // Break it: `#true` becomes `true`, behind an emoji on an earlier line and in the range's own line.
     let text = RECIPE.replace("sequence 64 pack=#true", "/* 🙂 */ sequence 64 pack=true");
@@ -171,7 +174,7 @@ fn a_session_of_text_with_emoji() {
 fn an_editor_that_pulls_is_not_pushed_at() {
     let capabilities = json!({
         "general": { "positionEncodings": ["utf-16", "utf-8"] },
-        "textDocument": { "diagnostic": { "relatedDocumentSupport": true } },
+        "textDocument": { "diagnostic": { "relatedDocumentSupport": true, "codeDescriptionSupport": true } },
     });
     let (mut client, welcome) = Client::start(capabilities);
     assert_eq!(welcome["capabilities"]["positionEncoding"], "utf-8");
@@ -182,6 +185,8 @@ fn an_editor_that_pulls_is_not_pushed_at() {
     let items = pulled["items"].as_array().expect("a list");
     let unknown = items.iter().find(|found| found["code"] == "unknown-node").expect("`sfd` is unknown");
     assert_eq!(unknown["range"]["start"]["character"], 11);
+    let page = unknown["codeDescription"]["href"].as_str().expect("a code leads to its page");
+    assert!(page.starts_with("file://") && page.ends_with("/shown/diagnostics/unknown-node.md"), "{page}");
     let symbols = client.ask("textDocument/documentSymbol", document(&uri));
     assert_eq!(symbols[0]["name"], "sfd");
     client.leave();
