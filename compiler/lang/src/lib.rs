@@ -33,6 +33,7 @@ mod uses;
 pub mod values;
 
 mod assemble;
+mod languages;
 mod names;
 pub mod paths;
 mod planned;

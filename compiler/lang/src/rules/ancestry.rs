@@ -79,8 +79,8 @@ fn of_two_starts(first: &Merged, other: &Merged, (new, read): (&Item, &Item)) ->
 fn other_tokens<'a>(context: &Context<'a>, one: &ModelType<'a>, other: &ModelType<'a>) -> Option<[Span; 2]> {
     let (of_one, of_other) = (one.tokenizer?, other.tokenizer?);
     if !std::ptr::eq(of_one.item(), of_other.item()) {
-        let differs = are_trained_apart(of_one.item(), of_other.item())
-            || is_swapped(one, other) && !is_one_place(context, of_one, of_other);
+        let is_other = || is_swapped(one, other) && !is_one_place(context, of_one, of_other);
+        let differs = are_trained_apart(of_one.item(), of_other.item()).unwrap_or_else(is_other);
         return differs.then(|| [of_one.place(), of_other.place()]);
     }
     // Tokens are added in order, so that two lists agree as far as both go.
@@ -89,14 +89,14 @@ fn other_tokens<'a>(context: &Context<'a>, one: &ModelType<'a>, other: &ModelTyp
     place(one).zip(place(other)).filter(|_| !agree).map(|(one, other)| [one, other])
 }
 
-/// Whether one tokenizer is trained in the recipe and the other is not, or on other text.
-fn are_trained_apart(one: &Item, other: &Item) -> bool {
+/// Whether one tokenizer is trained in the recipe and the other is not, or on other text; nothing when none is.
+fn are_trained_apart(one: &Item, other: &Item) -> Option<bool> {
     match (one.child("train"), other.child("train")) {
-        (None, None) => false,
-        (Some(_), None) | (None, Some(_)) => true,
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => Some(true),
         (Some(one), Some(other)) => {
             let value = |train: &Item, name: &str| train.property(name).map(|slot| slot.value.clone());
-            ["vocab", "on"].into_iter().any(|name| value(one, name) != value(other, name))
+            Some(["vocab", "on"].into_iter().any(|name| value(one, name) != value(other, name)))
         }
     }
 }

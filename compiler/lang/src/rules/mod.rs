@@ -9,6 +9,7 @@ pub mod data;
 pub mod embeddings;
 pub mod flow;
 pub mod groups;
+pub mod languages;
 pub mod leaks;
 pub mod merge;
 pub mod model;
@@ -86,6 +87,7 @@ impl<'a> Context<'a> {
                 "translate" => {
                     stage::check_data_stage(self, item);
                     translate::check(self, item);
+                    languages::check(self, item);
                 }
                 "swap-tokenizer" | "extend-tokenizer" => embeddings::check(self, item),
                 "merge" => merge::check(self, item),
