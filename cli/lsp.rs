@@ -8,6 +8,7 @@ use ::lsp::{Look, Outside};
 use lang::facts::{Facts, Want};
 use lang::lock::Lock;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Serve an editor over standard input and output
@@ -16,8 +17,8 @@ use std::process::ExitCode;
   adapt lsp                              what an editor starts; docs/editors.md says how to set it up")]
 pub struct Args {}
 
-/// Serves an editor until it leaves.
-pub fn run() -> ExitCode {
+/// Serves an editor until it leaves; `cache` is where it is shown what comes with adapt.
+pub fn run(cache: &Path) -> ExitCode {
     let folder = match std::env::current_dir() {
         Ok(folder) => folder,
         Err(error) => return wrong_use(&format!("the current folder cannot be read: {error}")),
@@ -25,7 +26,8 @@ pub fn run() -> ExitCode {
     let Some(base) = folder.to_str() else {
         return wrong_use(&format!("the name of the folder {} is not UTF-8", folder.display()));
     };
-    match ::lsp::stdio(Disk, base) {
+    let shown = std::path::absolute(cache.join(SHOWN)).ok();
+    match ::lsp::stdio(Disk { shown }, base) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -35,8 +37,14 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The folder in the cache for texts that come with adapt, for editors to open.
+const SHOWN: &str = "shown";
+
 /// The disk as the editor's outside.
-struct Disk;
+struct Disk {
+    /// Where texts that come with adapt are put; nothing when there is no such place.
+    shown: Option<PathBuf>,
+}
 
 /// What gathers facts for one recipe.
 struct Reader {
@@ -64,6 +72,18 @@ impl Outside for Disk {
             Some(if entry.path().is_dir() { format!("{name}/") } else { name })
         });
         named.collect()
+    }
+
+    fn show(&self, name: &str, text: &str) -> Option<String> {
+        let path = self.shown.as_ref()?.join(name);
+        if fs::read_to_string(&path).ok().as_deref() != Some(text) {
+            fs::create_dir_all(path.parent()?).ok()?;
+            // Another server may be writing it, too: what is opened is always whole.
+            let part = path.with_extension(format!("{}.part", std::process::id()));
+            fs::write(&part, text).ok()?;
+            fs::rename(&part, &path).ok()?;
+        }
+        path.to_str().map(str::to_owned)
     }
 }
 

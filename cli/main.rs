@@ -95,7 +95,7 @@ fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Fmt(args) => fmt::run(args),
         Command::Import(args) => import::run(args),
-        Command::Lsp(_) => lsp::run(),
+        Command::Lsp(_) => lsp::run(&cache_folder()),
         Command::New(args) => new::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Schema(args) => schema::run(args),

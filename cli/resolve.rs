@@ -216,6 +216,7 @@ fn describe(hub: &Hub, job: &Job, source: &Source, snapshot: &Snapshot, lines: &
     // What people wrote about a source outlives its commits.
     if let Some(old) = &job.old {
         (entry.note, entry.measured) = (old.note.clone(), old.measured.clone());
+        entry.languages = old.languages.clone();
     }
     entry.kind = job.kind;
     entry.revision = Some(snapshot.commit.clone());

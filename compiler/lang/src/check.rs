@@ -118,6 +118,7 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
         folders: &folders,
         sources: &sources,
         lost,
+        current: None,
         diagnostics: &mut diagnostics,
         wants: &mut wants,
     }

@@ -16,6 +16,9 @@ pub struct Facts {
     pub models: BTreeMap<String, ModelFact>,
     /// By tokenizer folder or file, or, for tokenizers trained in the recipe, by task name.
     pub tokenizers: BTreeMap<String, TokenizerFact>,
+    /// By the source of a model: the languages that it translates, where that was stated.
+    #[serde(default)]
+    pub languages: BTreeMap<String, LanguagesFact>,
     /// By the source of a dataset (a path or a glob): first rows and their columns.
     pub rows: BTreeMap<String, RowsFact>,
     /// By task name: what prepared data turned out to hold.
@@ -94,6 +97,14 @@ pub struct TokenizerFact {
     /// Files that make up the tokenizer, for hashing.
     pub files: Vec<String>,
     pub problem: Option<String>,
+}
+
+/// The languages that a model translates, each to each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanguagesFact {
+    pub from: Vec<String>,
+    pub to: Vec<String>,
 }
 
 /// The first rows of a dataset.

@@ -25,6 +25,7 @@ pub mod set;
 mod config;
 mod defaults;
 mod like;
+pub mod origin;
 mod suggest;
 mod tree;
 mod typing;
@@ -32,6 +33,7 @@ mod uses;
 pub mod values;
 
 mod assemble;
+mod languages;
 mod names;
 pub mod paths;
 mod planned;

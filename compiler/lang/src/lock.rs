@@ -4,7 +4,7 @@
 //! have them: the recipe's text, with `@revision` and `#config` where the recipe states them.
 
 use crate::diagnostic::Diagnostic;
-use crate::facts::{Facts, MeasuredFact, ModelFact, RowsFact, TokenizerFact, Want};
+use crate::facts::{Facts, LanguagesFact, MeasuredFact, ModelFact, RowsFact, TokenizerFact, Want};
 use crate::source::{SourceId, Span};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -61,6 +61,9 @@ pub struct Entry {
     /// Of a model or tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<Tokenizer>,
+    /// Of a model that translates: from which languages to which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub languages: Option<LanguagesFact>,
     /// Of a dataset: the columns of its rows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
@@ -139,6 +142,8 @@ impl Lock {
         match want {
             Want::Model(key) => self.entry(key).and_then(Entry::model).map(|fact| {
                 facts.models.insert(key.clone(), fact);
+                let languages = self.entry(key).and_then(|entry| entry.languages.clone());
+                facts.languages.extend(languages.map(|languages| (key.clone(), languages)));
             }),
             Want::Tokenizer(key) => self.entry(key).and_then(Entry::tokenizer).map(|fact| {
                 facts.tokenizers.insert(key.clone(), fact);
@@ -216,6 +221,7 @@ mod tests {
         "hf:o/m": {"kind": "model", "revision": null, "config": {"model_type": "llama"},
                    "generation_config": {"eos_token_id": 2},
                    "tokenizer": {"vocab_size": 8, "eos": "</s>"}},
+        "hf:o/t": {"kind": "model", "config": {}, "languages": {"from": ["en"], "to": ["nl", "de"]}},
         "hf:o/d#nl": {"kind": "dataset", "revision": "0123456789abcdef0123456789abcdef01234567"},
         "hf:o/d#es": {"kind": "dataset", "columns": ["text"], "splits": {"train": 10, "test": null}}
     }}"#;
@@ -232,6 +238,9 @@ mod tests {
             !lock.fill(&Want::Rows("hf:o/d#nl".into()), &mut facts),
             "it is pinned, and nothing is known"
         );
+        assert!(facts.languages.is_empty() && lock.fill(&Want::Model("hf:o/t".into()), &mut facts));
+        let languages = &facts.languages["hf:o/t"];
+        assert_eq!((languages.from.as_slice(), languages.to.len()), (["en".to_owned()].as_slice(), 2));
         assert_eq!(facts.tokenizers["hf:o/m"].eos.as_ref().map(|(text, _)| text.as_str()), Some("</s>"));
         let generation = facts.models["hf:o/m"].generation_config.as_ref();
         assert_eq!(generation.and_then(|config| config["eos_token_id"].as_u64()), Some(2));

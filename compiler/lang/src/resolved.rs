@@ -88,7 +88,8 @@ fn value(slot: &Slot, key: Option<&'static str>) -> ResolvedValue {
     ResolvedValue { key, text: text(slot), origin: slot.origin, span: slot.span }
 }
 
-fn text(slot: &Slot) -> String {
+/// Writes a value as a recipe would.
+pub fn text(slot: &Slot) -> String {
     match &slot.value {
         Typed::Broken => "#null".into(),
         Typed::Text(text) if matches!(slot.ty, Type::Reference(_)) => word(text),

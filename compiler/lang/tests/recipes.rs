@@ -163,3 +163,25 @@ fn what_is_found_in_a_used_file_says_where_that_is_used() {
         .collect();
     assert_eq!(places, ["a.kdl", "r.kdl"], "the nearest first");
 }
+
+#[test]
+fn models_without_a_common_ancestor_are_shown_where_they_begin() {
+    let text = "adapt 1\nmodel read \"base\"\ntokenizer t \"base\"\n\
+        model made \"new:gpt2\" { tokenizer t; config { n_embd 64; n_head 4 } }\n\
+        merge both { method linear; from made weight=1; from read weight=1 }\n";
+    let checked = run(text, &[]);
+    let found = checked.diagnostics.iter().find(|found| found.code == "unrelated-models");
+    let labels: Vec<(&str, &str)> = found
+        .expect("one is new")
+        .labels
+        .iter()
+        .map(|label| (&text[label.span.start as usize..label.span.end as usize], label.message.as_str()))
+        .collect();
+    let expected = [
+        ("read", "of another ancestor"),
+        ("made", "merged with this"),
+        ("\"new:gpt2\"", "begins with random weights"),
+        ("\"base\"", "begins with trained ones"),
+    ];
+    assert_eq!(labels, expected);
+}

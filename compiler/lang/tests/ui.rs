@@ -5,7 +5,8 @@
 //! `ADAPT_BLESS=1` fills in the text where a mark has none. `// set: PATH=VALUE` adds an argument of
 //! `--set`, `// set-error: [code]` expects a diagnostic in one. Facts stand in a sibling
 //! `NAME.facts.json`; files that are used stand in it as texts, and `// file-error: [code]` expects
-//! a diagnostic in one of them.
+//! a diagnostic in one of them. `// note: …` expects a note on where a value came from, in its words; all
+//! such notes of a case stand in it.
 
 mod common;
 
@@ -165,6 +166,41 @@ fn any(mark: &Mark, expected: &BTreeSet<Mark>) -> bool {
 
 fn wild(mark: Mark) -> Mark {
     (mark.0, mark.1, mark.2, "*".to_owned())
+}
+
+/// The beginning of a mark for a note.
+const NOTE: &str = "// note: ";
+
+/// Words of notes on where a value came from that its node does not write.
+const ORIGINS: [&str; 3] = [" is not written; ", "` from `defaults`", "`, with `like=`"];
+
+/// The notes on origins that a case announces, with those that it gets.
+fn notes(case: &Case, checked: &Checked) -> [BTreeSet<String>; 2] {
+    let announced = case.text.lines().filter_map(|line| line.trim().strip_prefix(NOTE)).map(str::to_owned);
+    let all = checked.diagnostics.iter().flat_map(|found| &found.notes);
+    let found = all.filter(|note| ORIGINS.iter().any(|word| note.contains(word))).cloned();
+    [announced.collect(), found.collect()]
+}
+
+#[test]
+fn a_finding_says_where_a_value_came_from_that_nobody_wrote() {
+    let mut wrong = String::new();
+    for case in cases() {
+        let [announced, found] = notes(&case, &case.check());
+        let missing = announced.difference(&found).map(|note| format!("  missing    {note}\n"));
+        let surplus = found.difference(&announced).map(|note| format!("  unexpected {note}\n"));
+        let lines: String = missing.chain(surplus).collect();
+        if lines.is_empty() {
+            continue;
+        }
+        wrong += &format!("{}\n{lines}", case.name);
+        if std::env::var_os("ADAPT_BLESS").is_some() {
+            let lines = found.difference(&announced).map(|note| format!("{NOTE}{note}\n"));
+            let text = format!("{}{}", case.text, lines.collect::<String>());
+            std::fs::write(root().join("tests/ui").join(&case.name), text).expect("a case is writable");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 /// Says how a case differs from what it announces.

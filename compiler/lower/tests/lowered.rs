@@ -249,7 +249,15 @@ fn the_largest_micro_batch_that_fits_is_chosen() {
     let smaller = with(Some(bytes - 1));
     assert!(micro(&smaller).is_some_and(|micro| micro < 8), "{:?}", micro(&smaller));
     let none = with(Some(1 << 20));
-    assert!(none.diagnostics.iter().any(|found| found.code == "exceeds-memory"), "{:?}", none.diagnostics);
+    let found = none.diagnostics.iter().find(|found| found.code == "exceeds-memory");
+    let found = found.unwrap_or_else(|| panic!("{:?}", none.diagnostics));
+    assert!(!found.notes.iter().any(|note| note.contains("is not written")), "{:?}", found.notes);
+    let unwritten = text.replacen("; sequence 64", "", 1);
+    let options = Options { memory: Some(1 << 20), ..Options::default() };
+    let none = lowered(&unwritten, &COUNTS, &options).diagnostics;
+    let note = "the length of `sequence` is not written; it is 128, as many as model `base` has positions";
+    let found = none.iter().find(|found| found.code == "exceeds-memory").expect("it does not fit either");
+    assert!(found.notes.iter().any(|found| found == note), "{:?}", found.notes);
     let decisions = Decisions { micro_batch_size: 2, ..Decisions::default() };
     let options = Options { decisions: [("a".to_owned(), decisions)].into(), ..Options::default() };
     assert_eq!(micro(&lowered(&text, &COUNTS, &options)), Some(2));

@@ -10,7 +10,8 @@ use crate::report::Places;
 use crate::text::Text;
 use lang::facts::Facts;
 use lang::paths;
-use lsp_types::{Diagnostic, TextDocumentContentChangeEvent, Uri};
+use lsp_types::{CodeDescription, Diagnostic, TextDocumentContentChangeEvent, Uri};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 
@@ -20,6 +21,8 @@ pub struct Abilities {
     pub encoding: Encoding,
     /// Whether completion may insert text with places to fill in.
     pub snippets: bool,
+    /// Whether the code of a diagnostic may lead to its page.
+    pub code_pages: bool,
 }
 
 /// The open texts of an editor.
@@ -31,6 +34,8 @@ pub struct Editor<O: Outside> {
     documents: BTreeMap<Uri, Document<O::Look>>,
     /// What was last reported of each text.
     reported: BTreeMap<Uri, Vec<Diagnostic>>,
+    /// Where texts that come with adapt can be opened, by their names; nothing where they cannot.
+    shown: RefCell<BTreeMap<String, Option<Uri>>>,
 }
 
 /// An open text.
@@ -78,6 +83,7 @@ impl<O: Outside> Editor<O> {
             abilities,
             documents: BTreeMap::new(),
             reported: BTreeMap::new(),
+            shown: RefCell::default(),
         }
     }
 
@@ -200,8 +206,8 @@ impl<O: Outside> Editor<O> {
             let Some(compilation) = self.compiled(&root) else { continue };
             let uris = self.uris(&root, &compilation);
             let places = Places { compilation: &compilation, uris: &uris, encoding: self.abilities.encoding };
-            for (owner, found) in compilation.diagnostics.iter().filter_map(|found| places.diagnostic(found))
-            {
+            for found in &compilation.diagnostics {
+                let Some((owner, found)) = self.diagnostic(&places, found) else { continue };
                 let Some(uri) = &uris[owner] else { continue };
                 let what = (uri.clone(), found.range, found.code.clone(), found.message.clone());
                 if seen.insert(what) {
@@ -210,6 +216,28 @@ impl<O: Outside> Editor<O> {
             }
         }
         all
+    }
+
+    /// Converts a diagnostic, with a link to the page of its code where the editor follows such links.
+    fn diagnostic(
+        &self,
+        places: &Places,
+        found: &lang::diagnostic::Diagnostic,
+    ) -> Option<(usize, Diagnostic)> {
+        let (owner, mut diagnostic) = places.diagnostic(found)?;
+        if self.abilities.code_pages {
+            let page = stdlib::pages::find(&found.code);
+            let page = page.and_then(|page| self.show(&format!("diagnostics/{}.md", found.code), page));
+            diagnostic.code_description = page.map(|href| CodeDescription { href });
+        }
+        Some((owner, diagnostic))
+    }
+
+    /// Returns where a text that comes with adapt can be opened.
+    fn show(&self, name: &str, text: &str) -> Option<Uri> {
+        let mut shown = self.shown.borrow_mut();
+        let place = || self.outside.show(name, text).and_then(|path| file_uri(&path));
+        shown.entry(name.to_owned()).or_insert_with(place).clone()
     }
 
     /// Returns the diagnostics of one text.

@@ -41,6 +41,13 @@ pub fn occurrences(text: &Text) -> Vec<Occurrence> {
 }
 
 fn of_node(text: &Text, node: usize) -> impl Iterator<Item = Occurrence> + '_ {
+    all_of_node(text, node).filter(|found| !found.name.starts_with(LIBRARY))
+}
+
+/// What the names of the library begin with.
+const LIBRARY: &str = "std:";
+
+fn all_of_node(text: &Text, node: usize) -> impl Iterator<Item = Occurrence> + '_ {
     text.slots(node).filter_map(move |(entry, slot)| {
         let token = entry.value.as_ref()?;
         let range = token.range.clone();
@@ -58,14 +65,23 @@ fn of_node(text: &Text, node: usize) -> impl Iterator<Item = Occurrence> + '_ {
                 _ => return None,
             },
         };
-        (!name.starts_with("std:")).then_some(Occurrence { name, range, node, role })
+        Some(Occurrence { name, range, node, role })
     })
 }
 
 /// Returns the name that stands at a byte, or ends there.
 pub fn at(text: &Text, at: usize) -> Option<Occurrence> {
+    any_at(text, at).filter(|found| !found.name.starts_with(LIBRARY))
+}
+
+/// Returns the name that is referred to at a byte when it is one of the library, without its `std:`.
+pub fn library_at(text: &Text, at: usize) -> Option<String> {
+    any_at(text, at)?.name.strip_prefix(LIBRARY).map(str::to_owned)
+}
+
+fn any_at(text: &Text, at: usize) -> Option<Occurrence> {
     let node = text.outline.header_at(at).filter(|&node| !text.outline.nodes[node].dropped)?;
-    of_node(text, node).find(|found| found.range.start <= at && at <= found.range.end)
+    all_of_node(text, node).find(|found| found.range.start <= at && at <= found.range.end)
 }
 
 /// Returns the declarations of a text.

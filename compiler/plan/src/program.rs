@@ -167,3 +167,77 @@ impl Op {
             || self.outputs.iter().any(|output| output.value == value && output.write != Write::Set)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three values, and an op that reads some of them and writes one.
+    fn module() -> (Module, [ValueId; 3]) {
+        let mut module = Module::default();
+        let tokens = module.extent("tokens", 8);
+        let values = [
+            module.value("x", Dtype::F32, Role::Activation, vec![tokens.into(), 4.into()]),
+            module.value("y", Dtype::F32, Role::Gradient, vec![4.into()]),
+            module.value("ids", Dtype::I32, Role::Batch, vec![tokens.into()]),
+        ];
+        (module, values)
+    }
+
+    fn op(inputs: &[ValueId], value: ValueId, write: Write) -> Op {
+        Op::new(OpKind::Add, inputs.to_vec(), vec![Output { value, write }], "layers.0")
+    }
+
+    #[test]
+    fn an_op_waits_for_what_it_reads_and_for_who_reads_what_it_writes() {
+        let (_, [x, y, ids]) = module();
+        let ops = vec![
+            op(&[], x, Write::Set),
+            op(&[x], y, Write::Set),
+            op(&[ids], x, Write::Set),
+            op(&[y], y, Write::Add),
+        ];
+        let graph = Program { name: "micro".into(), ops }.graph();
+        let mut edges: Vec<(usize, usize, ValueId)> = graph
+            .edge_indices()
+            .map(|edge| {
+                let (from, to) = graph.edge_endpoints(edge).expect("an edge has two ends");
+                (graph[from], graph[to], graph[edge])
+            })
+            .collect();
+        edges.sort();
+        // Op 2 overwrites what op 1 still reads; op 3 reads and adds to what op 1 wrote.
+        assert_eq!(edges, [(0, 1, x), (0, 2, x), (1, 2, x), (1, 3, y), (1, 3, y)]);
+    }
+
+    #[test]
+    fn what_is_added_to_is_read() {
+        let (_, [x, y, ids]) = module();
+        let set = op(&[x], y, Write::Set);
+        assert!(set.reads(x) && !set.reads(y));
+        assert!(
+            [Write::Add, Write::Accumulate, Write::Update]
+                .into_iter()
+                .all(|write| op(&[x], y, write).reads(y))
+        );
+        let scratch = Op { workspace: Some(ids), ..set };
+        assert_eq!(scratch.values().collect::<Vec<_>>(), [x, y, ids]);
+    }
+
+    #[test]
+    fn a_wide_module_has_twice_the_bytes_and_no_places() {
+        let (mut module, [x, _, ids]) = module();
+        let scratch = module.value("scratch", Dtype::U8, Role::Workspace, vec![64.into()]);
+        module.values[x.index()].offset = Some(256);
+        module.arenas.push(Arena { role: Role::Activation, bytes: 128 });
+        assert_eq!((module.total_bytes(), module.arena_bytes(Role::Activation)), (128, 128));
+        assert_eq!((module.arena_bytes(Role::Weight), module.capacities()), (0, vec![8]));
+        let wide = module.widened();
+        let dtypes: Vec<Dtype> = wide.values.iter().map(|value| value.dtype).collect();
+        assert_eq!(dtypes, [Dtype::F64, Dtype::F64, Dtype::I32, Dtype::U8]);
+        assert_eq!(wide.values[scratch.index()].shape[0].factor, 128);
+        assert_eq!(wide.values[ids.index()].shape, module.values[ids.index()].shape);
+        assert!(wide.arenas.is_empty() && wide.values[x.index()].offset.is_none());
+        assert_eq!((wide.named("x"), wide.named("z")), (Some(x), None));
+    }
+}

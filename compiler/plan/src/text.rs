@@ -77,3 +77,38 @@ fn short(value: &serde_json::Value) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Output;
+    use crate::value::{Dtype, Role};
+
+    #[test]
+    fn a_program_is_one_line_for_each_op() {
+        let mut module = Module::default();
+        let tokens = module.extent("tokens", 8);
+        let wide = Dim { factor: 2, extent: Some(tokens) };
+        let x = module.value("x", Dtype::Bf16, Role::Activation, vec![tokens.into(), 64.into()]);
+        let y = module.value("y", Dtype::F16, Role::Activation, vec![wide]);
+        module.values[x.index()].offset = Some(1024);
+        let op = |kind, inputs, value, write, region: &str| {
+            Op::new(kind, inputs, vec![Output { value, write }], region)
+        };
+        let ops = vec![
+            op(OpKind::Copy, vec![y], x, Write::Set, "embed"),
+            op(OpKind::Copy, vec![x], y, Write::Add, "layers.0"),
+            op(OpKind::Copy, vec![x], y, Write::Accumulate, "layers.0"),
+            op(OpKind::ClipFactor { max_norm: 1.5 }, vec![], y, Write::Update, "update"),
+        ];
+        let text = program(&module, &Program { name: "micro".into(), ops });
+        let expected = "program micro\n  embed\n    x bf16[tokens, 64]@1024 = copy(y)\n  layers.0\n    y+ f16[2*tokens] = copy(x)\n    y* f16[2*tokens] = copy(x)\n  update\n    y! f16[2*tokens] = clip_factor() {max_norm=1.5}\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn long_lists_are_counted() {
+        assert_eq!(short(&serde_json::json!([1, 2, 3, 4, 5])), "[5 values]");
+        assert_eq!(short(&serde_json::json!([1, 2, 3, 4])), "[1,2,3,4]");
+    }
+}

@@ -483,3 +483,38 @@ pub struct Sampling {
     pub repetition_penalty: f64,
     pub seed: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asserts the rates of steps of a stage of ten, as shares of the peak.
+    fn check(shape: ScheduleShape, warmup: Warmup, floor: f64, expected: &[(u64, f64)]) {
+        let schedule = Schedule { shape, warmup, floor };
+        for &(step, share) in expected {
+            let found = schedule.lr(2.0, step, 10);
+            assert!((found - 2.0 * share).abs() < 1e-12, "{shape:?}, step {step}: {found}");
+        }
+    }
+
+    #[test]
+    fn rates_rise_and_fall() {
+        let none = Warmup::Steps(0);
+        check(ScheduleShape::Constant, none, 0.0, &[(0, 1.0), (9, 1.0)]);
+        check(ScheduleShape::Constant, Warmup::Steps(4), 0.0, &[(0, 0.0), (2, 0.5), (4, 1.0), (9, 1.0)]);
+        check(ScheduleShape::Linear, none, 0.0, &[(0, 1.0), (5, 0.5), (10, 0.0), (12, 0.0)]);
+        check(ScheduleShape::Linear, Warmup::Steps(2), 0.1, &[(1, 0.5), (2, 1.0), (6, 0.55), (10, 0.1)]);
+        check(ScheduleShape::Cosine, none, 0.0, &[(0, 1.0), (5, 0.5), (10, 0.0)]);
+        check(ScheduleShape::Cosine, Warmup::Share(0.2), 0.5, &[(1, 0.5), (2, 1.0), (6, 0.75), (10, 0.5)]);
+        // A warmup as long as the stage only rises.
+        check(ScheduleShape::Cosine, Warmup::Steps(10), 0.0, &[(5, 0.5), (9, 0.9)]);
+    }
+
+    #[test]
+    fn a_share_of_warmup_is_rounded_up() {
+        let of =
+            |warmup, steps| Schedule { shape: ScheduleShape::Linear, warmup, floor: 0.0 }.warmup_steps(steps);
+        assert_eq!((of(Warmup::Share(0.03), 100), of(Warmup::Share(0.03), 101)), (3, 4));
+        assert_eq!((of(Warmup::Share(0.0), 100), of(Warmup::Steps(7), 3)), (0, 7));
+    }
+}

@@ -283,3 +283,56 @@ fn works_with(node: &Node, choice: &Choice) -> Vec<Line> {
     let properties = node.properties.iter().filter(|property| property.only.contains(&choice.name));
     properties.filter(|_| is_first).map(property_line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::find::{Found, entries, find};
+    use super::*;
+
+    /// Asserts what is said of the one thing at a path, and which tables stand below it.
+    fn check(path: &str, expected: &[(&str, &str)], tables: &[&str]) {
+        let Found::Here(found) = find(path) else { panic!("`{path}` is there") };
+        let (_, entry, _) = &found[0];
+        let facts = entry.facts();
+        for (name, value) in expected {
+            assert!(
+                facts.contains(&(*name, (*value).to_owned())),
+                "{path}: no {name} `{value}` in {facts:?}"
+            );
+        }
+        let lines = entry.lines();
+        assert_eq!(lines.iter().map(|(name, _)| *name).collect::<Vec<_>>(), tables, "{path}");
+    }
+
+    #[test]
+    fn every_kind_of_entry_says_what_it_is() {
+        check("std:llama3", &[("written", "template std:llama3")], &[]);
+        check("std:zephyr", &[("needs", "an end-of-text token")], &[]);
+        let on = "adapt plan RECIPE --on std:h100-80";
+        check("std:h100-80", &[("used as", on), ("memory", "80 GiB")], &[]);
+        check("new:llama", &[("written", "new:llama")], &["fields"]);
+        let gives = [("takes", "rows of type `instruction`, `chat`, `tokens`"), ("gives", "a model")];
+        check("sft", &gives, &["values", "words", "children"]);
+        check("sft.epochs", &[("group", "at most one of its budget")], &["values", "words", "children"]);
+        check("sft.optimizer.beta1", &[("works with", "`adamw`"), ("default", "`0.9`")], &["words"]);
+        check("new:llama.hidden_size", &[("written", "config { hidden_size … }")], &[]);
+    }
+
+    #[test]
+    fn nothing_is_left_without_a_word() {
+        for (path, entry) in entries() {
+            let doc = entry.doc();
+            // Some words speak for themselves: `f32`.
+            let is_word = matches!(entry, Entry::Choice(..)) && doc.is_empty();
+            assert!(doc.ends_with('.') || is_word, "{path}: `{doc}`");
+            assert!(
+                entry.facts().iter().all(|(name, value)| !name.is_empty() && !value.is_empty()),
+                "{path}"
+            );
+            let lines = entry.lines().into_iter().flat_map(|(_, lines)| lines);
+            lines.for_each(|line| {
+                assert!(!line.name.is_empty() && !line.ty.contains("  "), "{path}: {line:?}")
+            });
+        }
+    }
+}

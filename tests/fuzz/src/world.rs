@@ -261,9 +261,7 @@ fn spoil(config: &mut Value, random: &mut Random) {
 
 /// How many facts there are.
 fn size(facts: &Facts) -> usize {
-    let Facts { paths, models, tokenizers, rows, prepared, hashes, texts, hardware } = facts;
-    [paths.len(), models.len(), tokenizers.len(), rows.len(), prepared.len(), hashes.len(), texts.len()]
-        .iter()
-        .sum::<usize>()
-        + usize::from(hardware.is_some())
+    let Facts { paths, models, tokenizers, languages, rows, prepared, hashes, texts, hardware } = facts;
+    let maps = [paths.len(), models.len(), tokenizers.len(), languages.len(), rows.len(), prepared.len()];
+    maps.iter().sum::<usize>() + hashes.len() + texts.len() + usize::from(hardware.is_some())
 }

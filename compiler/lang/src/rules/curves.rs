@@ -65,6 +65,13 @@ fn check_weights(context: &mut Context, item: &Item, method: &Method, models: &[
     };
     let Some((last, rest)) = side.split_last() else { return };
     let diagnostic = Diagnostic::error("out-of-range", message, last.span, "the last weight").with_help(help);
+    let diagnostic = match written {
+        None if !all_zero => diagnostic.with_note(format!(
+            "`normalize` of `method` is not written; `{}` divides by the sum by default",
+            method.name
+        )),
+        _ => diagnostic,
+    };
     context.report(
         rest.iter().fold(diagnostic, |diagnostic, weight| diagnostic.with_label(weight.span, "a weight")),
     );

@@ -228,7 +228,8 @@ fn missing_column(rows: &Item, slot: &Slot, column: &str, columns: &[String], fi
         at,
         label,
     )
-    .with_note(format!("the columns are {}", suggest::list(names(), "and")));
+    .with_note(format!("the columns are {}", suggest::list(names(), "and")))
+    .with_default(slot, rows);
     match suggest::nearest(column, names()) {
         Some(near) if slot.is_written() => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
             format!("replace with `{near}`"),

@@ -42,7 +42,7 @@ fn check_tokenizer(context: &mut Context, item: &Item, start: &ModelType) {
 }
 
 /// Where a tokenizer is read from: a folder and the tokenizer.json in it are one place.
-fn read_from(context: &Context, item: &Item) -> Option<String> {
+pub fn read_from(context: &Context, item: &Item) -> Option<String> {
     let text = item.argument()?.text()?;
     let key = context.source_key(item).filter(|_| !text.starts_with("new:"))?;
     Some(if paths::is_remote(text) { key } else { key.trim_end_matches("/tokenizer.json").to_owned() })

@@ -105,6 +105,35 @@ pub fn starts_from<'a>(names: &Names<'a>, item: &Item) -> Option<&'a Item> {
     names.follow(item, child)
 }
 
+/// The most models that are followed upstream; a recipe with more has none of them by hand.
+const ANCESTORS: usize = 1000;
+
+/// Returns every model and stage that a stage comes from, through all models of a merge, each once.
+pub fn ancestors<'a>(names: &Names<'a>, item: &Item) -> Vec<&'a Item> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    let starts = |item: &Item| -> Vec<&'a Item> {
+        let named = item.children.iter().filter(|child| matches!(child.kind(), "model" | "base" | "from"));
+        named.filter_map(|child| names.find(child.argument()?.text()?)).collect()
+    };
+    let mut open = starts(item);
+    while let Some(stage) = open.pop() {
+        if stage.schema.gives == "model" && seen.len() < ANCESTORS && seen.insert(stage.declared()) {
+            found.push(stage);
+            open.extend(starts(stage));
+        }
+    }
+    found
+}
+
+/// Returns the declared models that a model comes from in the end.
+pub fn roots<'a>(names: &Names<'a>, item: &'a Item) -> Vec<&'a Item> {
+    let mut all = ancestors(names, item);
+    all.push(item);
+    all.retain(|item| item.kind() == "model");
+    all
+}
+
 /// Returns an item and what it starts from, one after the other, up to one whose type is known already.
 ///
 /// A circle ends where it closes; it is reported where names are followed.

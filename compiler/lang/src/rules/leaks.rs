@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::data::{holds_out, origins};
+use super::flow::ancestors;
 use crate::diagnostic::Diagnostic;
 use crate::paths;
 use crate::tree::{Item, Slot};
@@ -62,21 +63,9 @@ pub fn check_evaluate(context: &mut Context, item: &Item) {
 
 /// The training stages that made what a stage starts from, through merges and new tokenizers.
 fn upstream<'a>(context: &Context<'a>, item: &Item) -> Vec<&'a Item> {
-    let mut found = Vec::new();
-    let mut seen = BTreeSet::new();
-    let starts = |item: &Item| -> Vec<&'a Item> {
-        let named = item.children.iter().filter(|child| matches!(child.kind(), "model" | "base" | "from"));
-        let names = named.filter_map(|child| child.argument().and_then(Slot::text));
-        names.filter_map(|name| context.names.find(name)).collect()
-    };
-    let mut open = starts(item);
-    while let Some(stage) = open.pop() {
-        if stage.schema.gives == "model" && seen.len() < 1000 && seen.insert(stage.declared()) {
-            found.extend(Some(stage).filter(|stage| stage.schema.training));
-            open.extend(starts(stage));
-        }
-    }
-    found
+    let mut stages = ancestors(context.names, item);
+    stages.retain(|stage| stage.schema.training);
+    stages
 }
 
 fn check(context: &mut Context, data: &Item, reference: &Slot, stages: &[&Item]) {

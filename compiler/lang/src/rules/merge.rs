@@ -1,7 +1,7 @@
 //! Rules about `merge`: how many models a method takes, and which numbers it reads.
 
 use super::Context;
-use super::{curves, shapes};
+use super::{ancestry, curves, shapes};
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::tree::{Item, Slot};
@@ -69,7 +69,9 @@ const fn method(
 pub fn check(context: &mut Context, item: &Item) {
     let models: Vec<&Item> = item.children_of("from").collect();
     check_repeats(context, item, &models);
-    shapes::check(context, item, &models);
+    if shapes::check(context, item, &models) {
+        ancestry::check(context, item, &models);
+    }
     let Some(written) = item.child_argument("method") else { return };
     let Some(method) = written.text().and_then(|name| METHODS.iter().find(|method| method.name == name))
     else {

@@ -2,12 +2,14 @@
 
 pub mod adapter;
 pub mod amounts;
+pub mod ancestry;
 pub mod conditions;
 pub mod curves;
 pub mod data;
 pub mod embeddings;
 pub mod flow;
 pub mod groups;
+pub mod languages;
 pub mod leaks;
 pub mod merge;
 pub mod model;
@@ -61,6 +63,8 @@ pub struct Context<'a> {
     pub sources: &'a [Source],
     /// Whether declarations and `defaults` may be lost to a syntax error or a missing file.
     pub lost: bool,
+    /// The node whose rules are applied.
+    pub current: Option<&'a Item>,
     pub diagnostics: &'a mut Vec<Diagnostic>,
     pub wants: &'a mut Vec<Want>,
     /// What facts show to be out of reach of this version, by the name of the declaration.
@@ -71,6 +75,7 @@ impl<'a> Context<'a> {
     /// Applies every rule.
     pub fn check(&mut self) {
         for item in self.names.items.iter() {
+            self.current = Some(item);
             match item.kind() {
                 "model" => model::check(self, item),
                 "tokenizer" => model::check_tokenizer(self, item),
@@ -82,6 +87,7 @@ impl<'a> Context<'a> {
                 "translate" => {
                     stage::check_data_stage(self, item);
                     translate::check(self, item);
+                    languages::check(self, item);
                 }
                 "swap-tokenizer" | "extend-tokenizer" => embeddings::check(self, item),
                 "merge" => merge::check(self, item),
@@ -92,6 +98,7 @@ impl<'a> Context<'a> {
                 _ => {}
             }
         }
+        self.current = None;
         rows::check(self);
         targets::check_places(self);
     }
@@ -112,10 +119,15 @@ impl<'a> Context<'a> {
         source_key(self.folders, item)
     }
 
-    /// Reports what a rule found, but nothing as missing that damaged text could have supplied.
+    /// Reports what a rule found, with what the node takes over from elsewhere, but nothing as missing that
+    /// damaged text could have supplied.
     pub fn report(&mut self, diagnostic: Diagnostic) {
         if !(self.lost && ABSENCES.contains(&diagnostic.code.as_str())) {
-            self.diagnostics.push(diagnostic);
+            let noted = self.current.filter(|item| item.schema.training);
+            self.diagnostics.push(match noted {
+                Some(stage) => diagnostic.with_inherited(stage),
+                None => diagnostic,
+            });
         }
     }
 

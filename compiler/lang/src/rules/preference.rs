@@ -36,7 +36,8 @@ fn check_label_smoothing(context: &mut Context, item: &Item) {
 /// Without a share of wrong pairs the robust loss is the plain one.
 fn check_robust(context: &mut Context, item: &Item) {
     let Some(loss) = item.child_argument("loss").filter(|loss| loss.text() == Some("robust")) else { return };
-    let Some(share) = item.child_argument("label-smoothing") else { return };
+    let Some(child) = item.child("label-smoothing") else { return };
+    let Some(share) = child.argument() else { return };
     if share.number() != Some(0.0) {
         return;
     }
@@ -49,6 +50,7 @@ fn check_robust(context: &mut Context, item: &Item) {
     } else {
         let message = "`loss robust` lacks `label-smoothing`";
         Diagnostic::error("missing-option", message, item.at, "needs `label-smoothing`")
+            .with_default(share, child)
     };
     context.report(found.with_label(loss.span, "because of this").with_help(help));
 }

@@ -41,7 +41,8 @@ fn check_draws(context: &mut Context, item: &Item) {
 
 /// Prompt and answer stand in the model's positions together.
 fn check_length(context: &mut Context, item: &Item) {
-    let Some(tokens) = item.child_argument("max-tokens") else { return };
+    let Some(child) = item.child("max-tokens") else { return };
+    let Some(tokens) = child.argument() else { return };
     let start = flow::start(context, item);
     let (Some(base), Some(positions), Some(length)) = (start.base, start.positions, tokens.number()) else {
         return;
@@ -57,7 +58,11 @@ fn check_length(context: &mut Context, item: &Item) {
     context.report(
         Diagnostic::error("sequence-too-long", message, tokens.span, "leaves no room for a prompt")
             .with_label(positions_place(base, &start), format!("{positions} positions"))
-            .with_help(format!("write less than {positions}")),
+            .with_help(match tokens.is_written() {
+                true => format!("write less than {positions}"),
+                false => format!("write `max-tokens` of less than {positions}"),
+            })
+            .with_default(tokens, child),
     );
 }
 

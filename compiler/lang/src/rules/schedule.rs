@@ -50,11 +50,14 @@ fn check_sum(context: &mut Context, schedule: &Item, steps: Option<&Slot>) {
         0.0 => format!("`decay` takes {percent}% of the stage"),
         _ => format!("`warmup` and `decay` take {percent}% of the stage together"),
     };
-    let label = if other.is_written() { "and this" } else { "its `decay` is the last 20%, unless written" };
+    let label = if other.is_written() { "and this" } else { "falls at the end of it" };
     let diagnostic =
         Diagnostic::error("out-of-range", message, at.span, "more than what is left of the stage")
             .with_help("shorten it, or write shares of the stage such as `\"10%\"`");
-    let diagnostic = if rise > 0.0 { diagnostic.with_label(other.span, label) } else { diagnostic };
+    let diagnostic = match rise > 0.0 {
+        true => diagnostic.with_label(other.span, label).with_default(other, schedule),
+        false => diagnostic,
+    };
     context.report(match steps {
         Some(steps) => diagnostic.with_label(steps.span, "the stage's steps"),
         None => diagnostic,
@@ -93,8 +96,9 @@ fn check_previous(context: &mut Context, item: &Item) {
     }
     if !previous.schema.training {
         context.report(no_previous(previous, from, reference));
-    } else if let Some(end) = ends_at_zero(previous) {
-        context.report(starts_at_zero(previous, from, end));
+    } else if let Some((schedule, end, floor)) = ends_at_zero(previous) {
+        let found = starts_at_zero(previous, from, end);
+        context.report(found.with_default(end, schedule).with_default(floor, schedule));
     }
 }
 
@@ -106,14 +110,15 @@ fn no_previous(model: &Item, from: &Slot, reference: &Slot) -> Diagnostic {
         .with_help("start from a training stage, or write `lr` and remove `from`")
 }
 
-/// Returns the schedule of a stage that ends at a rate of 0.
-fn ends_at_zero(stage: &Item) -> Option<&Slot> {
+/// Returns the schedule of a stage that ends at a rate of 0, with its name and its floor.
+fn ends_at_zero(stage: &Item) -> Option<(&Item, &Slot, &Slot)> {
     let schedule = stage.child("schedule").filter(|schedule| !schedule.damaged)?;
     let name = schedule.argument()?;
     let falls = matches!(name.text(), Some("cosine" | "linear" | "wsd"));
     let floor = schedule.properties.iter().find(|slot| slot.name == "floor")?;
     let stops_early = switched_on(stage, "stop-when").is_some();
-    (falls && floor.number() == Some(0.0) && !stops_early && !stage.damaged).then_some(name)
+    (falls && floor.number() == Some(0.0) && !stops_early && !stage.damaged)
+        .then_some((schedule, name, floor))
 }
 
 fn starts_at_zero(previous: &Item, from: &Slot, end: &Slot) -> Diagnostic {
@@ -122,7 +127,7 @@ fn starts_at_zero(previous: &Item, from: &Slot, end: &Slot) -> Diagnostic {
         previous.declared()
     );
     Diagnostic::error("starts-at-zero", message, from.span, "goes on at a rate of 0")
-        .with_label(end.span, if end.is_written() { "falls to 0" } else { "its default schedule falls to 0" })
+        .with_label(end.span, if end.is_written() { "falls to 0" } else { "its schedule falls to 0" })
         .with_help(format!(
             "give the schedule of `{}` a `floor`, or write `lr` here and remove `from`",
             previous.declared()

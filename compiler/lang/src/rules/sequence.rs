@@ -4,6 +4,7 @@ use super::Context;
 use super::data::{origins, row_type, row_type_slot};
 use super::flow::ModelType;
 use crate::diagnostic::Diagnostic;
+use crate::origin::{self, LONGEST_DEFAULT_SEQUENCE};
 use crate::source::Span;
 use crate::suggest;
 use crate::tree::{Item, Slot};
@@ -12,7 +13,7 @@ use crate::values::show_number;
 /// Checks the sequences of a training stage.
 pub fn check_training(context: &mut Context, item: &Item, start: &ModelType) {
     check_positions(context, item, start);
-    check_prompt(context, item);
+    check_prompt(context, item, start);
     check_overflow(context, item);
     check_tokens(context, item);
 }
@@ -46,8 +47,29 @@ pub fn positions_place(base: &Item, start: &ModelType) -> Span {
     written.or(base.argument().map(|source| source.span)).unwrap_or(base.at)
 }
 
+/// How long sequences are, and what says so.
+struct Length {
+    tokens: f64,
+    at: Span,
+    /// Why they are so long when nobody says.
+    note: Option<String>,
+}
+
+/// Returns the length of a stage's sequences: as written, else as the model's positions give it.
+fn length(sequence: &Item, start: &ModelType) -> Option<Length> {
+    if let Some(written) = sequence.arguments.first() {
+        return Some(Length { tokens: written.number()?, at: written.span, note: None });
+    }
+    let (base, positions) = (start.base?, start.positions?);
+    Some(Length {
+        tokens: positions.min(LONGEST_DEFAULT_SEQUENCE) as f64,
+        at: positions_place(base, start),
+        note: Some(origin::default_sequence(base.declared(), positions)),
+    })
+}
+
 /// Rows of preferences and labelled answers have prompts that can be limited.
-fn check_prompt(context: &mut Context, item: &Item) {
+fn check_prompt(context: &mut Context, item: &Item, start: &ModelType) {
     let Some(sequence) = item.child("sequence") else { return };
     let Some(prompt) = sequence.property("prompt") else { return };
     let has_prompts = item.schema.fits.iter().any(|rows| matches!(*rows, "preference" | "labelled"));
@@ -58,17 +80,19 @@ fn check_prompt(context: &mut Context, item: &Item) {
                 .with_label(item.at, "not a stage of preference rows")
                 .with_help("remove it"),
         );
-    } else if let Some(tokens) = sequence.argument().filter(|tokens| prompt.number() >= tokens.number()) {
-        context.report(
-            Diagnostic::error(
-                "out-of-range",
-                "the prompt may be as long as the whole sequence",
-                prompt.span,
-                "leaves no room for an answer",
-            )
-            .with_label(tokens.span, "the sequence")
-            .with_help("write less than the length of the sequence"),
-        );
+    } else if let Some(length) =
+        length(sequence, start).filter(|length| prompt.number() >= Some(length.tokens))
+    {
+        let label = if length.note.is_some() { "the model's positions" } else { "the sequence" };
+        let found = Diagnostic::error(
+            "out-of-range",
+            "the prompt may be as long as the whole sequence",
+            prompt.span,
+            "leaves no room for an answer",
+        )
+        .with_label(length.at, label)
+        .with_help("write less than the length of the sequence");
+        context.report(length.note.into_iter().fold(found, Diagnostic::with_note));
     }
 }
 
@@ -133,6 +157,7 @@ fn check_labels(context: &mut Context, item: &Item, dataset: &Item) {
             "the columns are {}",
             suggest::list(fact.columns.iter().map(String::as_str), "and")
         ))
+        .with_default(labels, rows)
         .with_help("name the column with `labels=…` of `rows`, or train on every token with `cpt`");
     context.report(diagnostic);
 }

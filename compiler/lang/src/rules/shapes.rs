@@ -11,25 +11,34 @@ use std::rc::Rc;
 /// Fields of config.json that shape weights and have one name in all architectures that have them.
 pub const SHARED_FIELDS: [&str; 3] = ["intermediate_size", "head_dim", "n_inner"];
 
-/// Compares every model of a merge with its base, or with the first.
-pub fn check(context: &mut Context, merge: &Item, models: &[&Item]) {
+/// Compares every model of a merge with its base, or with the first; returns whether they fit, as far as is known.
+pub fn check(context: &mut Context, merge: &Item, models: &[&Item]) -> bool {
     let references = merge.children_of("base").chain(models.iter().copied()).filter_map(Item::argument);
     let known: Vec<(&Slot, Rc<ModelType>)> =
         references.filter_map(|slot| Some((slot, type_of(context, slot)?))).collect();
-    let Some(((first, ty), rest)) = known.split_first() else { return };
-    let joins_tokens = match merge.child_argument("tokenizer").and_then(Slot::text) {
+    let Some(((first, ty), rest)) = known.split_first() else { return true };
+    let mut fit = true;
+    let tokenizer = merge.child("tokenizer");
+    let joins_tokens = match tokenizer.and_then(Item::argument).and_then(Slot::text) {
         None | Some("base") => false,
         Some(_) => true,
     };
     for (slot, other) in rest.iter().filter(|(slot, _)| slot.text() != first.text()) {
         if let Some(difference) = architectures(ty, other).or_else(|| shapes(ty, other)) {
             context.report(mismatch(first, ty, slot, other, &difference));
+            fit = false;
         } else if let (Some(one), Some(two), false) = (ty.vocab, other.vocab, joins_tokens)
             && one != two
         {
-            context.report(vocabularies(first, one, slot, two));
+            let found = vocabularies(first, one, slot, two);
+            context.report(match tokenizer.and_then(|child| Some((child.argument()?, child))) {
+                Some((of_base, child)) => found.with_default(of_base, child),
+                None => found,
+            });
+            fit = false;
         }
     }
+    fit
 }
 
 fn type_of<'a>(context: &Context<'a>, slot: &Slot) -> Option<Rc<ModelType<'a>>> {

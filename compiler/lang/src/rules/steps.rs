@@ -43,7 +43,8 @@ fn check_columns(context: &mut Context, rows: &Item) {
             true => diagnostic.with_label(other.span, "the first"),
             false => diagnostic.with_label(kind.span, format!("reads `{column}` as `{}`", other.name)),
         };
-        context.report(diagnostic.with_help(format!("name the column of `{}` with `{0}=…`", other.name)));
+        let help = format!("name the column of `{}` with `{0}=…`", other.name);
+        context.report(diagnostic.with_help(help).with_default(other, rows));
     }
 }
 
@@ -86,21 +87,24 @@ fn check_filters_fit(context: &mut Context, dataset: &Item, rows: &Item) {
     for filter in dataset.children_of("filter") {
         let Some(name) = filter.argument() else { continue };
         let of = filter.property("of").filter(|of| of.text() != Some("tokens"));
+        let is_length = name.text() == Some("length");
         let at = match (name.text(), of) {
             (Some("length"), None) => continue,
             (Some("length"), Some(of)) if of.is_written() => of.span,
             _ => name.span,
         };
-        context.report(
-            Diagnostic::error(
-                "ineffective-option",
-                "this filter reads text, but the rows are token ids",
-                at,
-                "has no text to read",
-            )
-            .with_label(kind.span, "token ids")
-            .with_help("remove it, or write `filter length of=tokens`"),
-        );
+        let found = Diagnostic::error(
+            "ineffective-option",
+            "this filter reads text, but the rows are token ids",
+            at,
+            "has no text to read",
+        )
+        .with_label(kind.span, "token ids")
+        .with_help("remove it, or write `filter length of=tokens`");
+        context.report(match of.filter(|_| is_length) {
+            Some(of) => found.with_default(of, filter),
+            None => found,
+        });
     }
 }
 
@@ -143,13 +147,16 @@ fn check_filter_repeats(context: &mut Context, filter: &Item, before: &[&Item]) 
     let same = |first: &&&Item| {
         first.argument().is_some_and(|first| first.text() == name.text()) && of(first) == of(filter)
     };
-    let Some(first) = before.iter().find(same).and_then(|first| first.argument()) else { return };
+    let Some(first) = before.iter().find(same) else { return };
     let message = format!("`filter {}` stands twice", name.text().unwrap_or_default());
-    context.report(
-        Diagnostic::error("repeated-option", message, name.span, "the second")
-            .with_label(first.span, "the first")
-            .with_help("join them into one"),
-    );
+    let found = Diagnostic::error("repeated-option", message, name.span, "the second")
+        .with_label(first.argument().map_or(first.at, |name| name.span), "the first")
+        .with_help("join them into one");
+    // Where one of two states the unit, the other has it by default.
+    let units = [*first, filter].map(|filter| filter.property("of").map(|of| (of, filter)));
+    let is_stated = units.iter().flatten().any(|(of, _)| of.is_written());
+    let unstated = units.into_iter().flatten().filter(|_| is_stated);
+    context.report(unstated.fold(found, |found, (of, filter)| found.with_default(of, filter)));
 }
 
 /// Removing the rows of a dataset from the same rows leaves nothing.

@@ -58,6 +58,19 @@ fn never_evaluates(context: &Context, item: &Item) -> Option<(Span, &'static str
     (!has_held_out(context.names, data)).then_some((reference.span, "every row of it is trained on"))
 }
 
+/// Notes how often a stage evaluates that does not say so.
+fn with_evaluation(found: Diagnostic, item: &Item) -> Diagnostic {
+    match item.child("evaluate") {
+        Some(evaluate) => match evaluate.property("every") {
+            Some(every) => found.with_default(every, evaluate),
+            None => found,
+        },
+        None => found.with_note(
+            "`evaluate` is not written; a stage whose data has held-out rows evaluates every epoch",
+        ),
+    }
+}
+
 /// How often a stage evaluates.
 fn evaluation(item: &Item) -> Option<Length> {
     match item.child("evaluate") {
@@ -110,26 +123,22 @@ fn check_best(context: &mut Context, item: &Item, checkpoint: &Item, best: &Slot
     let written = item.child("evaluate").and_then(|evaluate| evaluate.property("every"));
     let (place, label) =
         written.map_or((item.at, "evaluated once per epoch"), |slot| (slot.span, "evaluated here"));
-    context.report(
-        Diagnostic::error(
-            "checkpoint-not-evaluated",
-            "some checkpoints have no loss to be chosen by",
-            every.span,
-            "between two evaluations",
-        )
-        .with_label(place, label)
-        .with_label(best.key, "chooses by the loss")
-        .with_help("let `every` of `checkpoint` be a multiple of `every` of `evaluate`"),
-    );
+    let found = Diagnostic::error(
+        "checkpoint-not-evaluated",
+        "some checkpoints have no loss to be chosen by",
+        every.span,
+        "between two evaluations",
+    )
+    .with_label(place, label)
+    .with_label(best.key, "chooses by the loss")
+    .with_help("let `every` of `checkpoint` be a multiple of `every` of `evaluate`");
+    context.report(with_evaluation(found, item));
 }
 
 /// As many evaluations as must be worse have to come before the end.
 fn check_stop(context: &mut Context, item: &Item, stop: &Item) {
-    let (Some(rises), Some((every, unit))) =
-        (stop.property("rises").and_then(Slot::number), evaluation(item))
-    else {
-        return;
-    };
+    let Some(written) = stop.property("rises") else { return };
+    let (Some(rises), Some((every, unit))) = (written.number(), evaluation(item)) else { return };
     let Some(((whole, of), at)) = budget(item).filter(|((_, of), _)| *of == unit) else { return };
     if rises * every < whole {
         return;
@@ -140,9 +149,9 @@ fn check_stop(context: &mut Context, item: &Item, stop: &Item) {
         show_number(whole),
         noun(whole, of)
     );
-    context.report(
-        Diagnostic::error("ineffective-option", message, stop.at, "can never stop the stage")
-            .with_label(at, "the end of the stage")
-            .with_help("evaluate more often with `evaluate every=…`, or lower `rises`"),
-    );
+    let found = Diagnostic::error("ineffective-option", message, stop.at, "can never stop the stage")
+        .with_label(at, "the end of the stage")
+        .with_help("evaluate more often with `evaluate every=…`, or lower `rises`")
+        .with_default(written, stop);
+    context.report(with_evaluation(found, item));
 }

@@ -4,7 +4,6 @@
 //! known the figures that need it are unknown.
 
 use super::counts;
-use super::train::LONGEST_DEFAULT_SEQUENCE;
 use super::{Lowering, Options};
 use crate::figures::cost::Pass;
 use crate::figures::formats::{Optimizer, Precision, Quantized, State};
@@ -13,6 +12,7 @@ use crate::figures::trained::{Line, Lora, Selection, Target, TargetName, Trained
 use crate::figures::{Shapes, activations::Recompute, devices, flops, memory, shapes, time, trained};
 use crate::models::Model;
 use lang::facts::Facts;
+use lang::origin::LONGEST_DEFAULT_SEQUENCE;
 use lang::recipe::{ModelSource, Planned, Recipe, Ref, Stage, TokenizerSource};
 use plan::task::{Figure, Figures};
 use plan::value::Dtype;

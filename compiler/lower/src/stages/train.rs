@@ -8,6 +8,7 @@ use crate::objectives::Objective;
 use crate::programs;
 use lang::diagnostic::Diagnostic;
 use lang::facts::PreparedFact;
+use lang::origin::{self, LONGEST_DEFAULT_SEQUENCE};
 use lang::recipe::{self, DpoLoss, Every, Shape, Train};
 use plan::cost::program_cost;
 use plan::op::PreferenceLoss;
@@ -17,9 +18,6 @@ use plan::value::{Dtype, Role};
 use plan::work::{self, Artifact, Encode, LossOn, Sampling, Schedule, ScheduleShape, Sides, Unit, Work};
 use serde_json::json;
 use std::rc::Rc;
-
-/// Longest sequence that is chosen when the recipe does not say.
-pub const LONGEST_DEFAULT_SEQUENCE: u64 = 8192;
 
 /// Tokens of a micro-step that keep both caches and cores busy; more gains nothing on a CPU.
 const MICRO_STEP_TOKENS: u64 = 4096;
@@ -178,7 +176,7 @@ impl Lowering<'_> {
             match limit {
                 Some(limit) if bytes > limit && micro > 1 && wanted.is_none() => micro = micro.div_ceil(2),
                 Some(limit) if bytes > limit => {
-                    self.diagnostics.push(exceeds_memory(stage, &module, bytes, limit, micro));
+                    self.diagnostics.push(exceeds_memory(stage, model, &module, (bytes, limit)));
                     return None;
                 }
                 _ => return Some(module),
@@ -474,7 +472,8 @@ fn figures(
     }
 }
 
-fn exceeds_memory(stage: &Train, module: &Module, bytes: u64, limit: u64, micro: u64) -> Diagnostic {
+fn exceeds_memory(stage: &Train, model: &Model, module: &Module, (bytes, limit): (u64, u64)) -> Diagnostic {
+    let micro = module.decisions.micro_batch_size;
     let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
     let (span, remedy) = match &stage.micro {
         Some(written) => (written.span, "lower `micro`, or leave it out and it is chosen to fit"),
@@ -482,12 +481,16 @@ fn exceeds_memory(stage: &Train, module: &Module, bytes: u64, limit: u64, micro:
     };
     let table: Vec<String> =
         memory_table(module).iter().map(|(name, bytes)| format!("{name} {}", gib(*bytes))).collect();
-    Diagnostic::error(
+    let found = Diagnostic::error(
         "exceeds-memory",
         format!("stage `{}` needs {}, {} may be used", stage.name, gib(bytes), gib(limit)),
         span,
         format!("with {micro} sequences per micro-step"),
     )
     .with_help(remedy)
-    .with_note(table.join(", "))
+    .with_note(table.join(", "));
+    match &stage.sequence {
+        Some(_) => found,
+        None => found.with_note(origin::default_sequence(&stage.model.name, model.max_positions())),
+    }
 }

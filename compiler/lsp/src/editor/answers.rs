@@ -63,9 +63,15 @@ impl<O: Outside> Editor<O> {
         Some(Hover { contents, range: Some(text.range(bytes, self.abilities.encoding)) })
     }
 
-    /// Returns where the name at a position is declared, or the file that a path names.
+    /// Returns where the name at a position is declared, the text of a template of the library, or the file that a
+    /// path names.
     pub fn definition(&mut self, uri: &Uri, position: Position) -> Vec<Location> {
         let Some((compilation, text, at)) = self.at(uri, position) else { return Vec::new() };
+        if let Some(name) = names::library_at(&text, at) {
+            let template = stdlib::templates::find(&name);
+            let shown = template.and_then(|jinja| self.show(&format!("templates/{name}.jinja"), jinja));
+            return shown.map(|uri| Location { uri, range: Range::default() }).into_iter().collect();
+        }
         let Some(name) = names::at(&text, at).map(|found| found.name) else {
             let links = self.targets(uri, &compilation);
             let link = links.into_iter().find(|(bytes, _)| bytes.start <= at && at <= bytes.end);
@@ -179,7 +185,7 @@ impl<O: Outside> Editor<O> {
             let uris = self.uris(&root, &compilation);
             let places = Places { compilation: &compilation, uris: &uris, encoding };
             for found in &compilation.diagnostics {
-                let Some((owner, diagnostic)) = places.diagnostic(found) else { continue };
+                let Some((owner, diagnostic)) = self.diagnostic(&places, found) else { continue };
                 let here = uris[owner].as_ref() == Some(uri) && overlap(diagnostic.range, range);
                 let fixes = found.fixes.iter().filter(|_| here);
                 for edit in fixes.filter_map(|fix| Some((fix, places.edit(fix)?))) {

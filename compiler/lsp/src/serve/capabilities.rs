@@ -38,6 +38,8 @@ impl Client {
             abilities: Abilities {
                 encoding: Encoding::of(&offered),
                 snippets: is("textDocument/completion/completionItem/snippetSupport"),
+                code_pages: is("textDocument/publishDiagnostics/codeDescriptionSupport")
+                    || is("textDocument/diagnostic/codeDescriptionSupport"),
             },
             pulls: value("textDocument/diagnostic").is_some_and(Value::is_object),
             relates: is("textDocument/diagnostic/relatedDocumentSupport"),

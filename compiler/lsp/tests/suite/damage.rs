@@ -149,8 +149,11 @@ fn completion_is_never_empty_where_a_node_can_stand() {
 
 fn check_completion(text: &str, at: usize) {
     let folder = Path::new("/nowhere");
-    let mut editor =
-        Editor::new(Disk::at(folder), "/nowhere", Abilities { encoding: Encoding::Utf8, snippets: true });
+    let mut editor = Editor::new(
+        Disk::at(folder),
+        "/nowhere",
+        Abilities { encoding: Encoding::Utf8, snippets: true, ..Abilities::default() },
+    );
     let uri = Uri::from_file_path("/nowhere/a.kdl").expect("the path is absolute");
     editor.open(uri.clone(), 1, text.to_owned(), true);
     let line = text[..at].matches('\n').count() as u32;

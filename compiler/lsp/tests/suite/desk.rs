@@ -138,6 +138,13 @@ impl Outside for Disk {
             })
             .collect()
     }
+
+    fn show(&self, name: &str, text: &str) -> Option<String> {
+        let path = self.base.join("shown").join(name);
+        fs::create_dir_all(path.parent()?).ok()?;
+        fs::write(&path, text).ok()?;
+        path.to_str().map(str::to_owned)
+    }
 }
 
 /// An editor on a folder of its own.
@@ -158,7 +165,7 @@ impl Desk {
             fs::write(path, text).expect("files can be written");
         }
         let base = folder.path().to_str().expect("the path is UTF-8").to_owned();
-        let abilities = Abilities { encoding, snippets: false };
+        let abilities = Abilities { encoding, snippets: false, code_pages: true };
         let editor = Editor::new(Disk::at(folder.path()), &base, abilities);
         Self { folder, editor, texts: BTreeMap::new(), version: 0 }
     }

@@ -2,7 +2,7 @@
 
 use crate::desk::Desk;
 use lsp::Encoding;
-use lsp_types::{Code, Diagnostic, Message, Uri};
+use lsp_types::{Code, Diagnostic, DiagnosticTag, Message, Uri};
 use std::collections::BTreeMap;
 
 const COMMON: &str = "adapt 1\n// 𝄞 datasets\ndataset talks \"talks.jsonl\" {\n    rows chat\n}\n";
@@ -25,6 +25,41 @@ fn a_name_leads_to_its_declaration_in_another_file() {
     let path = desk.behind("a.kdl", "./comm");
     assert_eq!(desk.editor.definition(&desk.uri("a.kdl"), path)[0].uri, desk.uri("common.kdl"));
     assert_eq!(desk.editor.links(&desk.uri("a.kdl")).len(), 1);
+}
+
+#[test]
+fn a_name_of_the_library_leads_to_its_text() {
+    let mut desk =
+        Desk::of("adapt 1\nsft a {\n    template std:zephyr\n}\nsft b {\n    template std:nothing\n}\n");
+    let uri = desk.uri("a.kdl");
+    let found = desk.editor.definition(&uri, desk.behind("a.kdl", "template std:zep"));
+    let [found] = found.as_slice() else { panic!("one place, not {found:?}") };
+    let path = found.uri.to_file_path().expect("a file that an editor can open");
+    let text = std::fs::read_to_string(path).expect("it is there");
+    assert_eq!(Some(text.as_str()), stdlib::templates::find("zephyr"));
+    assert!(desk.editor.definition(&uri, desk.behind("a.kdl", "std:noth")).is_empty());
+    assert!(desk.editor.prepare_rename(&uri, desk.behind("a.kdl", "template std:zep")).is_none());
+}
+
+#[test]
+fn a_diagnostic_leads_to_its_page_and_its_second_places() {
+    let text = "adapt 1\ntemplate t { jinja \"x\" }\nmodel m \"base\"\nmodel m \"other\"\n";
+    let mut desk = Desk::of(text);
+    let uri = desk.uri("a.kdl");
+    let found = desk.diagnostics("a.kdl");
+    let of = |code: &str| {
+        let is_it = |found: &&Diagnostic| found.code == Some(Code::String(code.into()));
+        found.iter().find(is_it).unwrap_or_else(|| panic!("`{code}` is found"))
+    };
+    let (twice, unused) = (of("duplicate-name"), of("unused-declaration"));
+    let related = twice.related_information.as_deref().unwrap_or_default();
+    let [first] = related else { panic!("one second place, not {related:?}") };
+    assert_eq!((&first.location.uri, desk.text("a.kdl", first.location.range)), (&uri, "m"));
+    assert_eq!((twice.range.start.line, first.location.range.start.line), (3, 2));
+    assert_eq!((&twice.tags, &unused.tags), (&None, &Some(vec![DiagnosticTag::Unnecessary])));
+    let page = twice.code_description.as_ref().and_then(|page| page.href.to_file_path().ok());
+    let page = std::fs::read_to_string(page.expect("a code leads to a file")).expect("it is there");
+    assert_eq!(Some(page.as_str()), stdlib::pages::find("duplicate-name"));
 }
 
 #[test]

@@ -116,6 +116,9 @@ fn a_session_of_text_with_emoji() {
     client.tell("textDocument/didOpen", json!({ "textDocument": item }));
     let opened = client.diagnostics(1);
     assert!(!codes(&opened).contains(&"bare-keyword"), "{opened:?}");
+    // An editor that does not say that it follows links gets none, and nothing is written for it.
+    assert!(opened.iter().all(|found| found["codeDescription"].is_null()), "{opened:?}");
+    assert!(!client.folder.path().join("shown").exists());
 
     // Break it: `#true` becomes `true`, behind an emoji on an earlier line and in the range's own line.
     let text = RECIPE.replace("sequence 64 pack=#true", "/* 🙂 */ sequence 64 pack=true");
@@ -171,7 +174,7 @@ fn a_session_of_text_with_emoji() {
 fn an_editor_that_pulls_is_not_pushed_at() {
     let capabilities = json!({
         "general": { "positionEncodings": ["utf-16", "utf-8"] },
-        "textDocument": { "diagnostic": { "relatedDocumentSupport": true } },
+        "textDocument": { "diagnostic": { "relatedDocumentSupport": true, "codeDescriptionSupport": true } },
     });
     let (mut client, welcome) = Client::start(capabilities);
     assert_eq!(welcome["capabilities"]["positionEncoding"], "utf-8");
@@ -182,6 +185,8 @@ fn an_editor_that_pulls_is_not_pushed_at() {
     let items = pulled["items"].as_array().expect("a list");
     let unknown = items.iter().find(|found| found["code"] == "unknown-node").expect("`sfd` is unknown");
     assert_eq!(unknown["range"]["start"]["character"], 11);
+    let page = unknown["codeDescription"]["href"].as_str().expect("a code leads to its page");
+    assert!(page.starts_with("file://") && page.ends_with("/shown/diagnostics/unknown-node.md"), "{page}");
     let symbols = client.ask("textDocument/documentSymbol", document(&uri));
     assert_eq!(symbols[0]["name"], "sfd");
     client.leave();
@@ -218,4 +223,89 @@ fn a_burst_of_edits_is_checked_when_it_ends() {
     let twice = codes(&last).iter().filter(|code| **code == "duplicate-name").count();
     assert_eq!(twice, 199);
     client.leave();
+}
+
+#[test]
+fn every_request_has_its_answer() {
+    let (mut client, _) = Client::start(json!({}));
+    let uri = client.uri();
+    let item = json!({ "uri": uri, "languageId": "adapt", "version": 1, "text": RECIPE });
+    client.tell("textDocument/didOpen", json!({ "textDocument": item }));
+    client.diagnostics(1);
+    // `base` behind `model`, in the stage of the eighth line.
+    let name = at(&uri, 7, 12);
+    let found = client.ask("textDocument/definition", name.clone());
+    assert_eq!(found[0]["range"]["start"], json!({ "line": 2, "character": 6 }));
+    let mut asked = name.clone();
+    asked["context"] = json!({ "includeDeclaration": true });
+    assert_eq!(client.ask("textDocument/references", asked).as_array().map(Vec::len), Some(2));
+    assert!(client.ask("textDocument/prepareRename", name).is_object());
+    let folded = client.ask("textDocument/foldingRange", document(&uri));
+    assert_eq!(folded.as_array().map(Vec::len), Some(2), "dataset and stage: {folded}");
+    assert_eq!(client.ask("textDocument/documentLink", document(&uri)), json!([]));
+    let whole = client.ask("textDocument/semanticTokens/full", document(&uri));
+    let range = json!({ "start": { "line": 6, "character": 0 }, "end": { "line": 11, "character": 0 } });
+    let mut asked = document(&uri);
+    asked["range"] = range;
+    let part = client.ask("textDocument/semanticTokens/range", asked.clone());
+    let count = |tokens: &Value| tokens["data"].as_array().map_or(0, Vec::len);
+    assert!(0 < count(&part) && count(&part) < count(&whole), "{part} of {whole}");
+    assert!(client.ask("textDocument/inlayHint", asked).is_array());
+    let mut asked = document(&uri);
+    asked["options"] = json!({ "tabSize": 4, "insertSpaces": true });
+    let edits = client.ask("textDocument/formatting", asked);
+    assert!(!edits.as_array().expect("a list").is_empty(), "two nodes stand on one line");
+    let mut asked = document(&uri);
+    asked["range"] = json!({ "start": { "line": 0, "character": 0 }, "end": { "line": 9, "character": 0 } });
+    asked["context"] = json!({ "diagnostics": [], "only": ["refactor"] });
+    assert_eq!(client.ask("textDocument/codeAction", asked), json!([]), "fixes are no refactorings");
+    client.leave();
+}
+
+#[test]
+fn a_file_that_changes_is_looked_at_again() {
+    let capabilities = json!({
+        "textDocument": { "diagnostic": {} },
+        "workspace": {
+            "diagnostics": { "refreshSupport": true },
+            "didChangeWatchedFiles": { "dynamicRegistration": true },
+        },
+    });
+    let (client, _) = Client::start(capabilities);
+    let request = |client: &Client| loop {
+        if let Message::Request(request) = client.receive() {
+            return request;
+        }
+    };
+    let watch = request(&client);
+    assert_eq!(watch.method, "client/registerCapability");
+    let glob = &watch.params["registrations"][0]["registerOptions"]["watchers"][0]["globPattern"];
+    assert!(glob.as_str().is_some_and(|glob| glob.contains("kdl") && glob.contains("lock")), "{glob}");
+    let answer = Response::new_ok(watch.id, Value::Null);
+    client.connection.sender.send(answer.into()).expect("the server listens");
+    client.tell("workspace/didChangeWatchedFiles", json!({ "changes": [] }));
+    assert_eq!(request(&client).method, "workspace/diagnostic/refresh");
+    client.leave();
+}
+
+#[test]
+fn the_order_of_a_session_is_kept() {
+    let (server, connection) = Connection::memory();
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let base = folder.path().to_str().expect("UTF-8").to_owned();
+    let disk = Disk::at(folder.path());
+    let thread = std::thread::spawn(move || lsp::serve(&server, disk, &base));
+    let ask = |id: i32, method: &str| {
+        let request = Request { id: id.into(), method: method.into(), params: json!({ "capabilities": {} }) };
+        connection.sender.send(request.into()).expect("the server listens");
+        let Ok(Message::Response(response)) = connection.receiver.recv() else { panic!("an answer") };
+        response.response_result.map_err(|error| error.code)
+    };
+    assert_eq!(ask(1, "textDocument/hover"), Err(-32002), "`initialize` comes first");
+    assert!(ask(2, "initialize").is_ok());
+    assert_eq!(ask(3, "shutdown"), Ok(Value::Null));
+    assert_eq!(ask(4, "textDocument/hover"), Err(-32600), "nothing is answered behind `shutdown`");
+    // An editor that is gone without a word did not leave as the protocol wants.
+    drop(connection);
+    assert!(!thread.join().expect("the server does not panic"));
 }

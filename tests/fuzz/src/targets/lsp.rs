@@ -96,8 +96,11 @@ pub fn run(input: &[u8], features: &mut Features) -> Result<(), Finding> {
 /// Opens a text in an editor of its own.
 fn opened(text: &str, encoding: Encoding, seed: u64) -> Result<(Editor<Outer>, Uri), Finding> {
     let uri = Uri::from_file_path("/base/recipe.kdl").map_err(|()| Finding::new("no URI", ""))?;
-    let mut editor =
-        Editor::new(Outer(seed), "/base", Abilities { encoding, snippets: seed.is_multiple_of(2) });
+    let mut editor = Editor::new(
+        Outer(seed),
+        "/base",
+        Abilities { encoding, snippets: seed.is_multiple_of(2), code_pages: seed.is_multiple_of(3) },
+    );
     timed(|| editor.open(uri.clone(), 1, text.to_owned(), true));
     Ok((editor, uri))
 }
