@@ -111,6 +111,33 @@ fn disagreement(text: &str) -> Option<String> {
 }
 
 #[test]
+fn what_stands_between_a_mark_and_what_it_means_is_read_at_any_size() {
+    let texts = [
+        "a \\ /* x */\n 1",
+        "a \\ /* x /* y */ */ // z\n 1",
+        "a\\/* x */ \n b=1",
+        "a /-\n 1 2\nb",
+        "a /- // no\n 1 2\nb",
+        "a /- // no\n\n k=1 2\nb",
+        "a /- /* no */ // no\r\n 1 2\nb",
+        "a 1 /- // x\n { b }\nc",
+        "a { b } /- // x\n { c }\nd",
+        "/- // no\na 1\nb",
+    ];
+    for text in texts {
+        assert!(kdl::KdlDocument::parse(text).is_ok(), "{text:?} is KDL");
+        let (document, found) = syntax::recover(SourceId(0), text);
+        assert_eq!(found, [], "{text:?}");
+        assert_eq!(document.nodes, syntax::parse(SourceId(0), text).0.nodes, "{text:?}");
+        // The crate is not asked about long texts in which the recovery reader finds a mistake.
+        let long = format!("{text}\n{}", "c 1\n".repeat(5000));
+        assert_eq!(syntax::parse(SourceId(0), &long).1, [], "{text:?}");
+    }
+    let (_, found) = syntax::recover(SourceId(0), "a \\ /* x */ 1");
+    assert!(!found.is_empty(), "a line goes on behind its end alone");
+}
+
+#[test]
 fn values_stand_where_the_text_has_them() {
     for text in texts() {
         let (document, _) = syntax::parse(SourceId(0), &text);
