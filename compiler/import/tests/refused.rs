@@ -68,7 +68,7 @@ fn a_reason_is_one_line_whatever_the_file_says() {
     let merge = "models:\n  - model: a/b\nmerge_method: |\n  over\n  lines\ndtype: float32\n";
     let (message, line, _) = first(merge);
     assert!(!message.contains(char::is_control) && message.contains(r"`over\n"), "{message}");
-    assert_eq!(line, 3);
+    assert_eq!(line, 4);
     let imported =
         import(&format!("{AXOLOTL}\"k\\e[31m\\ny\": 1\n"), "a.yml").expect("an unknown key is no reason");
     let account = import::render(&imported.report);

@@ -202,7 +202,7 @@ fn relate(names: &Names, files: &Files, params: &BTreeSet<String>, diagnostics: 
 
 /// Sorts by place and removes what was found twice, as in a default that reaches two stages.
 fn sort(diagnostics: &mut Vec<Diagnostic>) {
-    diagnostics.sort_by_key(|found| (found.primary(), found.severity == Severity::Warning));
+    diagnostics.sort_by_cached_key(|found| (found.primary(), found.severity == Severity::Warning));
     let mut new = Vec::with_capacity(diagnostics.len());
     for here in diagnostics.chunk_by(|one, other| one.primary() == other.primary()) {
         let mut said: HashSet<(&str, &str)> = HashSet::new();

@@ -149,8 +149,16 @@ impl Whole {
         value: &Value,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<(usize, Item)> {
-        let mut param = self.node(holders.param).clone();
-        param.arguments[1] = value.clone();
+        let declared = self.node(holders.param);
+        let mut param = Node {
+            name: declared.name.clone(),
+            arguments: vec![declared.arguments[0].clone(), value.clone()],
+            properties: declared.properties.clone(),
+            // The list of values is the same with each of them.
+            children: Vec::new(),
+            ..*declared
+        };
+        param.arguments.extend(declared.arguments.iter().skip(2).cloned());
         let is_fine = params::in_bounds(&param, value, diagnostics);
         let inner = if is_fine { value.clone() } else { Value { data: Data::Broken, ..value.clone() } };
         let mut uses = Uses::default();

@@ -50,8 +50,10 @@ fn a_sweep_finds_what_its_values_come_to_one_by_one() {
             let alone = text.replace(&format!("param p {}", default(recipe)), &format!("param p {value}"));
             let alone = checked(&alone.replace(&VALUES.join(" "), value), &[]);
             let start = "adapt 1\nparam p ".len();
-            let expected =
+            let mut expected =
                 said(&alone.diagnostics, |span| span.start as usize == start && span.source.0 == 0);
+            // Whether bounds have a meaning is told by the default alone.
+            expected.retain(|said| !said.contains("has no effect on a parameter"));
             different += usize::from(!expected.is_empty());
             assert_eq!(found, expected, "`{value}` in\n{recipe}");
         }
