@@ -326,9 +326,10 @@ fn a_parameter_in_a_set_argument_is_not_told_to_lose_quotes() {
 
 #[test]
 fn a_line_end_is_pointed_at_as_a_whole() {
-    let (_, found) = syntax::parse(SourceId(0), "a /-\r\n}");
-    let at = found[0].primary();
-    assert_eq!((found[0].message.as_str(), at.start, at.end), (r"`\r\n` cannot stand here", 4, 6));
+    let (_, found) = syntax::parse(SourceId(0), "(u8)\r\na");
+    let places: Vec<_> = found.iter().map(|found| (found.message.as_str(), found.primary())).collect();
+    let at = Span { source: SourceId(0), start: 4, end: 6 };
+    assert!(places.contains(&(r"`\r\n` cannot stand here", at)), "{places:?}");
 }
 
 #[test]
