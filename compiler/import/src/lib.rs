@@ -32,7 +32,7 @@ use crate::keys::Tool;
 use crate::problem::Place;
 use crate::section::{Import, Section};
 use crate::yaml::Node;
-use lang::diagnostic::Severity;
+use lang::diagnostic::{Severity, visible};
 use lang::facts::Facts;
 use lang::{Input, check};
 
@@ -85,7 +85,7 @@ pub fn import(text: &str, path: &str) -> Result<Imported, Vec<Problem>> {
         recipe,
         report: ledger.into_inner().finish(),
         defaults: defaults.into_inner(),
-        needs: needs.into_inner(),
+        needs: needs.into_inner().into_iter().map(visible).collect(),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Why a file is refused, and where.
 
+use lang::diagnostic::visible;
+
 /// A place in the file: bytes, and the line and column that a reader counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -41,10 +43,10 @@ impl Problem {
         at: Place,
         help: impl Into<String>,
     ) -> Self {
-        // A value of the file may be a secret, and messages quote values.
-        let message = lang::syntax::mask(&message.into());
+        // A value of the file may be a secret, or any text at all, and messages quote values.
+        let message = visible(lang::syntax::mask(&message.into()));
         let Place { start, end, line, column } = at;
-        Self { code, message, start, end, line, column, help: help.into() }
+        Self { code, message, start, end, line, column, help: visible(help.into()) }
     }
 
     pub(crate) fn refuse(message: impl Into<String>, at: Place, help: impl Into<String>) -> Self {

@@ -2,6 +2,7 @@
 
 use crate::problem::Place;
 use crate::yaml::{Node, Value};
+use lang::diagnostic::visible;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -200,6 +201,7 @@ pub fn render(report: &[Entry]) -> String {
         (Outcome::Carried, "carried over"),
         (Outcome::Empty, "without a value"),
     ];
+    let report: Vec<Entry> = report.iter().map(shown).collect();
     let mut out = String::new();
     for (outcome, title) in groups {
         let entries: Vec<&Entry> =
@@ -215,6 +217,11 @@ pub fn render(report: &[Entry]) -> String {
         }
     }
     out
+}
+
+/// An entry as it can be printed: keys and values of the file may hold any character.
+fn shown(entry: &Entry) -> Entry {
+    Entry { key: visible(entry.key.clone()), why: visible(entry.why.clone()), ..*entry }
 }
 
 /// Writes one line per reason, with the keys that share it before it.

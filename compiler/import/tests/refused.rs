@@ -64,6 +64,18 @@ fn values_that_no_recipe_may_have_are_refused_in_its_words() {
 }
 
 #[test]
+fn a_reason_is_one_line_whatever_the_file_says() {
+    let merge = "models:\n  - model: a/b\nmerge_method: |\n  over\n  lines\ndtype: float32\n";
+    let (message, line, _) = first(merge);
+    assert!(!message.contains(char::is_control) && message.contains(r"`over\n"), "{message}");
+    assert_eq!(line, 4);
+    let imported =
+        import(&format!("{AXOLOTL}\"k\\e[31m\\ny\": 1\n"), "a.yml").expect("an unknown key is no reason");
+    let account = import::render(&imported.report);
+    assert!(!account.contains('\u{1b}') && account.contains(r"k\u{1b}[31m\ny"), "{account}");
+}
+
+#[test]
 fn patterns_in_targets_are_refused_and_pieces_of_paths_are_not() {
     let lora = "adapter: lora\nlora_r: 8\nlora_alpha: 8\nlora_target_modules: ";
     let pattern = r"'model.layers.[\d]+.(mlp|self_attn).(up|q)_proj'";

@@ -15,11 +15,12 @@ use crate::rules::Context;
 use crate::rules::flow::Types;
 use crate::set;
 use crate::source::{Source, SourceId, SourceKind, Span};
+use crate::sweeps::{self, NodePlace, Place, Whole};
 use crate::syntax::{self, Damage, Value};
 use crate::tree::Item;
 use crate::typing::Typing;
 use crate::uses;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What a check reads.
 #[derive(Debug, Clone, Copy)]
@@ -57,16 +58,17 @@ impl Checked {
 
 /// Checks a recipe. Pure: the caller fills `wants` into the facts and checks again until nothing new is wanted.
 pub fn check(input: &Input, facts: &Facts) -> Checked {
-    let (mut checked, sweeps) = check_once(input, facts, None);
+    let (mut checked, mut whole) = check_once(input, facts, None);
+    let sweeps = std::mem::take(&mut whole.sweeps);
     if !sweeps.is_empty() {
         for (name, values) in &sweeps {
-            for value in values {
-                let instead = Instead { name: name.clone(), value: value.clone() };
-                let (other, _) = check_once(input, facts, Some(&instead));
-                let errors = other.diagnostics.into_iter().filter(|found| is_of_value(found, value.span));
-                checked.diagnostics.extend(errors);
-                checked.wants.extend(other.wants);
-            }
+            let (found, wants) = match whole.place(name) {
+                Place::Values(place) => whole.check_values(&place, values, facts, &checked.sources),
+                Place::Anywhere => check_anew(input, facts, name, values),
+                Place::Nowhere => continue,
+            };
+            checked.diagnostics.extend(found);
+            checked.wants.extend(wants);
         }
         sort(&mut checked.diagnostics);
         checked.wants.sort();
@@ -78,16 +80,20 @@ pub fn check(input: &Input, facts: &Facts) -> Checked {
     checked
 }
 
-/// Whether an error comes from a value of a sweep.
-fn is_of_value(found: &Diagnostic, value: Span) -> bool {
-    found.severity == Severity::Error && found.labels.iter().any(|label| label.span == value)
+/// Checks the whole recipe with each value, where a value decides how nodes are put together.
+fn check_anew(input: &Input, facts: &Facts, name: &str, values: &[Value]) -> (Vec<Diagnostic>, Vec<Want>) {
+    let (mut errors, mut wants) = (Vec::new(), Vec::new());
+    for value in sweeps::distinct(values) {
+        let instead = Instead { name: name.to_owned(), value: value.clone() };
+        let (other, _) = check_once(input, facts, Some(&instead));
+        errors.extend(other.diagnostics.into_iter().filter(|found| sweeps::is_of(found, value.span)));
+        wants.extend(other.wants);
+    }
+    (errors, wants)
 }
 
-/// A sweep as it is written: the parameter's name and its values.
-type Written = (String, Vec<Value>);
-
 /// Checks a recipe with one value for each parameter.
-fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Checked, Vec<Written>) {
+fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Checked, Whole) {
     let mut diagnostics = Vec::new();
     let mut wants = Vec::new();
     let root =
@@ -104,9 +110,10 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
     like::merge(&mut files, &mut diagnostics);
     defaults::merge(&mut files);
     set::finish(stage_sets, &mut files);
-    let items = typed(&files, &mut diagnostics);
+    let (items, places) = typed(&files, &mut diagnostics);
     let folders: Vec<String> = files.files.iter().map(|file| file.folder.clone()).collect();
-    let names = Names::collect(&items, Refused::of(&files), &mut diagnostics);
+    let refused = Refused::of(&files);
+    let names = Names::collect(&items, &refused, &mut diagnostics);
     relate(&names, &files, &params, &mut diagnostics);
     let lost = files.damage() == Damage::Everywhere;
     let mut later = Vec::new();
@@ -151,12 +158,13 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
         values: values.iter().map(params::as_set).collect(),
     });
     let listed = listed.collect();
-    (Checked { recipe, diagnostics, sources, wants, resolved, sweeps: listed }, sweeps)
+    let whole = Whole { files, items, places, folders, refused, sweeps };
+    (Checked { recipe, diagnostics, sources, wants, resolved, sweeps: listed }, whole)
 }
 
-/// Checks every node against the schema, used files first.
-fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
-    let mut items = Vec::new();
+/// Checks every node against the schema, used files first; returns also which item each node is.
+fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> (Vec<Item>, BTreeMap<NodePlace, usize>) {
+    let (mut items, mut places) = (Vec::new(), BTreeMap::new());
     let mut param_uses = uses::Uses::default();
     for &file in &files.order {
         let document = &files.files[file].document;
@@ -171,10 +179,15 @@ fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
             strays: Vec::new(),
             later: Vec::new(),
         };
-        items.extend(document.nodes.iter().filter_map(|node| typing.top(node)));
+        for (index, node) in document.nodes.iter().enumerate() {
+            if let Some(item) = typing.top(node) {
+                places.insert((file, index), items.len());
+                items.push(item);
+            }
+        }
     }
     param_uses.check(diagnostics);
-    items
+    (items, places)
 }
 
 /// What names say about each other.
@@ -190,12 +203,16 @@ fn relate(names: &Names, files: &Files, params: &BTreeSet<String>, diagnostics: 
 
 /// Sorts by place and removes what was found twice, as in a default that reaches two stages.
 fn sort(diagnostics: &mut Vec<Diagnostic>) {
-    let mut seen: HashSet<(String, Span, String)> = HashSet::new();
-    diagnostics.retain(|found| seen.insert((found.code.clone(), found.primary(), found.message.clone())));
-    diagnostics.sort_by_key(|found| {
-        let at = found.primary();
-        (at, found.severity == Severity::Warning)
-    });
+    diagnostics.sort_by_cached_key(|found| (found.primary(), found.severity == Severity::Warning));
+    let mut new = Vec::with_capacity(diagnostics.len());
+    for here in diagnostics.chunk_by(|one, other| one.primary() == other.primary()) {
+        let mut said: HashSet<(&str, &str)> = HashSet::new();
+        // Most places have one diagnostic.
+        let is_new = |found| here.len() == 1 || said.insert(found);
+        new.extend(here.iter().map(|found| (found.code.as_str(), found.message.as_str())).map(is_new));
+    }
+    let mut new = new.into_iter();
+    diagnostics.retain(|_| new.next().is_some_and(|is_new| is_new));
 }
 
 /// Removes what looks like a secret from everything that a diagnostic says.

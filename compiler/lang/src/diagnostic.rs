@@ -115,8 +115,9 @@ impl Diagnostic {
 
 /// Writes characters that break a line, hide what stands beside them or steer a terminal as KDL escapes
 /// them: a sentence quotes what a recipe says, whatever it says.
-fn visible(sentence: String) -> String {
-    if !sentence.contains(is_unseen) {
+pub fn visible(sentence: String) -> String {
+    let is_plain = sentence.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain || !sentence.contains(is_unseen) {
         return sentence;
     }
     let escaped = |c: char| match c {

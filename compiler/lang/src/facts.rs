@@ -31,6 +31,21 @@ pub struct Facts {
     pub hardware: Option<HardwareFact>,
 }
 
+impl Facts {
+    /// Adds all that others say; what was known already gives way.
+    pub fn extend(&mut self, others: &Self) {
+        let Self { paths, models, tokenizers, rows, prepared, hashes, texts, hardware } = others.clone();
+        self.paths.extend(paths);
+        self.models.extend(models);
+        self.tokenizers.extend(tokenizers);
+        self.rows.extend(rows);
+        self.prepared.extend(prepared);
+        self.hashes.extend(hashes);
+        self.texts.extend(texts);
+        self.hardware = hardware.or(self.hardware.take());
+    }
+}
+
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum PathFact {

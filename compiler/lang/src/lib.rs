@@ -21,6 +21,7 @@ pub mod syntax;
 mod files;
 mod params;
 pub mod set;
+mod sweeps;
 
 mod config;
 mod defaults;

@@ -17,7 +17,7 @@ const LIKE: &str = "like";
 pub struct Names<'a> {
     pub items: &'a [Item],
     by_name: BTreeMap<&'a str, usize>,
-    refused: Refused,
+    refused: &'a Refused,
 }
 
 /// What nodes say that are not checked: unknown or misplaced ones, and those of later versions.
@@ -68,7 +68,7 @@ struct Reference<'a> {
 
 impl<'a> Names<'a> {
     /// Collects the declarations; a name that is declared twice is reported.
-    pub fn collect(items: &'a [Item], refused: Refused, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    pub fn collect(items: &'a [Item], refused: &'a Refused, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, item) in items.iter().enumerate() {
             let Some(name) = &item.name else { continue };
@@ -94,10 +94,13 @@ impl<'a> Names<'a> {
 
     /// Checks every reference.
     pub fn check(&self, damage: Damage, diagnostics: &mut Vec<Diagnostic>) {
-        for item in self.items {
-            for reference in references(item) {
-                diagnostics.extend(self.check_reference(&reference, damage));
-            }
+        self.items.iter().for_each(|item| self.check_item(item, damage, diagnostics));
+    }
+
+    /// Checks the references of one node.
+    pub fn check_item(&self, item: &Item, damage: Damage, diagnostics: &mut Vec<Diagnostic>) {
+        for reference in references(item) {
+            diagnostics.extend(self.check_reference(&reference, damage));
         }
     }
 

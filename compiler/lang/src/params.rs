@@ -53,11 +53,14 @@ pub fn as_set(value: &Value) -> String {
 /// Reports values that a sweep lists twice: one run would overwrite the other.
 pub fn check_sweeps(sweeps: &[(String, Vec<Value>)], diagnostics: &mut Vec<Diagnostic>) {
     for (_, values) in sweeps {
-        for (at, value) in values.iter().enumerate() {
-            let Some(first) = values[..at].iter().find(|first| as_set(first) == as_set(value)) else {
+        let mut known: BTreeMap<String, &Value> = BTreeMap::new();
+        for value in values {
+            let shown = as_set(value);
+            let Some(first) = known.get(&shown) else {
+                known.insert(shown, value);
                 continue;
             };
-            let message = format!("the sweep has the value {} twice", as_set(value));
+            let message = format!("the sweep has the value {shown} twice");
             diagnostics.push(
                 Diagnostic::error("repeated-option", message, value.span, "the second")
                     .with_label(first.span, "the first")
@@ -120,7 +123,7 @@ fn collect(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<String,
 }
 
 /// Checks the value against `min` and `max`.
-fn in_bounds(node: &Node, value: &Value, diagnostics: &mut Vec<Diagnostic>) -> bool {
+pub fn in_bounds(node: &Node, value: &Value, diagnostics: &mut Vec<Diagnostic>) -> bool {
     let bound = |key: &str| node.properties.iter().find(|property| property.key.text == key);
     let Some(number) = as_number(&value.data) else { return true };
     let min = bound("min").and_then(|min| Some((as_number(&min.value.data)?, min.value.span, "at least")));

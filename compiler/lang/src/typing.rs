@@ -4,13 +4,14 @@ use crate::capability::{self, Missing};
 use crate::config;
 use crate::diagnostic::Diagnostic;
 use crate::source::Origin;
-use crate::source::Span;
+use crate::source::{SourceId, Span};
 use crate::suggest;
 use crate::syntax::{self, Data, Node, Value, Word};
 use crate::tree::{Item, Slot};
 use crate::uses::Uses;
 use crate::values::{self, Typed};
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 use stdlib::schema::{self, Argument, Property, Status, Type};
 
@@ -356,9 +357,7 @@ impl Typing<'_> {
 
     /// Builds the child that stands for one that nobody wrote.
     fn default_child(&mut self, schema: &'static schema::Node, at: Span) -> Item {
-        let document = syntax::parse_default(at.source, schema.absent);
-        let mut node =
-            document.nodes.into_iter().next().expect("a test parses the absent form of every child");
+        let mut node = absent_form(schema, at.source);
         node.set_place(at);
         node.set_origin(Origin::Default);
         let mut silent = Vec::new();
@@ -381,6 +380,17 @@ impl Typing<'_> {
         self.later.extend(later);
         item
     }
+}
+
+/// Returns what a child that nobody wrote stands for.
+fn absent_form(schema: &'static schema::Node, source: SourceId) -> Node {
+    let parse = || {
+        let nodes = syntax::parse_default(source, schema.absent).nodes;
+        nodes.into_iter().next().expect("a test parses the absent form of every child")
+    };
+    ABSENT.with_borrow_mut(|known| {
+        known.entry(std::ptr::from_ref(schema) as usize).or_insert_with(parse).clone()
+    })
 }
 
 /// Whether a node only switches a default off, which asks for nothing.
@@ -411,7 +421,13 @@ fn stray(node: &Node, schema: &'static schema::Node, found: &mut Vec<String>) {
 
 fn meant(name: &str) -> String {
     let name = name.split_once(':').map_or(name, |(key, _)| key);
-    suggest::nearest(name, all_options()).unwrap_or(name).to_owned()
+    MEANT.with_borrow_mut(|known| {
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        let nearest = || suggest::nearest(name, all_options()).unwrap_or(name).to_owned();
+        known.entry(name.to_owned()).or_insert_with(nearest).clone()
+    })
 }
 
 /// `lr:1e-4` or `epochs:1`.
@@ -465,7 +481,43 @@ fn bad_name(reason: &str, at: Span) -> Diagnostic {
         .with_help("choose a name such as `dutch` or `chat-2`")
 }
 
+/// How many unknown words are remembered with what is said of them.
+const REMEMBERED: usize = 1024;
+
+/// A word that nothing knows, and the address of the node that it stands in; 0 for none.
+type Unknown = (usize, String);
+
+thread_local! {
+    /// What is said of an unknown word follows from the schema alone, and a text may have one a thousand times.
+    static UNKNOWN: RefCell<HashMap<Unknown, Diagnostic>> = RefCell::default();
+    /// The absent forms of children, by the address of their schema; few of all are met.
+    static ABSENT: RefCell<HashMap<usize, Node>> = RefCell::default();
+    static MEANT: RefCell<HashMap<String, String>> = RefCell::default();
+}
+
+/// Returns what is said of a word at its place.
+fn said_of(
+    name: &Word,
+    within: Option<&'static schema::Node>,
+    say: impl FnOnce() -> Diagnostic,
+) -> Diagnostic {
+    let key = (within.map_or(0, |node| std::ptr::from_ref(node) as usize), name.text.clone());
+    let mut found = UNKNOWN.with_borrow_mut(|known| {
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.entry(key).or_insert_with(say).clone()
+    });
+    found.labels.iter_mut().for_each(|label| label.span = name.span);
+    found.fixes.iter_mut().flat_map(|fix| &mut fix.edits).for_each(|edit| edit.span = name.span);
+    found
+}
+
 fn unknown_node(name: &Word) -> Diagnostic {
+    said_of(name, None, || say_unknown_node(name))
+}
+
+fn say_unknown_node(name: &Word) -> Diagnostic {
     let tops = || schema::TOP.iter().map(|node| node.name);
     let places = places(&name.text);
     if !places.is_empty() {
@@ -489,6 +541,10 @@ fn unknown_node(name: &Word) -> Diagnostic {
 
 /// An option that does not stand here: misplaced when it stands elsewhere, else unknown.
 fn unknown_option(name: &Word, within: &'static schema::Node) -> Diagnostic {
+    said_of(name, Some(within), || say_unknown_option(name, within))
+}
+
+fn say_unknown_option(name: &Word, within: &'static schema::Node) -> Diagnostic {
     let near = suggest::nearest(&name.text, options(within));
     let places = places(&name.text);
     if !places.is_empty() {

@@ -8,7 +8,7 @@ use lang::facts::{Facts, Fingerprint, PathFact, Want};
 use lang::paths;
 use lang::source::SourceKind;
 use lower::{Lowered, Options};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// What an open text came to.
@@ -45,7 +45,28 @@ pub struct World<'a, L> {
 #[derive(Debug)]
 pub struct Seen<L> {
     pub look: L,
+    /// All of it, whatever asked.
     pub facts: Facts,
+    /// What each want brought.
+    brought: BTreeMap<Want, Facts>,
+}
+
+impl<L: Look> Seen<L> {
+    /// Begins with nothing seen.
+    pub fn new(look: L) -> Self {
+        Self { look, facts: Facts::default(), brought: BTreeMap::new() }
+    }
+
+    /// Looks at what is wanted, unless that was done.
+    pub fn learn(&mut self, want: &Want) -> &Facts {
+        let Self { look, facts, brought } = self;
+        brought.entry(want.clone()).or_insert_with(|| {
+            let mut news = Facts::default();
+            look.fill(std::slice::from_ref(want), &mut news);
+            facts.extend(&news);
+            news
+        })
+    }
 }
 
 /// Compiles a text. `known` are texts that were read before.
@@ -66,18 +87,19 @@ pub fn compile<L: Look>(path: &str, text: &Rc<Text>, known: &[File], world: Worl
             };
         }
     };
-    seen.look.fill(&[Want::Hardware], &mut seen.facts);
-    let mut fill = |wants: &[Want], facts: &mut Facts| fill(wants, facts, &mut seen.look, open, base);
-    let facts = &mut seen.facts;
+    // What was learnt for an earlier text is no fact of this one until it asks: a check comes to the same
+    // whatever was written before.
+    let mut filling = Filling { facts: Facts::default(), asked: BTreeSet::new(), seen, open, base };
+    filling.fill(&[Want::Hardware]);
     let options = Options { name: name(path).to_owned(), ..Options::default() };
     loop {
-        let checked = lang::check(&input, facts);
-        if fill(&checked.wants, facts) {
+        let checked = lang::check(&input, &filling.facts);
+        if filling.fill(&checked.wants) {
             continue;
         }
-        let lowered =
-            checked.recipe.as_ref().map(|recipe| lower::lower(recipe, &checked.sources, facts, &options));
-        if lowered.as_ref().is_some_and(|lowered| fill(&lowered.wants, facts)) {
+        let lower = |recipe| lower::lower(recipe, &checked.sources, &filling.facts, &options);
+        let lowered = checked.recipe.as_ref().map(lower);
+        if lowered.as_ref().is_some_and(|lowered| filling.fill(&lowered.wants)) {
             continue;
         }
         let mut diagnostics = checked.diagnostics.clone();
@@ -125,28 +147,43 @@ fn files(
         .collect()
 }
 
-/// Fills what is wanted: from the open texts first, then from outside.
-fn fill<L: Look>(
-    wants: &[Want],
-    facts: &mut Facts,
-    look: &mut L,
-    open: &BTreeMap<String, Rc<Text>>,
-    base: &str,
-) -> bool {
-    let is_open = |path: &String| open.get(&paths::resolve(base, path));
-    let mut news = false;
-    let mut others = Vec::new();
-    for want in wants {
+/// The facts of one compilation.
+struct Filling<'a, L> {
+    facts: Facts,
+    asked: BTreeSet<Want>,
+    seen: &'a mut Seen<L>,
+    open: &'a BTreeMap<String, Rc<Text>>,
+    base: &'a str,
+}
+
+impl<L: Look> Filling<'_, L> {
+    /// Fills what is wanted; returns whether anything is new.
+    fn fill(&mut self, wants: &[Want]) -> bool {
+        let mut news = false;
+        for want in wants {
+            news |= self.asked.insert(want.clone()) && self.fill_one(want);
+        }
+        news
+    }
+
+    /// Fills one want: from the open texts first, then from outside.
+    fn fill_one(&mut self, want: &Want) -> bool {
+        let is_open = |path: &String| self.open.get(&paths::resolve(self.base, path));
         match want {
             Want::Text(path) if let Some(text) = is_open(path) => {
-                news |= facts.texts.insert(path.clone(), text.text.clone()).is_none();
+                self.facts.texts.insert(path.clone(), text.text.clone());
+                true
             }
             Want::Path(path) if let Some(text) = is_open(path) => {
                 let print = Fingerprint { bytes: text.text.len() as u64, modified: 0, inode: 0 };
-                news |= facts.paths.insert(path.clone(), PathFact::File(print)).is_none();
+                self.facts.paths.insert(path.clone(), PathFact::File(print));
+                true
             }
-            other => others.push(other.clone()),
+            other => {
+                let brought = self.seen.learn(other);
+                self.facts.extend(brought);
+                *brought != Facts::default()
+            }
         }
     }
-    news | look.fill(&others, facts)
 }

@@ -8,7 +8,6 @@ use crate::outside::Outside;
 use crate::positions::{Encoding, Lines};
 use crate::report::Places;
 use crate::text::Text;
-use lang::facts::Facts;
 use lang::paths;
 use lsp_types::{CodeDescription, Diagnostic, TextDocumentContentChangeEvent, Uri};
 use std::cell::RefCell;
@@ -139,20 +138,12 @@ impl<O: Outside> Editor<O> {
         self.documents.values_mut().for_each(|document| (document.seen, document.compiled) = (None, None));
     }
 
-    /// Puts a changed text among the facts, and marks the compilations that read it.
+    /// Marks the compilations that read a changed text.
     fn spread(&mut self, absolute: &str) {
-        let text = self.documents.values().find(|document| document.absolute.as_deref() == Some(absolute));
-        let Some(text) = text.map(|document| document.text.clone()) else { return };
         for document in self.documents.values_mut() {
             let reads = |file: &File| paths::resolve(&self.base, &file.path) == absolute;
             if document.known.iter().any(reads) {
                 document.compiled = None;
-            }
-            let facts = document.seen.iter_mut().flatten().map(|seen| &mut seen.facts);
-            for (path, known) in facts.flat_map(|facts| &mut facts.texts) {
-                if paths::resolve(&self.base, path) == absolute {
-                    known.clone_from(&text.text);
-                }
             }
         }
     }
@@ -169,7 +160,7 @@ impl<O: Outside> Editor<O> {
         let document = self.documents.get_mut(uri)?;
         let seen = document.seen.get_or_insert_with(|| {
             let look = self.outside.look(&document.path)?;
-            Ok(Seen { look, facts: Facts::default() })
+            Ok(Seen::new(look))
         });
         let world = World { seen, open: &open, base: &self.base };
         let compiled = compile::compile(&document.path, &document.text, &document.known, world);

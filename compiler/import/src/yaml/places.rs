@@ -21,7 +21,7 @@ impl<'a> Places<'a> {
     }
 
     fn byte(&self, index: usize) -> usize {
-        let byte = if self.text.is_ascii() {
+        let byte = if self.bytes.is_empty() {
             index
         } else {
             self.bytes.get(index).map_or(self.text.len(), |byte| *byte as usize)

@@ -147,6 +147,7 @@ impl Node {
         self.properties.iter_mut().for_each(|property| property.key.span = span);
         self.values_mut(&mut |value| value.span = span);
         self.children.iter_mut().for_each(|child| child.set_place(span));
+        self.children.iter_mut().for_each(|child| child.set_place(span));
     }
 
     fn values_mut(&mut self, change: &mut dyn FnMut(&mut Value)) {

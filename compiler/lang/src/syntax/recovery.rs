@@ -439,7 +439,7 @@ impl<'a> Parser<'a> {
     /// Reads an entry or a block that `/-` takes out.
     fn skip_entry(&mut self, node: &mut Node, start: usize) {
         self.at += 2;
-        self.skip_blank();
+        self.skip_to_dropped();
         let mut dropped =
             Node { arguments: Vec::new(), properties: Vec::new(), children: Vec::new(), ..node.clone() };
         self.drop(|parser| {
@@ -507,7 +507,7 @@ impl<'a> Parser<'a> {
         self.skip_blank();
         while self.rest().starts_with("/-") {
             self.at += 2;
-            self.skip_blank();
+            self.skip_to_dropped();
             let mut dropped = self.nameless();
             self.drop(|parser| {
                 if parser.rest().starts_with('{') {
@@ -1054,13 +1054,33 @@ impl<'a> Parser<'a> {
                 Some(b' ' | b'\t') => self.at += 1,
                 Some(b'/') if rest.starts_with("/*") => self.block_comment(),
                 Some(b'\\') => match continued_line(rest) {
-                    Some(len) => self.at += len,
+                    Some(len) => self.continue_line(len),
                     None => return,
                 },
                 Some(0x80..) => match rest.chars().next().filter(|&c| is_blank(c)) {
                     Some(c) => self.at += c.len_utf8(),
                     None => return,
                 },
+                _ => return,
+            }
+        }
+    }
+
+    /// Skips `\`, what may stand behind it, and the end of its line.
+    fn continue_line(&mut self, len: usize) {
+        let marks = self.rest()[..len].bytes().filter(|b| matches!(b, b'*' | b'/')).count();
+        self.costs.comment = self.costs.comment.max(2 * marks);
+        self.at += len;
+    }
+
+    /// Skips blanks, comments and line ends between `/-` and what it takes out.
+    fn skip_to_dropped(&mut self) {
+        loop {
+            self.skip_blank();
+            let rest = self.rest();
+            match rest.chars().next() {
+                Some(c) if is_newline(c) => self.at += c.len_utf8(),
+                Some('/') if rest.starts_with("//") => self.at += rest.find(is_newline).unwrap_or(rest.len()),
                 _ => return,
             }
         }
@@ -1235,10 +1255,16 @@ fn word_len(text: &str) -> usize {
     text.len()
 }
 
-/// Returns the length of `\`, blanks, a comment and a line end.
+/// Returns the length of `\`, blanks, comments and a line end.
 fn continued_line(text: &str) -> Option<usize> {
-    let blanks: usize = text[1..].chars().take_while(|&c| is_blank(c)).map(char::len_utf8).sum();
-    let mut len = 1 + blanks;
+    let mut len = 1;
+    loop {
+        len += text[len..].chars().take_while(|&c| is_blank(c)).map(char::len_utf8).sum::<usize>();
+        match comment_len(&text[len..]) {
+            0 => break,
+            comment => len += comment,
+        }
+    }
     if text[len..].starts_with("//") {
         len += text[len..].find(is_newline).unwrap_or(text.len() - len);
     }
@@ -1249,6 +1275,23 @@ fn continued_line(text: &str) -> Option<usize> {
         }
         Some(_) => None,
     }
+}
+
+/// Returns the length of the comment between `/*` and `*/` that the text begins with, or 0.
+fn comment_len(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let (mut at, mut open) = (0, 0usize);
+    while at + 1 < bytes.len() {
+        match &bytes[at..at + 2] {
+            b"/*" => (open, at) = (open + 1, at + 2),
+            b"*/" if open > 0 => (open, at) = (open - 1, at + 2),
+            _ => at += 1,
+        }
+        if open == 0 {
+            return if text.starts_with("/*") { at } else { 0 };
+        }
+    }
+    0
 }
 
 /// Whether a node may have a block, and has none yet.

@@ -1,7 +1,7 @@
 //! Answers about a text, or a place in it.
 
 use super::{Editor, file_uri};
-use crate::compile::{Compilation, Seen};
+use crate::compile::Compilation;
 use crate::completion;
 use crate::highlight;
 use crate::hints;
@@ -33,14 +33,16 @@ impl<O: Outside> Editor<O> {
     pub fn completion(&mut self, uri: &Uri, position: Position) -> Vec<CompletionItem> {
         let Some((compilation, text, at)) = self.at(uri, position) else { return Vec::new() };
         let Some(document) = self.documents.get_mut(uri) else { return Vec::new() };
-        let mut nothing = Facts::default();
+        let nothing = Facts::default();
         let (facts, sources) = match &mut document.seen {
-            Some(Ok(Seen { look, facts })) => {
+            Some(Ok(seen)) => {
                 // A check of broken text may not have come to what is being completed.
-                look.fill(&completion::wants(&text, &document.path, at), facts);
-                (facts, look.sources())
+                for want in completion::wants(&text, &document.path, at) {
+                    seen.learn(&want);
+                }
+                (&seen.facts, seen.look.sources())
             }
-            Some(Err(_)) | None => (&mut nothing, Vec::new()),
+            Some(Err(_)) | None => (&nothing, Vec::new()),
         };
         let context = completion::Context {
             text: &text,

@@ -2,7 +2,10 @@
 
 use crate::desk::Desk;
 use lsp::Encoding;
-use lsp_types::{Code, Diagnostic, DiagnosticTag, Message, Uri};
+use lsp_types::{
+    Code, Diagnostic, DiagnosticTag, Message, TextDocumentContentChangeEvent,
+    TextDocumentContentChangeWholeDocument, Uri,
+};
 use std::collections::BTreeMap;
 
 const COMMON: &str = "adapt 1\n// 𝄞 datasets\ndataset talks \"talks.jsonl\" {\n    rows chat\n}\n";
@@ -168,6 +171,29 @@ fn diagnostics_are_those_of_the_check() {
         .collect();
     assert!(expected.len() > 3, "{expected:?}");
     assert_eq!(got, expected);
+}
+
+#[test]
+fn what_was_written_before_does_not_change_what_is_found() {
+    let lock = r#"{"version": 1, "sources": {"hf:o/m": {"kind": "model", "revision": null,
+        "config": {"model_type": "llama", "vocab_size": 8}, "tokenizer": {"vocab_size": 8, "eos": "</s>"}}}}"#;
+    let recipe = "adapt 1\nmodel base \"hf:o/m\"\ndataset pairs \"p.jsonl\" { rows preference }\nextend-tokenizer more { model base; add \"<tool>\" }\ndpo b { model more; data pairs; reference base; template std:zephyr }\n";
+    // The template asks for the tokenizer, which tells how many ids there are.
+    let without = recipe.replace("; template std:zephyr", "");
+    let found = |texts: &[&str]| {
+        let mut desk = Desk::with(&[("adapt.lock", lock)], Encoding::Utf16);
+        desk.open("a.kdl", texts[0]);
+        let uri = desk.uri("a.kdl");
+        for (at, text) in texts.iter().enumerate() {
+            let whole = TextDocumentContentChangeWholeDocument { text: (*text).to_owned() };
+            let change = TextDocumentContentChangeEvent::TextDocumentContentChangeWholeDocument(whole);
+            desk.editor.change(&uri, at as i32 + 10, vec![change]);
+            desk.diagnostics("a.kdl");
+        }
+        desk.diagnostics("a.kdl")
+    };
+    assert!(codes(&found(&[recipe])).contains(&"vocabulary-mismatch".to_owned()), "{:?}", found(&[recipe]));
+    assert_eq!(found(&[recipe, &without]), found(&[&without]));
 }
 
 #[test]

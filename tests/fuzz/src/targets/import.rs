@@ -61,10 +61,10 @@ const TRAPS: &[&str] = &[
     "parameters:\n",
 ];
 
-/// Files of all four dialects.
+/// Files of all four dialects: our own, and those that people published where they lie beside the checkout.
 pub fn fixtures() -> Vec<Vec<u8>> {
-    let folder = root().join("compiler/import");
-    [texts(&folder, ".yml"), texts(&folder, ".yaml")].concat()
+    let folders = ["compiler/import", "../shared/data/configs"].map(|folder| root().join(folder));
+    folders.iter().flat_map(|folder| [texts(folder, ".yml"), texts(folder, ".yaml")].concat()).collect()
 }
 
 /// Draws a changed file: as recipes are changed, or by YAML's own traps.
@@ -115,13 +115,18 @@ pub fn run(input: &[u8], features: &mut Features) -> Result<(), Finding> {
             if format(&imported.recipe).as_ref() != Ok(&imported.recipe) {
                 return Err(Finding::new("the imported recipe is not formatted", imported.recipe));
             }
+            let account = import::render(&imported.report);
+            if account.contains(|c: char| c.is_control() && c != '\n') {
+                return Err(Finding::new("an account with control characters", account));
+            }
             features.insert(hash(format!("{:?} {}", imported.dialect, imported.report.len()).as_bytes()));
             Ok(())
         }
         Err(problems) => {
             let lies_within = |problem: &import::Problem| {
                 let range = problem.start as usize..problem.end as usize;
-                text.get(range).is_some() && !problem.message.contains('\n')
+                text.get(range).is_some()
+                    && ![&problem.message, &problem.help].iter().any(|said| said.contains(char::is_control))
             };
             features.extend(problems.iter().map(|problem| {
                 let words = problem.message.split('`').step_by(2).collect::<String>();
