@@ -79,6 +79,9 @@ const SYNONYMS: [(&str, &str); 75] = [
     ("float32", "f32"),
 ];
 
+/// How many letters tell which word was begun.
+const LEAST_OF_A_BEGINNING: usize = 5;
+
 /// Returns the allowed word that was most likely meant.
 pub fn nearest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed: Vec<&str> = allowed.into_iter().collect();
@@ -88,6 +91,9 @@ pub fn nearest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Op
     }
     let lower = word.to_lowercase().replace('_', "-");
     let letters = word.chars().count();
+    if let Some(whole) = begun(&lower, &allowed).filter(|_| letters >= LEAST_OF_A_BEGINNING) {
+        return Some(whole);
+    }
     let limit = (letters / 3).clamp(1, 3).min(letters.saturating_sub(1));
     // Most words are told apart by their length, which costs next to nothing.
     let is_near = |allowed: &&str| allowed.chars().count().abs_diff(letters) <= limit;
@@ -98,6 +104,12 @@ pub fn nearest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Op
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, allowed)| allowed)
+}
+
+/// Returns the one word that begins so.
+fn begun<'a>(word: &str, allowed: &[&'a str]) -> Option<&'a str> {
+    let mut fitting = allowed.iter().copied().filter(|allowed| allowed.starts_with(word));
+    fitting.next().filter(|_| fitting.next().is_none())
 }
 
 fn distance(word: &str, allowed: &str) -> usize {
@@ -128,6 +140,8 @@ mod tests {
         assert_eq!(nearest("learning-rate", allowed), Some("lr"));
         assert_eq!(nearest("beta3", allowed), Some("beta1"));
         assert_eq!(nearest("colour", allowed), None);
+        assert_eq!(nearest("instruct", ["text", "instruction"]), Some("instruction"));
+        assert_eq!(nearest("dare-", ["dare-linear", "dare-ties"]), None);
         assert_eq!(nearest("lora_target_modules", ["rank", "targets"]), Some("targets"));
         assert_eq!(nearest("adamw_torch_fused", ["lion", "adamw"]), Some("adamw"));
     }

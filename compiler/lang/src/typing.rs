@@ -274,7 +274,7 @@ impl Typing<'_> {
     }
 
     fn absent_property(&mut self, node: &Node, property: &'static Property, item: &mut Item) {
-        if !item.takes(property) {
+        if !item.asks_for(property) {
             return;
         }
         if let Some(default) = property.default {
