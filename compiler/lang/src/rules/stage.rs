@@ -25,10 +25,10 @@ pub fn check_training(context: &mut Context, item: &Item) {
     check_router_loss(context, item, &start);
     check_switches(context, item);
     check_samples(context, item);
-    check_rows(context, item, item.child_argument("data"));
+    let fit = check_rows(context, item, item.child_argument("data"));
     check_evaluation(context, item);
     watch::check(context, item);
-    template::check_use(context, item, &start);
+    template::check_use(context, item, &start, fit);
 }
 
 /// Checks a stage that gives rows.
@@ -40,8 +40,9 @@ pub fn check_data_stage(context: &mut Context, item: &Item) {
 pub fn check_evaluate(context: &mut Context, item: &Item) {
     let start = flow::start(context, item);
     sequence::check_positions(context, item, &start);
-    if check_rows(context, item, item.child_argument("data")) {
-        template::check_use(context, item, &start);
+    let fit = check_rows(context, item, item.child_argument("data"));
+    template::check_use(context, item, &start, fit);
+    if fit {
         sampling::check_template(context, item);
     }
     leaks::check_evaluate(context, item);
@@ -75,8 +76,8 @@ pub fn check_generate(context: &mut Context, item: &Item) {
         }
         (None, None) | (Some(_), None) | (None, Some(_)) => {}
     }
-    check_rows(context, item, item.child_argument("data"));
-    template::check_use(context, item, &flow::start(context, item));
+    let fit = check_rows(context, item, item.child_argument("data"));
+    template::check_use(context, item, &flow::start(context, item), fit);
 }
 
 fn check_budget(context: &mut Context, item: &Item) {

@@ -40,11 +40,12 @@ fn check_file(context: &mut Context, item: &Item, file: &Slot) {
     }
 }
 
-/// Checks the template that a stage uses, or lacks.
-pub fn check_use(context: &mut Context, item: &Item, start: &ModelType) {
+/// Checks the template that a stage uses, or lacks; what rows need that do not fit the stage is not asked.
+pub fn check_use(context: &mut Context, item: &Item, start: &ModelType, rows_fit: bool) {
     match item.child_argument("template") {
         Some(reference) => check_tokens(context, start, reference),
-        None => check_needed(context, item, start),
+        None if rows_fit => check_needed(context, item, start),
+        None => {}
     }
 }
 
