@@ -131,6 +131,7 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
             .map(Missing::warning),
     );
     files.say_where_used(&mut diagnostics);
+    leave_one_of_a_value(&mut diagnostics);
     sort(&mut diagnostics);
     let has_errors = diagnostics.iter().any(|found| found.severity == Severity::Error);
     let complete = !has_errors && !files.incomplete;
@@ -185,6 +186,25 @@ fn relate(names: &Names, files: &Files, params: &BTreeSet<String>, diagnostics: 
         names.check_unused(params, diagnostics);
     }
     defaults::check(files, names, diagnostics);
+}
+
+/// Of a value without its quotes says one thing: what is wrong with it where it is more than the quotes, and
+/// nothing of a file that would be looked for under its name.
+fn leave_one_of_a_value(diagnostics: &mut Vec<Diagnostic>) {
+    let is_unquoted = |found: &Diagnostic| found.code == "unquoted-value";
+    let is_missing = |found: &Diagnostic| found.code == "missing-file";
+    let unquoted: HashSet<Span> =
+        diagnostics.iter().filter(|found| is_unquoted(found)).map(Diagnostic::primary).collect();
+    if unquoted.is_empty() {
+        return;
+    }
+    let more =
+        |found: &&Diagnostic| found.severity == Severity::Error && !is_unquoted(found) && !is_missing(found);
+    let judged: HashSet<Span> = diagnostics.iter().filter(more).map(Diagnostic::primary).collect();
+    diagnostics.retain(|found| match found.primary() {
+        at if is_unquoted(found) => !judged.contains(&at),
+        at => !is_missing(found) || !unquoted.contains(&at),
+    });
 }
 
 /// Sorts by place and removes what was found twice, as in a default that reaches two stages.
