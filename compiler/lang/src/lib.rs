@@ -28,6 +28,7 @@ mod like;
 mod suggest;
 mod tree;
 mod typing;
+mod units;
 mod uses;
 pub mod values;
 

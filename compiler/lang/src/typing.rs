@@ -8,6 +8,7 @@ use crate::source::Span;
 use crate::suggest;
 use crate::syntax::{self, Data, Node, Value, Word};
 use crate::tree::{Item, Slot};
+use crate::units;
 use crate::uses::Uses;
 use crate::values::{self, Typed};
 use std::collections::HashSet;
@@ -55,6 +56,8 @@ impl Typing<'_> {
     }
 
     fn node(&mut self, node: &Node, schema: &'static schema::Node, required: bool) -> Item {
+        let whole = units::joined(node, schema, self.diagnostics);
+        let node = whole.as_ref().unwrap_or(node);
         let mut item = Item {
             schema,
             at: node.name.span,
@@ -113,6 +116,8 @@ impl Typing<'_> {
             match allowed.get(at).or(last) {
                 Some(argument) => {
                     let slot = self.argument(value, argument, item.schema);
+                    // What may have switched the node off says nothing of what is in it.
+                    item.damaged |= slot.value == Typed::Broken && can_be_none(&argument.ty);
                     item.arguments.push(slot);
                 }
                 None => {
@@ -386,6 +391,11 @@ impl Typing<'_> {
 /// Whether a node only switches a default off, which asks for nothing.
 fn is_switch_off(node: &Node) -> bool {
     node.arguments.first().and_then(Value::text) == Some("none")
+}
+
+/// Whether a word may switch its node off.
+fn can_be_none(ty: &Type) -> bool {
+    matches!(ty, Type::Word(choices) if choices.iter().any(|choice| choice.name == "none"))
 }
 
 /// Whether a node only says `none`.

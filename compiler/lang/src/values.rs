@@ -343,6 +343,11 @@ fn round_up_noise(value: f64) -> f64 {
     if (value - rounded).abs() <= 1e-9 * rounded.abs() { rounded } else { value }
 }
 
+/// Whether a word is the name of a unit.
+pub fn is_unit(word: &str) -> bool {
+    noun_unit(word).is_some() || unit_suffix(word).is_some()
+}
+
 fn unit_suffix(text: &str) -> Option<(f64, Unit)> {
     let found = match text {
         "s" | "sec" | "seconds" => (1.0, Unit::Time),

@@ -267,7 +267,9 @@ fn remedy(rows: &str, kind: &str) -> String {
 fn check_evaluation(context: &mut Context, item: &Item) {
     let Some(evaluate) = item.child("evaluate").filter(|child| child.word() != Some("none")) else { return };
     let Some(on) = evaluate.properties.iter().find(|slot| slot.name == "on") else {
-        check_held_out(context, item, evaluate);
+        if !evaluate.damaged {
+            check_held_out(context, item, evaluate);
+        }
         return;
     };
     if check_rows(context, item, Some(on)) {
