@@ -58,11 +58,13 @@ fn never_evaluates(context: &Context, item: &Item) -> Option<(Span, &'static str
     (!has_held_out(context.names, data)).then_some((reference.span, "every row of it is trained on"))
 }
 
-/// How often a stage evaluates.
+/// How often a stage evaluates, when it does so on one kind of rows.
 fn evaluation(item: &Item) -> Option<Length> {
-    match item.child("evaluate") {
-        Some(evaluate) => length(evaluate.property("every")?),
-        None => Some((1.0, Unit::Epochs)),
+    let mut all = item.children_of("evaluate");
+    match (all.next(), all.next()) {
+        (Some(evaluate), None) => length(evaluate.property("every")?),
+        (Some(_), Some(_)) => None,
+        (None, _) => Some((1.0, Unit::Epochs)),
     }
 }
 
