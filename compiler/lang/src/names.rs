@@ -123,11 +123,7 @@ impl<'a> Names<'a> {
         let others = self.items.iter().filter(|item| item.kind() == kind && !std::ptr::eq(*item, stage));
         let names: Vec<&str> = others.map(Item::declared).filter(|name| !name.is_empty()).collect();
         match suggest::nearest(reference.name, names.iter().copied()) {
-            Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-                format!("replace with `{near}`"),
-                reference.at,
-                near,
-            ),
+            Some(near) => suggest::offer(diagnostic, reference.name, near, reference.at, ""),
             None if names.is_empty() => {
                 diagnostic.with_help(format!("write the children here; there is no other `{kind}` stage"))
             }
@@ -169,11 +165,7 @@ impl<'a> Names<'a> {
             );
         }
         match suggest::nearest(reference.name, names.iter().copied()) {
-            Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-                format!("replace with `{near}`"),
-                reference.at,
-                near,
-            ),
+            Some(near) => suggest::offer(diagnostic, reference.name, near, reference.at, ""),
             None if names.is_empty() => diagnostic.with_help(format!("declare it with `{gives} NAME …`")),
             None => diagnostic.with_help(format!(
                 "write {}, or declare it with `{gives} NAME …`",
@@ -332,11 +324,7 @@ fn check_library(name: &str, at: Span) -> Option<Diagnostic> {
                 "not in the library",
             );
             Some(match suggest::nearest(name, names()) {
-                Some(near) => diagnostic.with_help(format!("did you mean `std:{near}`?")).with_fix(
-                    format!("replace with `std:{near}`"),
-                    at,
-                    format!("std:{near}"),
-                ),
+                Some(near) => suggest::offer(diagnostic, name, near, at, "std:"),
                 None => diagnostic.with_help(format!("the library has {}", suggest::list(names(), "and"))),
             })
         }

@@ -488,11 +488,7 @@ fn unknown_node(name: &Word) -> Diagnostic {
         "not a node of the language",
     );
     match suggest::nearest(&name.text, tops()) {
-        Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-            format!("replace with `{near}`"),
-            name.span,
-            near,
-        ),
+        Some(near) => suggest::offer(diagnostic, &name.text, near, name.span, ""),
         None => diagnostic.with_help(format!("write {}", suggest::list(tops(), "or"))),
     }
 }
@@ -520,11 +516,7 @@ fn unknown_option(name: &Word, within: &'static schema::Node) -> Diagnostic {
         format!("not an option of `{}`", within.name),
     );
     if let Some(near) = near {
-        return diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-            format!("replace with `{near}`"),
-            name.span,
-            near,
-        );
+        return suggest::offer(diagnostic, &name.text, near, name.span, "");
     }
     let elsewhere: Vec<&str> = all_options().collect();
     match suggest::nearest(&name.text, elsewhere) {

@@ -133,11 +133,7 @@ fn unknown_value(text: &str, choices: &'static [Choice], value: &Value, of: &str
         "not one of its values",
     );
     match suggest::nearest(text, names()) {
-        Some(name) => diagnostic.with_help(format!("did you mean `{name}`?")).with_fix(
-            format!("replace with `{name}`"),
-            value.span,
-            name,
-        ),
+        Some(name) => suggest::offer(diagnostic, text, name, value.span, ""),
         None => diagnostic.with_help(format!("write {}", suggest::list(names(), "or"))),
     }
 }

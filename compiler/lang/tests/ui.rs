@@ -5,7 +5,7 @@
 //! `ADAPT_BLESS=1` fills in the text where a mark has none. `// set: PATH=VALUE` adds an argument of
 //! `--set`, `// set-error: [code]` expects a diagnostic in one. Facts stand in a sibling
 //! `NAME.facts.json`; files that are used stand in it as texts, and `// file-error: [code]` expects
-//! a diagnostic in one of them.
+//! a diagnostic in one of them. A case with the line `// no fixes` gets none.
 
 mod common;
 
@@ -156,6 +156,15 @@ fn a_fix_removes_what_it_is_for() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn what_is_not_certain_has_no_fix() {
+    let wrong = cases().into_iter().filter(|case| case.text.lines().any(|line| line == "// no fixes"));
+    let fixes = |case: &Case| case.check().diagnostics.into_iter().flat_map(|found| found.fixes).next();
+    let wrong: Vec<String> =
+        wrong.filter_map(|case| Some(format!("{}: `{}`", case.name, fixes(&case)?.title))).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Whether a mark leaves open what is pointed at: one that stands inside the text that it is about.

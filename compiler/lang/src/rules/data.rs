@@ -230,11 +230,7 @@ fn missing_column(rows: &Item, slot: &Slot, column: &str, columns: &[String], fi
     )
     .with_note(format!("the columns are {}", suggest::list(names(), "and")));
     match suggest::nearest(column, names()) {
-        Some(near) if slot.is_written() => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-            format!("replace with `{near}`"),
-            at,
-            near,
-        ),
+        Some(near) if slot.is_written() => suggest::offer(diagnostic, column, near, at, ""),
         Some(near) => diagnostic.with_help(format!("did you mean `{}={near}`?", slot.name)),
         None => diagnostic.with_help(format!("name the column with `{}=…`", slot.name)),
     }
@@ -254,11 +250,7 @@ fn check_split_names(context: &mut Context, item: &Item, splits: &[String], path
         )
         .with_note(format!("the splits are {}", suggest::list(names(), "and")));
         context.report(match suggest::nearest(name, names()) {
-            Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-                format!("replace with `{near}`"),
-                slot.span,
-                near,
-            ),
+            Some(near) => suggest::offer(diagnostic, name, near, slot.span, ""),
             None => diagnostic.with_help("write the name of one of its files without the ending"),
         });
     }

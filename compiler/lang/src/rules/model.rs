@@ -198,11 +198,7 @@ fn unknown_field(name: &Spanned<String>, architecture: &'static Architecture) ->
     match suggest::nearest(&name.value, architecture.fields.iter().map(|field| field.name)) {
         // Of `--set` the place is the value's, since the name stands in a path.
         Some(near) if name.origin == Origin::Set => diagnostic.with_help(format!("did you mean `{near}`?")),
-        Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-            format!("replace with `{near}`"),
-            name.span,
-            near,
-        ),
+        Some(near) => suggest::offer(diagnostic, &name.value, near, name.span, ""),
         None => diagnostic.with_help("write the field as config.json names it"),
     }
 }
