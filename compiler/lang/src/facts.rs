@@ -64,6 +64,9 @@ pub struct ModelFact {
     /// Whether only a part is known, so that what is absent is unknown.
     #[serde(default)]
     pub partial: bool,
+    /// A file of pickled weights, when the folder has no others.
+    #[serde(default)]
+    pub pickled: Option<String>,
     /// Why the folder cannot be used, when it cannot (no config.json, broken header …).
     pub problem: Option<String>,
 }
@@ -111,6 +114,9 @@ pub struct RowsFact {
     /// What a run of the same data was measured to keep.
     #[serde(default)]
     pub measured: Option<MeasuredFact>,
+    /// The roles of the messages in the first rows, each with the place where it first stands (`talks.jsonl:3`).
+    #[serde(default)]
+    pub roles: BTreeMap<String, String>,
     /// Mean bytes of the first rows, for estimates.
     #[serde(default)]
     pub row_bytes: Option<f64>,

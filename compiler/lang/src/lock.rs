@@ -167,6 +167,7 @@ impl Entry {
             generation_config: self.generation_config.clone(),
             chat_template: template.flatten(),
             partial: is_partial,
+            pickled: None,
             problem: None,
         })
     }
@@ -201,6 +202,7 @@ impl Entry {
                 .measured
                 .as_ref()
                 .map(|measured| MeasuredFact { sequence: measured.sequence, kept: measured.kept }),
+            roles: BTreeMap::new(),
             file: key.to_owned(),
             row_bytes: None,
             problem: None,

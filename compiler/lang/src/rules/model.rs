@@ -125,6 +125,15 @@ fn check_folder(context: &mut Context, item: &Item, source: &Slot, text: &str) {
         context.wants.push(Want::Model(path));
         return;
     };
+    if let Some(file) = &fact.pickled {
+        let message = format!("the weights of `{path}` are pickled, as in `{file}`, and are not read");
+        context.report(
+            Diagnostic::error("unsafe-weights", message, source.span, "has no safetensors")
+                .with_note("reading a pickle runs whatever code is in it")
+                .with_help("save them as safetensors with the tool that wrote them, or name a folder that has them so"),
+        );
+        return;
+    }
     if let Some(problem) = &fact.problem {
         let message = format!("`{path}` cannot be used as a model: {problem}");
         context.report(
