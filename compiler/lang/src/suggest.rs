@@ -210,7 +210,11 @@ fn distance(word: &str, allowed: &str) -> usize {
 
 /// Joins words for a sentence: `` `a`, `b` or `c` ``.
 pub fn list<'a>(words: impl IntoIterator<Item = &'a str>, last: &str) -> String {
-    let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    sentence(words.into_iter().map(|word| format!("`{word}`")).collect(), last)
+}
+
+/// Joins parts of a sentence: `a, b or c`.
+pub fn sentence(words: Vec<String>, last: &str) -> String {
     match words.split_last() {
         None => String::new(),
         Some((only, [])) => only.clone(),
