@@ -8,6 +8,7 @@ pub mod data;
 pub mod embeddings;
 pub mod flow;
 pub mod groups;
+pub mod jinja;
 pub mod leaks;
 pub mod merge;
 pub mod model;

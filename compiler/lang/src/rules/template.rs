@@ -3,10 +3,12 @@
 use super::Context;
 use super::data::row_type;
 use super::flow::{ModelType, TokenizerOf};
-use super::turns;
+use super::{jinja, turns};
 use crate::diagnostic::Diagnostic;
 use crate::facts::Want;
+use crate::source::Span;
 use crate::suggest;
+use crate::syntax;
 use crate::tree::{Item, Slot};
 use std::collections::BTreeSet;
 use stdlib::schema::{self, LibraryEntry, Status};
@@ -28,17 +30,47 @@ pub fn check(context: &mut Context, item: &Item) {
     if let Some(turns) = item.child("turns") {
         turns::check(context, turns);
     }
+    if let Some(jinja) = item.child_argument("jinja") {
+        check_text(context, jinja);
+    }
     if let Some(file) = item.child_argument("file") {
         check_file(context, item, file);
     }
 }
 
+/// A template that stands in the recipe, with its faults at their characters.
+fn check_text(context: &mut Context, jinja: &Slot) {
+    let Some(text) = jinja.text() else { return };
+    let Some(fault) = jinja::fault(text) else { return };
+    let places = syntax::offsets(text, context.written(jinja.span));
+    let place = |byte: usize| Some(jinja.span.start + *places.as_ref()?.get(byte)? as u32);
+    let exact = fault.at.as_ref().and_then(|at| Some((place(at.start)?, place(at.end)?)));
+    let at = exact.map_or(jinja.span, |(start, end)| Span { start, end, ..jinja.span });
+    context.report(
+        Diagnostic::error("bad-template", fault.message, at, "not a template that can be used")
+            .with_help(fault.help),
+    );
+}
+
 fn check_file(context: &mut Context, item: &Item, file: &Slot) {
     let Some(text) = file.text() else { return };
     let path = context.resolve(item, text);
-    if context.is_there(&path, file.span, true) && !context.facts.texts.contains_key(&path) {
-        context.wants.push(Want::Text(path));
+    if !context.is_there(&path, file.span, true) {
+        return;
     }
+    let Some(text) = context.facts.texts.get(&path) else {
+        context.wants.push(Want::Text(path));
+        return;
+    };
+    let Some(fault) = jinja::fault(text) else { return };
+    let before = fault.at.map_or("", |at| text.get(..at.start).unwrap_or_default());
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    let message = format!("{}, in `{path}` at line {line}, column {column}", fault.message);
+    context.report(
+        Diagnostic::error("bad-template", message, file.span, "not a template that can be used")
+            .with_help(fault.help),
+    );
 }
 
 /// Checks the template that a stage uses, or lacks; what rows need that do not fit the stage is not asked.
