@@ -104,7 +104,7 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
     like::merge(&mut files, &mut diagnostics);
     defaults::merge(&mut files);
     set::finish(stage_sets, &mut files);
-    let items = typed(&files, &mut diagnostics);
+    let items = typed(&files, &sources, &mut diagnostics);
     let folders: Vec<String> = files.files.iter().map(|file| file.folder.clone()).collect();
     let names = Names::collect(&items, Refused::of(&files), &mut diagnostics);
     relate(&names, &files, &params, &mut diagnostics);
@@ -155,7 +155,7 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
 }
 
 /// Checks every node against the schema, used files first.
-fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
+fn typed(files: &Files, sources: &[Source], diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
     let mut items = Vec::new();
     let mut param_uses = uses::Uses::default();
     for &file in &files.order {
@@ -165,6 +165,7 @@ fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Item> {
         let mut typing = Typing {
             file,
             diagnostics,
+            sources,
             misplaced,
             lost,
             uses: &mut param_uses,

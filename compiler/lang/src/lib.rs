@@ -25,6 +25,7 @@ pub mod set;
 mod config;
 mod defaults;
 mod like;
+mod moves;
 mod suggest;
 mod tree;
 mod typing;

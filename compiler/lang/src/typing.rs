@@ -3,8 +3,9 @@
 use crate::capability::{self, Missing};
 use crate::config;
 use crate::diagnostic::Diagnostic;
+use crate::moves;
 use crate::source::Origin;
-use crate::source::Span;
+use crate::source::{Source, Span};
 use crate::suggest;
 use crate::syntax::{self, Data, Node, Value, Word};
 use crate::tree::{Item, Slot};
@@ -19,6 +20,8 @@ use stdlib::schema::{self, Argument, Property, Status, Type};
 pub struct Typing<'a> {
     pub file: usize,
     pub diagnostics: &'a mut Vec<Diagnostic>,
+    /// Every text of the compilation.
+    pub sources: &'a [Source],
     /// Whether braces are in doubt, so that nodes may stand in the wrong block.
     pub misplaced: bool,
     /// Whether declarations and `defaults` may be lost, so that nothing is reported as missing.
@@ -42,7 +45,9 @@ impl Typing<'_> {
         self.strays.clear();
         stray(node, schema, &mut self.strays);
         self.note_node(node, schema, format!("`{}`", schema.name));
+        let before = self.diagnostics.len();
         let mut item = self.node(node, schema, schema.name != "defaults");
+        moves::add(&mut self.diagnostics[before..], node, schema, self.sources);
         item.damaged |= !self.strays.is_empty();
         item.later = std::mem::take(&mut self.later);
         Some(item)
@@ -370,6 +375,7 @@ impl Typing<'_> {
         let mut typing = Typing {
             file: self.file,
             diagnostics: &mut silent,
+            sources: self.sources,
             misplaced: false,
             lost: false,
             uses: &mut Uses::default(),
