@@ -460,3 +460,24 @@ fn check_stop(context: &mut Context, stop: &Item) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::Facts;
+    use crate::{Input, check};
+
+    #[test]
+    fn columns_of_another_row_type_are_one_mistake() {
+        let facts: Facts = serde_json::from_value(serde_json::json!({
+            "paths": {"p.jsonl": {"File": {"bytes": 9, "modified": 0, "inode": 1}}}, "models": {}, "tokenizers": {},
+            "rows": {"p.jsonl": {"columns": ["chosen", "rejected"], "splits": [], "file": "p.jsonl"}},
+            "prepared": {}, "hashes": {}, "texts": {}
+        }))
+        .expect("these are facts");
+        let text = "adapt 1\ndataset a \"p.jsonl\" { rows instruction }";
+        let found = check(&Input { path: "a.kdl", text, sets: &[] }, &facts).diagnostics;
+        let helps = found.iter().filter(|found| found.code == "missing-column").map(|found| &found.help);
+        let helps: Vec<&str> = helps.flatten().map(String::as_str).collect();
+        assert!(matches!(helps.as_slice(), [help] if help.contains("`rows preference`")), "{helps:?}");
+    }
+}
