@@ -282,6 +282,7 @@ fn model(folder: &str) -> ModelFact {
         generation_config: None,
         chat_template: None,
         partial: false,
+        pickled: None,
         problem: None,
     };
     match json(&path.join("config.json")) {
@@ -294,10 +295,22 @@ fn model(folder: &str) -> ModelFact {
     if fact.problem.is_none() {
         match weight_files(path) {
             Ok(files) => read_headers(files, &mut fact),
-            Err(problem) => fact.problem = Some(problem),
+            Err(problem) => {
+                fact.pickled = pickled(path);
+                fact.problem = Some(problem);
+            }
         }
     }
     fact
+}
+
+/// Returns the first file of pickled weights in a folder.
+fn pickled(folder: &Path) -> Option<String> {
+    let names = fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let is_pickle = |name: &String| {
+        [".bin", ".pt", ".pth", ".ckpt"].iter().any(|end| name.ends_with(end)) && name != "training_args.bin"
+    };
+    names.filter(is_pickle).min()
 }
 
 /// Returns the safetensors files of a folder: one, or those of its index.
@@ -498,6 +511,7 @@ fn rows(source: &str) -> RowsFact {
         splits,
         split_rows: BTreeMap::new(),
         measured: None,
+        roles: roles(Path::new(&file)),
         file: file.clone(),
         row_bytes,
         problem: None,
@@ -539,6 +553,37 @@ fn row_bytes(file: &Path) -> Option<f64> {
     (rows > 0).then(|| bytes.len() as f64 / rows as f64)
 }
 
+/// Returns the roles of messages in the first rows of a file with a row on each line, each with its first place.
+fn roles(file: &Path) -> BTreeMap<String, String> {
+    let mut roles = BTreeMap::new();
+    let mut bytes = Vec::new();
+    let reader = fs::File::open(file).ok().filter(|_| file.extension().is_some_and(|end| end == "jsonl"));
+    if reader.is_none_or(|reader| reader.take(FIRST_BYTES).read_to_end(&mut bytes).is_err()) {
+        return roles;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().take(FIRST_ROWS).enumerate() {
+        let Ok(row) = serde_json::from_str::<Value>(line) else { continue };
+        let messages = row.get("messages").or(row.get("conversations")).and_then(Value::as_array);
+        for message in messages.into_iter().flatten() {
+            if let Some(role) = message.get("role").or(message.get("from")).and_then(Value::as_str) {
+                let place = || format!("{}:{}", file.display(), number + 1);
+                roles.entry(role.to_owned()).or_insert_with(place);
+            }
+        }
+    }
+    roles
+}
+
+/// Returns the names in the first line of a table; none where that holds quotes, which a quick look does not read.
+fn header_of_table(text: &str, separator: char) -> Vec<String> {
+    let line = text.lines().next().unwrap_or_default();
+    if line.contains('"') {
+        return Vec::new();
+    }
+    line.split(separator).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+}
+
 fn columns(file: &Path) -> Result<Vec<String>, String> {
     if file.extension().is_some_and(|end| end == "txt") {
         return Ok(vec!["text".into()]);
@@ -548,6 +593,11 @@ fn columns(file: &Path) -> Result<Vec<String>, String> {
     reader.take(FIRST_BYTES).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim_start_matches('\u{feff}');
+    match file.extension().and_then(|end| end.to_str()) {
+        Some("csv") => return Ok(header_of_table(text, ',')),
+        Some("tsv") => return Ok(header_of_table(text, '\t')),
+        _ => {}
+    }
     let mut columns: Vec<String> = Vec::new();
     let mut add = |row: &Value| {
         for name in row.as_object().into_iter().flat_map(|fields| fields.keys()) {

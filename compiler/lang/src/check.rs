@@ -110,7 +110,7 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
     like::merge(&mut files, &mut diagnostics);
     defaults::merge(&mut files);
     set::finish(stage_sets, &mut files);
-    let (items, places) = typed(&files, &mut diagnostics);
+    let (items, places) = typed(&files, &sources, &mut diagnostics);
     let folders: Vec<String> = files.files.iter().map(|file| file.folder.clone()).collect();
     let refused = Refused::of(&files);
     let names = Names::collect(&items, &refused, &mut diagnostics);
@@ -139,6 +139,7 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
             .map(Missing::warning),
     );
     files.say_where_used(&mut diagnostics);
+    leave_one_of_a_value(&mut diagnostics);
     sort(&mut diagnostics);
     let has_errors = diagnostics.iter().any(|found| found.severity == Severity::Error);
     let complete = !has_errors && !files.incomplete;
@@ -163,7 +164,11 @@ fn check_once(input: &Input, facts: &Facts, instead: Option<&Instead>) -> (Check
 }
 
 /// Checks every node against the schema, used files first; returns also which item each node is.
-fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> (Vec<Item>, BTreeMap<NodePlace, usize>) {
+fn typed(
+    files: &Files,
+    sources: &[Source],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> (Vec<Item>, BTreeMap<NodePlace, usize>) {
     let (mut items, mut places) = (Vec::new(), BTreeMap::new());
     let mut param_uses = uses::Uses::default();
     for &file in &files.order {
@@ -173,6 +178,7 @@ fn typed(files: &Files, diagnostics: &mut Vec<Diagnostic>) -> (Vec<Item>, BTreeM
         let mut typing = Typing {
             file,
             diagnostics,
+            sources,
             misplaced,
             lost,
             uses: &mut param_uses,
@@ -199,6 +205,25 @@ fn relate(names: &Names, files: &Files, params: &BTreeSet<String>, diagnostics: 
         names.check_unused(params, diagnostics);
     }
     defaults::check(files, names, diagnostics);
+}
+
+/// Of a value without its quotes says one thing: what is wrong with it where it is more than the quotes, and
+/// nothing of a file that would be looked for under its name.
+fn leave_one_of_a_value(diagnostics: &mut Vec<Diagnostic>) {
+    let is_unquoted = |found: &Diagnostic| found.code == "unquoted-value";
+    let is_missing = |found: &Diagnostic| found.code == "missing-file";
+    let unquoted: HashSet<Span> =
+        diagnostics.iter().filter(|found| is_unquoted(found)).map(Diagnostic::primary).collect();
+    if unquoted.is_empty() {
+        return;
+    }
+    let more =
+        |found: &&Diagnostic| found.severity == Severity::Error && !is_unquoted(found) && !is_missing(found);
+    let judged: HashSet<Span> = diagnostics.iter().filter(more).map(Diagnostic::primary).collect();
+    diagnostics.retain(|found| match found.primary() {
+        at if is_unquoted(found) => !judged.contains(&at),
+        at => !is_missing(found) || !unquoted.contains(&at),
+    });
 }
 
 /// Sorts by place and removes what was found twice, as in a default that reaches two stages.

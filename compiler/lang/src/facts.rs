@@ -34,7 +34,8 @@ pub struct Facts {
 impl Facts {
     /// Adds all that others say; what was known already gives way.
     pub fn extend(&mut self, others: &Self) {
-        let Self { paths, models, tokenizers, rows, prepared, hashes, texts, hardware } = others.clone();
+        let Self { paths, models, tokenizers, rows, prepared, hashes, texts, hardware, languages } =
+            others.clone();
         self.paths.extend(paths);
         self.models.extend(models);
         self.tokenizers.extend(tokenizers);
@@ -42,6 +43,7 @@ impl Facts {
         self.prepared.extend(prepared);
         self.hashes.extend(hashes);
         self.texts.extend(texts);
+        self.languages.extend(languages);
         self.hardware = hardware.or(self.hardware.take());
     }
 }
@@ -82,6 +84,9 @@ pub struct ModelFact {
     /// Whether only a part is known, so that what is absent is unknown.
     #[serde(default)]
     pub partial: bool,
+    /// A file of pickled weights, when the folder has no others.
+    #[serde(default)]
+    pub pickled: Option<String>,
     /// Why the folder cannot be used, when it cannot (no config.json, broken header …).
     pub problem: Option<String>,
 }
@@ -137,6 +142,9 @@ pub struct RowsFact {
     /// What a run of the same data was measured to keep.
     #[serde(default)]
     pub measured: Option<MeasuredFact>,
+    /// The roles of the messages in the first rows, each with the place where it first stands (`talks.jsonl:3`).
+    #[serde(default)]
+    pub roles: BTreeMap<String, String>,
     /// Mean bytes of the first rows, for estimates.
     #[serde(default)]
     pub row_bytes: Option<f64>,

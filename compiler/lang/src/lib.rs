@@ -26,10 +26,12 @@ mod sweeps;
 mod config;
 mod defaults;
 mod like;
+mod moves;
 pub mod origin;
 mod suggest;
 mod tree;
 mod typing;
+mod units;
 mod uses;
 pub mod values;
 

@@ -14,17 +14,24 @@ use stdlib::schema;
 type Place = (usize, usize);
 
 /// Copies children along every `like=`, the stages that are referred to first.
+///
+/// A stage that cannot take over what it asks for is damaged: what it lacks may be what it did not get.
 pub fn merge(files: &mut Files, diagnostics: &mut Vec<Diagnostic>) {
     let places = places(files);
     let mut done = BTreeSet::new();
     for &place in places.values() {
-        for stage in chain(files, &places, place, &mut done).into_iter().rev() {
+        let (chain, in_circle) = chain(files, &places, place, &mut done);
+        for &stage in &chain[in_circle..] {
+            node_mut(files, stage).damaged = true;
+        }
+        for stage in chain.into_iter().rev() {
             fill(files, &places, stage, diagnostics);
         }
     }
 }
 
-/// Returns a stage and those that it is like, one after the other, as far as they are not filled yet.
+/// Returns a stage and those that it is like, one after the other, as far as they are not filled yet, and from
+/// where on they are like each other in a circle.
 ///
 /// A circle ends where it closes; it is reported where names are followed.
 fn chain(
@@ -32,14 +39,16 @@ fn chain(
     places: &BTreeMap<String, Place>,
     start: Place,
     done: &mut BTreeSet<Place>,
-) -> Vec<Place> {
+) -> (Vec<Place>, usize) {
     let mut chain = Vec::new();
     let mut at = Some(start);
     while let Some(place) = at.filter(|place| done.insert(*place)) {
         chain.push(place);
         at = like(node(files, place)).and_then(|like| places.get(like.value.text()?).copied());
     }
-    chain
+    let closes = at.and_then(|at| chain.iter().position(|place| *place == at));
+    let in_circle = closes.unwrap_or(chain.len());
+    (chain, in_circle)
 }
 
 fn places(files: &Files) -> BTreeMap<String, Place> {
@@ -59,6 +68,10 @@ fn node(files: &Files, place: Place) -> &Node {
     &files.files[place.0].document.nodes[place.1]
 }
 
+fn node_mut(files: &mut Files, place: Place) -> &mut Node {
+    &mut files.files[place.0].document.nodes[place.1]
+}
+
 fn like(node: &Node) -> Option<&Property> {
     node.properties.iter().find(|property| property.key.text == "like")
 }
@@ -71,18 +84,25 @@ fn fill(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let Some(reference) = like(node(files, place)).map(|property| property.value.clone()) else { return };
-    let Some(&target) = reference.text().and_then(|name| places.get(name)) else { return };
+    let Some(&target) = reference.text().and_then(|name| places.get(name)) else {
+        node_mut(files, place).damaged = true;
+        return;
+    };
     let (own, other) = (node(files, place), node(files, target));
     if own.name.text != other.name.text {
         diagnostics.push(other_kind(own, other, &reference));
+        node_mut(files, place).damaged = true;
         return;
     }
+    let is_whole = !other.damaged;
     let Some(schema) = schema::top(&own.name.text) else { return };
     let present: Vec<String> = own.children.iter().map(|child| key(child, schema)).collect();
     let taken = other.children.iter().filter(|child| !present.contains(&key(child, schema)));
     let mut taken: Vec<Node> = taken.cloned().collect();
     taken.iter_mut().for_each(|child| child.set_origin(Origin::Like));
-    files.files[place.0].document.nodes[place.1].children.extend(taken);
+    let own = node_mut(files, place);
+    own.children.extend(taken);
+    own.damaged |= !is_whole;
 }
 
 fn other_kind(own: &Node, other: &Node, reference: &Value) -> Diagnostic {

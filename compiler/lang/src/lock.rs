@@ -172,6 +172,7 @@ impl Entry {
             generation_config: self.generation_config.clone(),
             chat_template: template.flatten(),
             partial: is_partial,
+            pickled: None,
             problem: None,
         })
     }
@@ -206,6 +207,7 @@ impl Entry {
                 .measured
                 .as_ref()
                 .map(|measured| MeasuredFact { sequence: measured.sequence, kept: measured.kept }),
+            roles: BTreeMap::new(),
             file: key.to_owned(),
             row_bytes: None,
             problem: None,

@@ -99,8 +99,41 @@ impl<'a> Names<'a> {
 
     /// Checks the references of one node.
     pub fn check_item(&self, item: &Item, damage: Damage, diagnostics: &mut Vec<Diagnostic>) {
-        for reference in references(item) {
-            diagnostics.extend(self.check_reference(&reference, damage));
+        for (path, reference) in references_at(item) {
+            diagnostics.extend(match path.as_str() {
+                LIKE => self.check_like(&reference, item, damage),
+                _ => self.check_reference(&reference, damage),
+            });
+        }
+    }
+
+    /// What a stage is like is a training stage; that it is one of the same kind is checked where it is copied.
+    fn check_like(&self, reference: &Reference, stage: &Item, damage: Damage) -> Option<Diagnostic> {
+        let kind = stage.kind();
+        match self.find(reference.name) {
+            Some(item) if item.schema.training => None,
+            Some(item) => Some(wrong_like(reference, item, kind)),
+            None if damage == Damage::Everywhere => None,
+            None if self.refused.declared.contains(reference.name) => None,
+            None => Some(self.unknown_like(reference, stage)),
+        }
+    }
+
+    fn unknown_like(&self, reference: &Reference, stage: &Item) -> Diagnostic {
+        let kind = stage.kind();
+        let message = format!("no `{kind}` stage is called `{}`", reference.name);
+        let diagnostic = Diagnostic::error("unknown-name", message, reference.at, "not declared");
+        let others = self.items.iter().filter(|item| item.kind() == kind && !std::ptr::eq(*item, stage));
+        let names: Vec<&str> = others.map(Item::declared).filter(|name| !name.is_empty()).collect();
+        match suggest::nearest(reference.name, names.iter().copied()) {
+            Some(near) => suggest::offer(diagnostic, reference.name, near, reference.at, ""),
+            None if names.is_empty() => {
+                diagnostic.with_help(format!("write the children here; there is no other `{kind}` stage"))
+            }
+            None => diagnostic.with_help(format!(
+                "write {}, or the children here",
+                suggest::list(names.into_iter().take(8), "or")
+            )),
         }
     }
 
@@ -135,11 +168,7 @@ impl<'a> Names<'a> {
             );
         }
         match suggest::nearest(reference.name, names.iter().copied()) {
-            Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-                format!("replace with `{near}`"),
-                reference.at,
-                near,
-            ),
+            Some(near) => suggest::offer(diagnostic, reference.name, near, reference.at, ""),
             None if names.is_empty() => diagnostic.with_help(format!("declare it with `{gives} NAME …`")),
             None => diagnostic.with_help(format!(
                 "write {}, or declare it with `{gives} NAME …`",
@@ -298,11 +327,7 @@ fn check_library(name: &str, at: Span) -> Option<Diagnostic> {
                 "not in the library",
             );
             Some(match suggest::nearest(name, names()) {
-                Some(near) => diagnostic.with_help(format!("did you mean `std:{near}`?")).with_fix(
-                    format!("replace with `std:{near}`"),
-                    at,
-                    format!("std:{near}"),
-                ),
+                Some(near) => suggest::offer(diagnostic, name, near, at, "std:"),
                 None => diagnostic.with_help(format!("the library has {}", suggest::list(names(), "and"))),
             })
         }
@@ -317,6 +342,15 @@ fn wrong_reference(reference: &Reference, item: &Item) -> Diagnostic {
     Diagnostic::error("wrong-reference", message, reference.at, format!("a {wanted} is needed here"))
         .with_label(declared, format!("declared here as a {found}"))
         .with_help(format!("write the name of a {wanted}"))
+}
+
+/// `like=` names something that is no training stage.
+fn wrong_like(reference: &Reference, item: &Item, kind: &str) -> Diagnostic {
+    let message = format!("`{}` is a `{}`, not a `{kind}` stage", reference.name, item.kind());
+    let declared = item.name.as_ref().map_or(item.at, |name| name.span);
+    Diagnostic::error("wrong-reference", message, reference.at, format!("a `{kind}` stage is needed here"))
+        .with_label(declared, format!("declared here as a `{}`", item.kind()))
+        .with_help(format!("name a `{kind}` stage, or write the children here"))
 }
 
 #[derive(Clone, Copy, PartialEq)]

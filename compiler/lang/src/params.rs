@@ -234,11 +234,7 @@ fn unknown(name: &str, at: Span, params: &BTreeMap<String, Param>) -> Diagnostic
             .with_help(format!("write `${part}` alone or the value itself; a recipe does not calculate"));
     }
     match suggest::nearest(name, params.keys().map(String::as_str)) {
-        Some(near) => diagnostic.with_help(format!("did you mean `${near}`?")).with_fix(
-            format!("replace with `${near}`"),
-            at,
-            format!("${near}"),
-        ),
+        Some(near) => suggest::offer(diagnostic, name, near, at, "$"),
         None => diagnostic
             .with_help(format!("declare it with `param {name} …`, or put it in quotes where text is meant")),
     }

@@ -49,6 +49,21 @@ pub fn is_glob(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
 
+/// Endings of files, which no name on the hub has.
+const FILES: [&str; 14] = [
+    "jsonl", "json", "txt", "csv", "tsv", "parquet", "arrow", "gz", "zst", "zip", "xz", "jinja", "kdl", "md",
+];
+
+/// Whether a text without a scheme has the form `owner/name` of the hub.
+pub fn may_be_on_hub(text: &str) -> bool {
+    let Some((owner, name)) = text.split_once('/') else { return false };
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_part =
+        |part: &str| part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(is_legal);
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    is_part(owner) && is_part(name) && !FILES.contains(&ending)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

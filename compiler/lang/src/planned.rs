@@ -123,10 +123,12 @@ fn children(item: &Item, includes: &dyn Fn(&Item) -> bool) -> Map<String, Json> 
         let inner = settings(child, &|_| true);
         match fields.get_mut(child.kind()) {
             Some(Json::Array(list)) => list.push(inner),
-            _ if child.schema.repeats => {
+            Some(first) => *first = vec![first.take(), inner].into(),
+            // Nearly always there is one, so that several are the form that differs.
+            None if child.schema.repeats && child.kind() != "evaluate" => {
                 fields.insert(child.kind().to_owned(), vec![inner].into());
             }
-            _ => {
+            None => {
                 fields.insert(child.kind().to_owned(), inner);
             }
         }

@@ -126,7 +126,7 @@ impl Whole {
         diagnostics: &mut Vec<Diagnostic>,
         wants: &mut Vec<Want>,
     ) {
-        let changed = self.read(holders, value, diagnostics);
+        let changed = self.read(holders, value, sources, diagnostics);
         let indices: Vec<usize> = changed.iter().map(|(index, _)| *index).collect();
         let before = self.swap(changed);
         if !holders.nodes.is_empty() {
@@ -147,6 +147,7 @@ impl Whole {
         &self,
         holders: &Holders,
         value: &Value,
+        sources: &[Source],
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<(usize, Item)> {
         let declared = self.node(holders.param);
@@ -173,6 +174,7 @@ impl Whole {
             let mut typing = Typing {
                 file: at.0,
                 diagnostics,
+                sources,
                 misplaced: self.files.files[at.0].document.braces_in_doubt,
                 lost: self.files.damage() == Damage::Everywhere,
                 uses: &mut uses,
@@ -216,6 +218,7 @@ impl Whole {
             folders,
             sources,
             lost,
+            current: None,
             diagnostics,
             wants,
             later: &mut later,

@@ -118,9 +118,15 @@ impl Item {
         self.child(name).and_then(Item::argument)
     }
 
-    /// Whether a property has an effect beside the node's first word.
+    /// Whether a property may have an effect beside the node's first word; beside one that is not known it may.
     pub fn takes(&self, property: &Property) -> bool {
-        property.only.is_empty() || self.word().is_none_or(|word| property.only.contains(&word))
+        self.word().is_none() || self.asks_for(property)
+    }
+
+    /// Whether the node's first word is known to give a property its effect, so that it counts where it is
+    /// not written: beside a word that is not known nothing is missing, and there are no defaults.
+    pub fn asks_for(&self, property: &Property) -> bool {
+        property.only.is_empty() || self.word().is_some_and(|word| property.only.contains(&word))
     }
 
     /// Calls `visit` for the node and everything in it.

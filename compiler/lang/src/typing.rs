@@ -3,11 +3,13 @@
 use crate::capability::{self, Missing};
 use crate::config;
 use crate::diagnostic::Diagnostic;
+use crate::moves;
 use crate::source::Origin;
-use crate::source::{SourceId, Span};
+use crate::source::{Source, SourceId, Span};
 use crate::suggest;
 use crate::syntax::{self, Data, Node, Value, Word};
 use crate::tree::{Item, Slot};
+use crate::units;
 use crate::uses::Uses;
 use crate::values::{self, Typed};
 use std::cell::RefCell;
@@ -19,6 +21,8 @@ use stdlib::schema::{self, Argument, Property, Status, Type};
 pub struct Typing<'a> {
     pub file: usize,
     pub diagnostics: &'a mut Vec<Diagnostic>,
+    /// Every text of the compilation.
+    pub sources: &'a [Source],
     /// Whether braces are in doubt, so that nodes may stand in the wrong block.
     pub misplaced: bool,
     /// Whether declarations and `defaults` may be lost, so that nothing is reported as missing.
@@ -42,7 +46,9 @@ impl Typing<'_> {
         self.strays.clear();
         stray(node, schema, &mut self.strays);
         self.note_node(node, schema, format!("`{}`", schema.name));
+        let before = self.diagnostics.len();
         let mut item = self.node(node, schema, schema.name != "defaults");
+        moves::add(&mut self.diagnostics[before..], node, schema, self.sources);
         item.damaged |= !self.strays.is_empty();
         item.later = std::mem::take(&mut self.later);
         Some(item)
@@ -56,6 +62,8 @@ impl Typing<'_> {
     }
 
     fn node(&mut self, node: &Node, schema: &'static schema::Node, required: bool) -> Item {
+        let whole = units::joined(node, schema, self.diagnostics);
+        let node = whole.as_ref().unwrap_or(node);
         let mut item = Item {
             schema,
             at: node.name.span,
@@ -114,6 +122,8 @@ impl Typing<'_> {
             match allowed.get(at).or(last) {
                 Some(argument) => {
                     let slot = self.argument(value, argument, item.schema);
+                    // What may have switched the node off says nothing of what is in it.
+                    item.damaged |= slot.value == Typed::Broken && can_be_none(&argument.ty);
                     item.arguments.push(slot);
                 }
                 None => {
@@ -275,7 +285,7 @@ impl Typing<'_> {
     }
 
     fn absent_property(&mut self, node: &Node, property: &'static Property, item: &mut Item) {
-        if !item.takes(property) {
+        if !item.asks_for(property) {
             return;
         }
         if let Some(default) = property.default {
@@ -364,6 +374,7 @@ impl Typing<'_> {
         let mut typing = Typing {
             file: self.file,
             diagnostics: &mut silent,
+            sources: self.sources,
             misplaced: false,
             lost: false,
             uses: &mut Uses::default(),
@@ -396,6 +407,11 @@ fn absent_form(schema: &'static schema::Node, source: SourceId) -> Node {
 /// Whether a node only switches a default off, which asks for nothing.
 fn is_switch_off(node: &Node) -> bool {
     node.arguments.first().and_then(Value::text) == Some("none")
+}
+
+/// Whether a word may switch its node off.
+fn can_be_none(ty: &Type) -> bool {
+    matches!(ty, Type::Word(choices) if choices.iter().any(|choice| choice.name == "none"))
 }
 
 /// Whether a node only says `none`.
@@ -530,11 +546,7 @@ fn say_unknown_node(name: &Word) -> Diagnostic {
         "not a node of the language",
     );
     match suggest::nearest(&name.text, tops()) {
-        Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-            format!("replace with `{near}`"),
-            name.span,
-            near,
-        ),
+        Some(near) => suggest::offer(diagnostic, &name.text, near, name.span, ""),
         None => diagnostic.with_help(format!("write {}", suggest::list(tops(), "or"))),
     }
 }
@@ -566,11 +578,7 @@ fn say_unknown_option(name: &Word, within: &'static schema::Node) -> Diagnostic 
         format!("not an option of `{}`", within.name),
     );
     if let Some(near) = near {
-        return diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-            format!("replace with `{near}`"),
-            name.span,
-            near,
-        );
+        return suggest::offer(diagnostic, &name.text, near, name.span, "");
     }
     let elsewhere: Vec<&str> = all_options().collect();
     match suggest::nearest(&name.text, elsewhere) {

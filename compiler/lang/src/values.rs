@@ -133,11 +133,7 @@ fn unknown_value(text: &str, choices: &'static [Choice], value: &Value, of: &str
         "not one of its values",
     );
     match suggest::nearest(text, names()) {
-        Some(name) => diagnostic.with_help(format!("did you mean `{name}`?")).with_fix(
-            format!("replace with `{name}`"),
-            value.span,
-            name,
-        ),
+        Some(name) => suggest::offer(diagnostic, text, name, value.span, ""),
         None => diagnostic.with_help(format!("write {}", suggest::list(names(), "or"))),
     }
 }
@@ -341,6 +337,11 @@ fn parse_quantity(text: &str) -> Option<(f64, Option<Unit>)> {
 fn round_up_noise(value: f64) -> f64 {
     let rounded = value.round();
     if (value - rounded).abs() <= 1e-9 * rounded.abs() { rounded } else { value }
+}
+
+/// Whether a word is the name of a unit.
+pub fn is_unit(word: &str) -> bool {
+    noun_unit(word).is_some() || unit_suffix(word).is_some()
 }
 
 fn unit_suffix(text: &str) -> Option<(f64, Unit)> {

@@ -6,7 +6,7 @@
 //! `--set`, `// set-error: [code]` expects a diagnostic in one. Facts stand in a sibling
 //! `NAME.facts.json`; files that are used stand in it as texts, and `// file-error: [code]` expects
 //! a diagnostic in one of them. `// note: …` expects a note on where a value came from, in its words; all
-//! such notes of a case stand in it.
+//! such notes of a case stand in it. A case with the line `// no fixes` gets none.
 
 mod common;
 
@@ -157,6 +157,15 @@ fn a_fix_removes_what_it_is_for() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn what_is_not_certain_has_no_fix() {
+    let wrong = cases().into_iter().filter(|case| case.text.lines().any(|line| line == "// no fixes"));
+    let fixes = |case: &Case| case.check().diagnostics.into_iter().flat_map(|found| found.fixes).next();
+    let wrong: Vec<String> =
+        wrong.filter_map(|case| Some(format!("{}: `{}`", case.name, fixes(&case)?.title))).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Whether a mark leaves open what is pointed at: one that stands inside the text that it is about.

@@ -50,6 +50,7 @@ fn model() -> ModelFact {
         chat_template: None,
         problem: None,
         partial: false,
+        pickled: None,
     }
 }
 
@@ -92,6 +93,7 @@ fn fill(want: &Want, facts: &mut Facts) -> bool {
                 file: path.clone(),
                 split_rows: BTreeMap::new(),
                 measured: None,
+                roles: BTreeMap::new(),
                 row_bytes: Some(100.0),
                 problem: None,
             };

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::flow::{ModelType, switched_on};
+use super::watch;
 use super::weights::{self, Place};
 use crate::diagnostic::Diagnostic;
 use crate::tree::{Item, Slot};
@@ -14,8 +15,10 @@ pub const ALL: &str = "all-linear";
 /// Checks what a training stage says of its adapter.
 pub fn check(context: &mut Context, item: &Item, start: &ModelType) {
     check_quantize(context, item);
+    check_base(context, item, start);
     let Some(lora) = switched_on(item, "lora") else { return };
     check_init(context, item, lora);
+    check_restart(context, item, lora);
     check_rank(context, start, lora);
     for targets in lora.children_of("targets") {
         check_rank(context, start, targets);
@@ -64,6 +67,49 @@ fn check_init(context: &mut Context, item: &Item, lora: &Item) {
         )
         .with_label(off.unwrap_or(item.at), "nothing is quantised here")
         .with_help("add `quantize nf4` to the stage, or remove `init`"),
+    );
+}
+
+/// What a checkpoint stores in few bits cannot be trained, nor can an adapter be merged into it.
+fn check_base(context: &mut Context, item: &Item, start: &ModelType) {
+    let Some(stored) = start.config.as_ref().and_then(|config| config.get("quantization_config")) else {
+        return;
+    };
+    let Some(base) = start.base.filter(|_| stored.is_object()) else { return };
+    let (at, why) = match switched_on(item, "lora") {
+        Some(lora) => (lora.at, "merging the adapter would round the update away"),
+        None => (
+            item.child_argument("model").map_or(item.at, |model| model.span),
+            "such weights cannot be updated",
+        ),
+    };
+    let method = stored.get("quant_method").and_then(Json::as_str);
+    let how = method.map_or(String::new(), |method| format!(" by {method}"));
+    let message = format!("the weights of `{}` are stored quantised{how}, and {why}", base.declared());
+    let diagnostic =
+        Diagnostic::error("no-unquantized-base", message, at, "needs the weights as they were trained")
+            .with_help("name the model that it was made from; `quantize nf4` keeps that in 4 bits in memory");
+    context.report(weights::with_base(diagnostic, start, "stored quantised"));
+}
+
+/// An adapter that would be merged after the end of its stage is never started anew.
+fn check_restart(context: &mut Context, item: &Item, lora: &Item) {
+    let Some(restart) = lora.property("restart") else { return };
+    let Some((interval, unit)) = watch::length(restart) else { return };
+    let Some(((whole, of), at)) = watch::budget(item) else { return };
+    if of != unit || interval < whole {
+        return;
+    }
+    let message = format!(
+        "the stage ends after {} {}, before its adapter would start anew",
+        show_number(whole),
+        watch::noun(whole, of)
+    );
+    context.report(
+        Diagnostic::error("ineffective-option", message, restart.key, "changes nothing here")
+            .with_label(restart.span, "the first restart")
+            .with_label(at, "the end of the stage")
+            .with_help("restart more often, or remove `restart`"),
     );
 }
 

@@ -9,7 +9,7 @@ use crate::paths;
 use crate::suggest;
 use crate::tree::{Item, Slot};
 use crate::values::Typed;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use stdlib::schema::{Type, Unit};
 
 /// Returns the row type of data, when it is known: of a mix that of its first readable part.
@@ -157,7 +157,9 @@ fn check_source(context: &mut Context, item: &Item, source: &Slot) {
     refuse_hub_options(context, item, text);
     let Some(key) = context.source_key(item) else { return };
     let is_later = capability::of_source(text, "dataset", source.span).is_some();
-    if paths::is_remote(text) || context.is_there(&key, source.span, true) && !is_later {
+    // Of tables of text the first line names the columns, so that they are looked at before they can be read.
+    let has_header = [".csv", ".tsv"].iter().any(|end| text.ends_with(end));
+    if paths::is_remote(text) || context.is_there(&key, source.span, true) && (!is_later || has_header) {
         check_rows(context, item, source, &key);
     }
 }
@@ -191,18 +193,99 @@ fn check_rows(context: &mut Context, item: &Item, source: &Slot, path: &str) {
         return;
     }
     check_columns(context, item, &fact.columns, &fact.file);
+    check_roles(context, item, &fact.roles);
     check_split_names(context, item, &fact.splits, path);
 }
 
 fn check_columns(context: &mut Context, item: &Item, columns: &[String], file: &str) {
     let Some(rows) = item.child("rows") else { return };
-    // `best` is no column.
-    for slot in rows.properties.iter().filter(|slot| matches!(slot.ty, Type::Text)) {
-        let Some(column) = slot.text() else { continue };
-        let is_there = columns.iter().any(|known| known == column) || columns.is_empty();
-        if !is_there && must_have(rows, slot, columns) {
-            context.report(missing_column(rows, slot, column, columns, file));
+    let missing: Vec<(&Slot, &str)> = columns_of(rows)
+        .filter(|(slot, column)| {
+            let is_there = columns.iter().any(|known| known == column) || columns.is_empty();
+            !is_there && must_have(rows, slot, columns)
+        })
+        .collect();
+    let meant = type_of(rows, columns).filter(|_| missing.iter().all(|(slot, _)| !slot.is_written()));
+    if let (Some(meant), [_, ..]) = (meant, missing.as_slice()) {
+        context.report(other_type(rows, meant, &missing, columns, file));
+        return;
+    }
+    for (slot, column) in missing {
+        context.report(missing_column(rows, slot, column, columns, file));
+    }
+}
+
+/// The columns that rows read; `best` is none.
+fn columns_of(rows: &Item) -> impl Iterator<Item = (&Slot, &str)> {
+    let columns = rows.properties.iter().filter(|slot| matches!(slot.ty, Type::Text));
+    columns.filter_map(|slot| Some((slot, slot.text()?)))
+}
+
+/// Returns the one row type, other than the one that is written, whose columns are all there.
+fn type_of(rows: &Item, columns: &[String]) -> Option<&'static str> {
+    let Type::Word(types) = &rows.schema.arguments.first()?.ty else { return None };
+    let needs = |name: &'static str| {
+        let own = rows.schema.properties.iter().filter(move |property| property.only.contains(&name));
+        own.filter(|property| !property.optional && matches!(property.ty, Type::Text))
+    };
+    let has = |name: &str| columns.iter().any(|known| known == name);
+    let fits = |name: &&'static str| {
+        Some(*name) != rows.word()
+            && needs(name).next().is_some()
+            && needs(name).all(|column| has(column.name))
+    };
+    let mut fitting = types.iter().map(|choice| choice.name).filter(fits);
+    fitting.next().filter(|_| fitting.next().is_none())
+}
+
+/// Rows of another type than the one that is written.
+fn other_type(
+    rows: &Item,
+    meant: &str,
+    missing: &[(&Slot, &str)],
+    columns: &[String],
+    file: &str,
+) -> Diagnostic {
+    let kind = rows.argument().map_or(rows.at, |argument| argument.span);
+    let lacking = suggest::list(missing.iter().map(|(_, column)| *column), "and");
+    let noun = if missing.len() == 1 { "column" } else { "columns" };
+    let message = format!("the rows of `{file}` have no {noun} {lacking}");
+    Diagnostic::error("missing-column", message, kind, format!("needs {lacking}"))
+        .with_note(format!("the columns are {}", suggest::list(columns.iter().map(String::as_str), "and")))
+        .with_help(format!(
+            "this looks like `rows {meant}`; for rows of this type name the columns, as in `{}=…`",
+            missing[0].0.name
+        ))
+}
+
+/// Roles that the reader of rows knows.
+const ROLES: [&str; 6] = ["system", "user", "human", "assistant", "gpt", "tool"];
+
+/// Every role in the first rows is known, mapped by `role`, or in rows that may be left out.
+fn check_roles(context: &mut Context, item: &Item, roles: &BTreeMap<String, String>) {
+    let rows = item.child_argument("rows").filter(|rows| rows.text() == Some("chat"));
+    let Some(rows) = rows.filter(|_| item.child_argument("on-bad-row").and_then(Slot::text) == Some("error"))
+    else {
+        return;
+    };
+    if item.damaged {
+        return;
+    }
+    let mapped: Vec<&str> = item.children_of("role").filter_map(Item::word).collect();
+    for (role, place) in roles {
+        if ROLES.contains(&role.as_str()) || mapped.contains(&role.as_str()) {
+            continue;
         }
+        let name = if role.chars().all(|c| c.is_alphanumeric()) && !role.is_empty() {
+            role.clone()
+        } else {
+            format!("{role:?}")
+        };
+        let message = format!("`{place}` has the role `{role}`");
+        context.report(
+            Diagnostic::error("unknown-role", message, rows.span, "roles are `system`, `user`, `assistant` and `tool`")
+                .with_help(format!("write `role {name} as=…` in the block, or allow such rows to be left out: `on-bad-row skip max=20`")),
+        );
     }
 }
 
@@ -231,11 +314,7 @@ fn missing_column(rows: &Item, slot: &Slot, column: &str, columns: &[String], fi
     .with_note(format!("the columns are {}", suggest::list(names(), "and")))
     .with_default(slot, rows);
     match suggest::nearest(column, names()) {
-        Some(near) if slot.is_written() => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-            format!("replace with `{near}`"),
-            at,
-            near,
-        ),
+        Some(near) if slot.is_written() => suggest::offer(diagnostic, column, near, at, ""),
         Some(near) => diagnostic.with_help(format!("did you mean `{}={near}`?", slot.name)),
         None => diagnostic.with_help(format!("name the column with `{}=…`", slot.name)),
     }
@@ -255,11 +334,7 @@ fn check_split_names(context: &mut Context, item: &Item, splits: &[String], path
         )
         .with_note(format!("the splits are {}", suggest::list(names(), "and")));
         context.report(match suggest::nearest(name, names()) {
-            Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-                format!("replace with `{near}`"),
-                slot.span,
-                near,
-            ),
+            Some(near) => suggest::offer(diagnostic, name, near, slot.span, ""),
             None => diagnostic.with_help("write the name of one of its files without the ending"),
         });
     }
@@ -384,5 +459,26 @@ fn check_stop(context: &mut Context, stop: &Item) {
                 .with_help("write `stop all-seen`, `stop first-exhausted` or `stop tokens=\"2B\"`"),
         ),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::Facts;
+    use crate::{Input, check};
+
+    #[test]
+    fn columns_of_another_row_type_are_one_mistake() {
+        let facts: Facts = serde_json::from_value(serde_json::json!({
+            "paths": {"p.jsonl": {"File": {"bytes": 9, "modified": 0, "inode": 1}}}, "models": {}, "tokenizers": {},
+            "rows": {"p.jsonl": {"columns": ["chosen", "rejected"], "splits": [], "file": "p.jsonl"}},
+            "prepared": {}, "hashes": {}, "texts": {}
+        }))
+        .expect("these are facts");
+        let text = "adapt 1\ndataset a \"p.jsonl\" { rows instruction }";
+        let found = check(&Input { path: "a.kdl", text, sets: &[] }, &facts).diagnostics;
+        let helps = found.iter().filter(|found| found.code == "missing-column").map(|found| &found.help);
+        let helps: Vec<&str> = helps.flatten().map(String::as_str).collect();
+        assert!(matches!(helps.as_slice(), [help] if help.contains("`rows preference`")), "{helps:?}");
     }
 }

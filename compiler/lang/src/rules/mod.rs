@@ -9,6 +9,7 @@ pub mod data;
 pub mod embeddings;
 pub mod flow;
 pub mod groups;
+pub mod jinja;
 pub mod languages;
 pub mod leaks;
 pub mod merge;
@@ -139,7 +140,13 @@ impl<'a> Context<'a> {
             Some(PathFact::Many(_)) if !many => {}
             Some(fact) => {
                 if let Some(problem) = unusable(fact, path, at) {
-                    self.report(problem);
+                    let text = self.written(at).trim_matches('"');
+                    self.report(match problem.code.as_str() {
+                        "missing-file" if paths::may_be_on_hub(text) => problem.with_help(format!(
+                            "check the path, or write `\"hf:{text}\"` for what lies on the hub"
+                        )),
+                        _ => problem,
+                    });
                     return false;
                 }
             }

@@ -125,6 +125,15 @@ fn check_folder(context: &mut Context, item: &Item, source: &Slot, text: &str) {
         context.wants.push(Want::Model(path));
         return;
     };
+    if let Some(file) = &fact.pickled {
+        let message = format!("the weights of `{path}` are pickled, as in `{file}`, and are not read");
+        context.report(
+            Diagnostic::error("unsafe-weights", message, source.span, "has no safetensors")
+                .with_note("reading a pickle runs whatever code is in it")
+                .with_help("save them as safetensors with the tool that wrote them, or name a folder that has them so"),
+        );
+        return;
+    }
     if let Some(problem) = &fact.problem {
         let message = format!("`{path}` cannot be used as a model: {problem}");
         context.report(
@@ -198,11 +207,7 @@ fn unknown_field(name: &Spanned<String>, architecture: &'static Architecture) ->
     match suggest::nearest(&name.value, architecture.fields.iter().map(|field| field.name)) {
         // Of `--set` the place is the value's, since the name stands in a path.
         Some(near) if name.origin == Origin::Set => diagnostic.with_help(format!("did you mean `{near}`?")),
-        Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-            format!("replace with `{near}`"),
-            name.span,
-            near,
-        ),
+        Some(near) => suggest::offer(diagnostic, &name.value, near, name.span, ""),
         None => diagnostic.with_help("write the field as config.json names it"),
     }
 }

@@ -6,10 +6,11 @@ use super::flow::{self, ModelType};
 use super::{
     adapter, groups, leaks, preference, sampling, schedule, sequence, template, updated, watch, weights,
 };
+use crate::capability::Missing;
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::tree::{Item, Slot};
-use crate::values::show_number;
+use crate::values::{Typed, show_number};
 
 /// Checks a training stage.
 pub fn check_training(context: &mut Context, item: &Item) {
@@ -25,10 +26,10 @@ pub fn check_training(context: &mut Context, item: &Item) {
     check_router_loss(context, item, &start);
     check_switches(context, item);
     check_samples(context, item);
-    check_rows(context, item, item.child_argument("data"));
+    let fit = check_rows(context, item, item.child_argument("data"));
     check_evaluation(context, item);
     watch::check(context, item);
-    template::check_use(context, item, &start);
+    template::check_use(context, item, &start, fit);
 }
 
 /// Checks a stage that gives rows.
@@ -40,8 +41,9 @@ pub fn check_data_stage(context: &mut Context, item: &Item) {
 pub fn check_evaluate(context: &mut Context, item: &Item) {
     let start = flow::start(context, item);
     sequence::check_positions(context, item, &start);
-    if check_rows(context, item, item.child_argument("data")) {
-        template::check_use(context, item, &start);
+    let fit = check_rows(context, item, item.child_argument("data"));
+    template::check_use(context, item, &start, fit);
+    if fit {
         sampling::check_template(context, item);
     }
     leaks::check_evaluate(context, item);
@@ -75,8 +77,8 @@ pub fn check_generate(context: &mut Context, item: &Item) {
         }
         (None, None) | (Some(_), None) | (None, Some(_)) => {}
     }
-    check_rows(context, item, item.child_argument("data"));
-    template::check_use(context, item, &flow::start(context, item));
+    let fit = check_rows(context, item, item.child_argument("data"));
+    template::check_use(context, item, &flow::start(context, item), fit);
 }
 
 fn check_budget(context: &mut Context, item: &Item) {
@@ -264,9 +266,54 @@ fn remedy(rows: &str, kind: &str) -> String {
 
 /// What a training stage evaluates on must be kept from training.
 fn check_evaluation(context: &mut Context, item: &Item) {
-    let Some(evaluate) = item.child("evaluate").filter(|child| child.word() != Some("none")) else { return };
+    let all: Vec<&Item> = item.children_of("evaluate").collect();
+    for (at, evaluate) in all.iter().enumerate() {
+        if let Some(problem) = all[..at].iter().find_map(|first| same_evaluation(first, evaluate)) {
+            context.report(problem);
+            continue;
+        }
+        if at == 1 {
+            let missing = Missing::new("a second `evaluate` of a stage", evaluate.at);
+            let missing = missing.instead("measure the stage with `evaluate NAME { … }` of its own");
+            context.later.push((item.declared().to_owned(), missing));
+        }
+        if evaluate.word() != Some("none") {
+            check_one_evaluation(context, item, evaluate);
+        }
+    }
+}
+
+/// Two evaluations have their own data each.
+fn same_evaluation(first: &Item, second: &Item) -> Option<Diagnostic> {
+    let off = |item: &Item| item.word() == Some("none");
+    if off(first) != off(second) {
+        let message = "`evaluate none` switches off what another `evaluate` asks for";
+        return Some(
+            Diagnostic::error("conflicting-options", message, second.at, "the second")
+                .with_label(first.at, "the first")
+                .with_help("keep one of them"),
+        );
+    }
+    let on =
+        |item: &Item| item.properties.iter().find(|slot| slot.name == "on").map(|slot| slot.value.clone());
+    let is_known = !first.damaged && !second.damaged && on(second) != Some(Typed::Broken);
+    (is_known && on(first) == on(second)).then(|| {
+        Diagnostic::error(
+            "repeated-option",
+            "`evaluate` stands twice for the same rows",
+            second.at,
+            "the second",
+        )
+        .with_label(first.at, "the first")
+        .with_help("keep one of them, or name other data with `on=`")
+    })
+}
+
+fn check_one_evaluation(context: &mut Context, item: &Item, evaluate: &Item) {
     let Some(on) = evaluate.properties.iter().find(|slot| slot.name == "on") else {
-        check_held_out(context, item, evaluate);
+        if !evaluate.damaged {
+            check_held_out(context, item, evaluate);
+        }
         return;
     };
     if check_rows(context, item, Some(on)) {

@@ -204,11 +204,7 @@ fn check_column(context: &mut Context, item: &Item, column: &Slot) {
             .with_label(part.argument().map_or(part.at, |source| source.span), "the rows are read from here")
             .with_note(format!("the columns are {}", suggest::list(names(), "and")));
         let diagnostic = match suggest::nearest(name, names()) {
-            Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-                format!("replace with `{near}`"),
-                column.span,
-                near,
-            ),
+            Some(near) => suggest::offer(diagnostic, name, near, column.span, ""),
             None => diagnostic.with_help("name one of the columns, or a language with `from en`"),
         };
         context.report(diagnostic);

@@ -13,7 +13,7 @@ use stdlib::schema::Unit;
 const OFF: &str = "evaluation is switched off";
 
 /// A length of training in a unit that steps and epochs are written in.
-type Length = (f64, Unit);
+pub type Length = (f64, Unit);
 
 /// Checks `best=` of `checkpoint`, and `stop-when`.
 pub fn check(context: &mut Context, item: &Item) {
@@ -71,28 +71,32 @@ fn with_evaluation(found: Diagnostic, item: &Item) -> Diagnostic {
     }
 }
 
-/// How often a stage evaluates.
+/// How often a stage evaluates, when it does so on one kind of rows.
 fn evaluation(item: &Item) -> Option<Length> {
-    match item.child("evaluate") {
-        Some(evaluate) => length(evaluate.property("every")?),
-        None => Some((1.0, Unit::Epochs)),
+    let mut all = item.children_of("evaluate");
+    match (all.next(), all.next()) {
+        (Some(evaluate), None) => length(evaluate.property("every")?),
+        (Some(_), Some(_)) => None,
+        (None, _) => Some((1.0, Unit::Epochs)),
     }
 }
 
 /// How long a stage trains.
-fn budget(item: &Item) -> Option<(Length, Span)> {
+pub fn budget(item: &Item) -> Option<(Length, Span)> {
     let slot = ["steps", "epochs"].into_iter().find_map(|name| item.child_argument(name))?;
     Some((length(slot)?, slot.span))
 }
 
-fn length(slot: &Slot) -> Option<Length> {
+/// Returns a length in steps or epochs.
+pub fn length(slot: &Slot) -> Option<Length> {
     match slot.value {
         Typed::Quantity(amount, unit @ (Unit::Steps | Unit::Epochs)) => Some((amount, unit)),
         _ => None,
     }
 }
 
-fn noun(count: f64, unit: Unit) -> &'static str {
+/// Returns the word for a number of steps or epochs.
+pub fn noun(count: f64, unit: Unit) -> &'static str {
     if count == 1.0 { unit.noun().trim_end_matches('s') } else { unit.noun() }
 }
 

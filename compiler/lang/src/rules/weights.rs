@@ -83,13 +83,7 @@ pub fn check_words(context: &mut Context, code: &str, slot: &Slot, words: &[&'st
     }
     let near = suggest::nearest(name, words.iter().copied());
     if let Some(near) = near {
-        context.report(
-            found("not the name of a weight").with_help(format!("did you mean `{near}`?")).with_fix(
-                format!("replace with `{near}`"),
-                slot.span,
-                near,
-            ),
-        );
+        context.report(suggest::offer(found("not the name of a weight"), name, near, slot.span, ""));
     }
     near.is_some()
 }
@@ -111,11 +105,7 @@ pub fn suggested(diagnostic: Diagnostic, slot: &Slot, names: Vec<&'static str>, 
     let is_foreign = schema::ARCHITECTURES.iter().any(|other| place(&other.weights, last).is_some());
     let near = suggest::nearest(last, names.iter().copied());
     match near.filter(|near| *near == last || !is_foreign) {
-        Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")).with_fix(
-            format!("replace with `{near}`"),
-            slot.span,
-            near,
-        ),
+        Some(near) => suggest::offer(diagnostic, last, near, slot.span, ""),
         None => diagnostic.with_help(format!("write {}{more}", suggest::list(names, "or"))),
     }
 }

@@ -9,12 +9,14 @@
 
 mod convert;
 mod number;
+mod offsets;
 mod parse;
 mod recovery;
 mod secrets;
 pub(crate) mod strings;
 
 pub use number::{NotANumber, literal};
+pub(crate) use offsets::offsets;
 pub use parse::{parse, parse_default, recover};
 pub use recovery::{bare_keyword_diagnostic, does_not_fit};
 pub use secrets::{mask, report as report_secrets};

@@ -71,6 +71,49 @@ fn read_decimal(text: &str, negative: bool) -> Result<Data, NotANumber> {
     }
 }
 
+/// What a word that begins as a number was meant to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meant {
+    /// Only this.
+    Certain(String),
+    /// One of these, in the order of likelihood.
+    OneOf(Vec<String>),
+}
+
+/// Returns the numbers that a malformed one may mean: one with a comma, without a digit beside its point, or
+/// with a dash that is no minus.
+pub fn meant(word: &str) -> Option<Meant> {
+    let plain = with_digits_beside_the_point(&word.replace(['\u{2010}', '\u{2011}', '–', '—', '−'], "-"));
+    if read(&plain).is_ok() {
+        return Some(Meant::Certain(plain));
+    }
+    let (whole, rest) = plain.split_once(',')?;
+    let point = format!("{whole}.{rest}");
+    let in_thousands = whole.len() <= 4 && rest.split(',').all(|part| part.len() == 3 && are_digits(part));
+    let together = plain.replace(',', "");
+    let is_zero = matches!(whole, "0" | "-0" | "+0");
+    match (read(&point).is_ok(), in_thousands && read(&together).is_ok()) {
+        (true, _) if is_zero => Some(Meant::Certain(point)),
+        (true, true) => Some(Meant::OneOf(vec![together, point])),
+        (true, false) => Some(Meant::OneOf(vec![point])),
+        (false, true) => Some(Meant::Certain(together)),
+        (false, false) => None,
+    }
+}
+
+/// `.5` and `1.` with the digit that they lack.
+fn with_digits_beside_the_point(word: &str) -> String {
+    let mut text = word.to_owned();
+    if text.trim_start_matches(['+', '-']).starts_with('.') {
+        text.insert(text.find('.').expect("it was just seen"), '0');
+    }
+    match text.find('.').map(|at| at + 1) {
+        Some(at) if !text[at..].starts_with(|c: char| c.is_ascii_digit()) => text.insert(at, '0'),
+        _ => {}
+    }
+    text
+}
+
 fn are_digits(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(|b| b == b'_' || b.is_ascii_digit())
 }
@@ -112,6 +155,29 @@ mod tests {
         check("0e0", Ok(Data::Number(0.0)));
         for word in ["1.", "_1", "1e", "0x", "10%", "16k", "0.9.1", "1e5x", ".5"] {
             check(word, Err(NotANumber::Malformed));
+        }
+    }
+
+    #[test]
+    fn what_a_malformed_number_was_meant_to_be() {
+        let certain = |text: &str| Some(Meant::Certain(text.to_owned()));
+        let one_of =
+            |texts: &[&str]| Some(Meant::OneOf(texts.iter().map(|text| (*text).to_owned()).collect()));
+        for (word, expected) in [
+            (".5", certain("0.5")),
+            ("-.5e-3", certain("-0.5e-3")),
+            ("1.", certain("1.0")),
+            ("2.e-4", certain("2.0e-4")),
+            ("2e–4", certain("2e-4")),
+            ("0,1", certain("0.1")),
+            ("1,000,000", certain("1000000")),
+            ("1,000", one_of(&["1000", "1.000"])),
+            ("2,5e-4", one_of(&["2.5e-4"])),
+            ("10%", None),
+            ("2e-4x", None),
+            ("1,x", None),
+        ] {
+            assert_eq!(meant(word), expected, "{word}");
         }
     }
 

@@ -4,12 +4,14 @@
 //! What it says of text that the `kdl` crate accepts agrees with that crate, which a test holds it
 //! to; [`super::parse`] asks it about text in which nothing is found here.
 
-use super::number::{self, NotANumber};
+use super::number::{self, Meant, NotANumber};
 use super::strings::{self, Fault, is_blank, is_newline};
 use super::{Damage, Data, Document, MAX_DEPTH, Node, Property, Value, Word};
 use crate::diagnostic::Diagnostic;
+use crate::paths;
 use crate::source::Origin;
 use crate::source::{SourceId, Span};
+use crate::suggest;
 
 /// How many lines a text may take that lacks the quotes of one over several lines.
 const MAX_LINES: usize = 40;
@@ -57,6 +59,8 @@ struct Parser<'a> {
     /// Whether the node that is being read lost something.
     damaged: bool,
     too_deep: bool,
+    /// Whether a comment was open at the end of the file.
+    in_comment: bool,
     /// Whether nodes may stand in the wrong block.
     braces_in_doubt: bool,
     /// How many `/-` take out what is being read.
@@ -84,6 +88,7 @@ impl<'a> Parser<'a> {
             by_indent,
             damaged: false,
             too_deep: false,
+            in_comment: false,
             braces_in_doubt: false,
             dropping: 0,
             costs: Costs::default(),
@@ -484,6 +489,10 @@ impl<'a> Parser<'a> {
     fn report_unclosed(&mut self, node: &Node, open: usize) {
         self.unclosed = true;
         self.damaged = true;
+        // The comment that is not closed holds the brace.
+        if self.in_comment {
+            return;
+        }
         let end = self.at;
         let name = node.name.text.clone();
         // A line that does not end may end in a comment, which would swallow the brace.
@@ -980,10 +989,16 @@ impl<'a> Parser<'a> {
                 data
             }
             Ok(data) => data,
-            Err(NotANumber::Malformed) => {
-                self.unquoted(word, span, "neither a number nor a word");
-                return Token::Name(Word { text: word.to_owned(), span }, false);
-            }
+            Err(NotANumber::Malformed) => match number::meant(digits) {
+                Some(meant) => {
+                    self.error(Damage::None, malformed(digits, meant, span));
+                    Data::Broken
+                }
+                None => {
+                    self.unquoted(word, span, "neither a number nor a word");
+                    return Token::Name(Word { text: word.to_owned(), span }, false);
+                }
+            },
             Err(size) => {
                 let found = does_not_fit(size, digits, span);
                 if is_float(digits) && !comma {
@@ -1011,10 +1026,14 @@ impl<'a> Parser<'a> {
     fn unquoted(&mut self, word: &str, span: Span, label: &str) {
         let text = word.strip_suffix(',').unwrap_or(word);
         let quoted = format!("\"{}\"", text.replace('\\', "\\\\"));
+        let on_hub = match paths::may_be_on_hub(text) {
+            true => format!(", or `\"hf:{text}\"` for what lies on the hub"),
+            false => String::new(),
+        };
         self.error(
             Damage::None,
             Diagnostic::error("unquoted-value", format!("`{word}` needs quotes"), span, label)
-                .with_help(format!("write `{quoted}`"))
+                .with_help(format!("write `{quoted}`{on_hub}"))
                 .with_fix("put it in quotes", span, quoted.clone()),
         );
     }
@@ -1129,6 +1148,7 @@ impl<'a> Parser<'a> {
             }
         }
         self.at = bytes.len();
+        self.in_comment = true;
         self.error(
             Damage::Everywhere,
             Diagnostic::error(
@@ -1173,6 +1193,22 @@ fn stray_comma(word: &str, span: Span) -> Diagnostic {
     Diagnostic::error("stray-comma", "values are not separated by commas", span, label)
         .with_help("separate values by spaces")
         .with_fix("remove the comma", span, text)
+}
+
+/// Reports a number in a form of another place.
+fn malformed(word: &str, meant: Meant, span: Span) -> Diagnostic {
+    let message = format!("`{word}` is not how a number is written");
+    let diagnostic = Diagnostic::error("malformed-number", message, span, "not a number");
+    match meant {
+        Meant::Certain(right) => diagnostic.with_help(format!("write `{right}`")).with_fix(
+            format!("replace with `{right}`"),
+            span,
+            right,
+        ),
+        Meant::OneOf(numbers) => {
+            diagnostic.with_help(format!("write {}", suggest::list(numbers.iter().map(String::as_str), "or")))
+        }
+    }
 }
 
 /// Reports a number that no float can hold.

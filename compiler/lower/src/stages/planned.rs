@@ -74,7 +74,7 @@ impl Lowering<'_> {
         of_data.dedup();
         reads.retain(|read| !is_data(read));
         let mut settings = pick(&self.with_data(planned), &OF_ROWS);
-        settings["evaluate"] = planned.conduct.get("evaluate").and_then(|e| e.get("on")).cloned().into();
+        settings["evaluate"] = evaluated_on(planned);
         let data = self.declare(&format!("data:{}", planned.name), "prepare", of_data, settings, planned);
         reads.push(("data".into(), data));
         let artifact = self.declare(&planned.name, &planned.kind, reads, planned.settings.clone(), planned);
@@ -155,6 +155,15 @@ impl Lowering<'_> {
             settings["data"] = json!({ "of": settings.get("data").cloned(), "declared": inner });
         }
         settings
+    }
+}
+
+/// Returns what a stage names to be evaluated on: of several `evaluate` a list.
+fn evaluated_on(planned: &Planned) -> Value {
+    let on = |evaluate: &Value| evaluate.get("on").cloned();
+    match planned.conduct.get("evaluate") {
+        Some(Value::Array(all)) => all.iter().map(|evaluate| Value::from(on(evaluate))).collect(),
+        one => one.and_then(on).into(),
     }
 }
 
