@@ -51,7 +51,7 @@ pub struct Args {
     /// Name of the run, when it has one
     #[arg(long, conflicts_with = "out")]
     pub name: Option<String>,
-    /// Memory that a run may use, such as `8GiB`; otherwise this machine's
+    /// Memory that a run may use, such as `8GiB`: more than that is an error; otherwise this machine's
     #[arg(long, value_name = "SIZE", value_parser = text::size)]
     pub memory: Option<u64>,
 }
@@ -327,7 +327,10 @@ fn details(task: &Task) -> String {
             (false, true) => "~",
             (false, false) => "",
         };
-        let place = figures.devices.as_ref().map_or("on this machine".into(), on_devices);
+        let place = figures
+            .devices
+            .as_ref()
+            .map_or("on this machine".into(), |(name, count)| text::on_devices(name, *count));
         line("time", format!("{mark}{} {place}", text::seconds(seconds.value)));
     }
     if !figures.memory.is_empty() {
@@ -340,10 +343,6 @@ fn details(task: &Task) -> String {
         line("memory", format!("{}{}{each}", tilde(task), parts.join(", ")));
     }
     if out.is_empty() { out } else { format!("\n  {}\n{out}", task.name) }
-}
-
-fn on_devices((name, count): &(String, u64)) -> String {
-    if *count == 1 { format!("on {name}") } else { format!("on {count} × {name}") }
 }
 
 fn as_dot(plan: &Plan) -> String {

@@ -100,7 +100,7 @@ enum Failure {
 /// Runs a recipe.
 pub fn run(args: &Args, cache: &Path) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.set, args.memory) {
-        Ok(request) => request,
+        Ok(request) => Request { runs: true, ..request },
         Err(error) => return terminal::wrong_use(&error),
     };
     let driven = match args.sweep {

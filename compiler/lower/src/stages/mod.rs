@@ -4,6 +4,8 @@ mod counts;
 mod data;
 mod evaluate;
 mod generate;
+mod known;
+mod limit;
 mod model;
 mod planned;
 mod predicted;
@@ -35,6 +37,8 @@ pub struct Options {
     pub decisions: BTreeMap<String, Decisions>,
     /// Devices to predict for, in place of this machine.
     pub on: Option<Machine>,
+    /// Whether it is going to run on this machine, so that what it certainly cannot hold is an error.
+    pub runs: bool,
 }
 
 /// The outcome of a lowering. Without errors the plan is as complete as the facts allow.
