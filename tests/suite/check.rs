@@ -46,3 +46,81 @@ fn a_local_model_brings_its_own_template() {
         assert_eq!(check().code, Some(0), "{}", check().stdout);
     }
 }
+
+#[test]
+fn what_cannot_fit_is_told_before_anything_runs() {
+    let shop = Workshop::new();
+    for command in ["check", "plan", "run"] {
+        let ran = shop.run(&[command, "tiny.kdl", "--memory", "24MiB"]);
+        assert_eq!(ran.code, Some(1), "{command}");
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(
+            said.contains("exceeds-memory") && said.contains("24.0 MiB may be used"),
+            "{command}: {said}"
+        );
+        assert!(!shop.path("runs").exists(), "{command}");
+    }
+    // With a little more it depends on the rows, which are not prepared.
+    shop.ok(&["check", "tiny.kdl", "--memory", "26MiB"]);
+}
+
+#[test]
+fn a_recipe_is_held_against_the_hardware_that_is_named() {
+    let shop = Workshop::new();
+    let full = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/zephyr-7b-beta/full.kdl");
+    // Nobody named a limit: the figure is printed.
+    assert!(shop.ok(&["check", full]).stdout.contains("GiB of memory"));
+    for hardware in [["--on", "h100-80"], ["--memory", "16GiB"]] {
+        let ran = shop.run(&[&["check", full, "--format", "concise"][..], &hardware].concat());
+        assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+        assert!(
+            ran.stdout.contains("error[exceeds-memory]: stage `chat` needs at least ~"),
+            "{}",
+            ran.stdout
+        );
+    }
+    let more = shop.ok(&["check", full, "--on", "8xh100-80"]).stdout;
+    assert!(more.contains("of memory on each"), "{more}");
+    let tiny = shop.ok(&["check", "tiny.kdl", "--on", "h100-80"]).stdout;
+    assert!(tiny.contains("on h100-80"), "{tiny}");
+}
+
+/// Each stage and dataset has options whose defaults have nothing to act on here.
+const IDLE: &str = r#"
+dataset ids "ids.jsonl" { rows tokens; }
+dataset answers "answers.jsonl" { rows instruction output=reply; holdout 1; }
+defaults { precision f32; sequence 64; batch 2; steps 2; optimizer adamw lr=1e-4; }
+defaults sft { template std:alpaca; loss-on last; }
+cpt words { model base; data texts; evaluate none; }
+sft a { model words; data talks; }
+sft b { model words; data ids; }
+sft c { model a; data answers; }
+merge joined { method slerp t=0.5; base a; from c; }
+export out { model joined; to "out"; format safetensors; }
+"#;
+
+#[test]
+fn what_is_shown_is_a_recipe_without_errors() {
+    let shop = with_model();
+    shop.write("ids.jsonl", "{\"input_ids\": [1, 2], \"labels\": [1, 2]}\n");
+    shop.write("answers.jsonl", &"{\"instruction\": \"a\", \"reply\": \"b\"}\n".repeat(3));
+    let declared = "adapt 1\nmodel base \"base\"\ndataset texts \"reader/train.jsonl\" { rows text; }\n\
+                    dataset talks \"chat/train.jsonl\" { rows chat; }\n";
+    shop.write("idle.kdl", &format!("{declared}{IDLE}"));
+    shop.ok(&["check", "idle.kdl"]);
+    let shown = shop.ok(&["show", "idle.kdl"]).stdout;
+    shop.write("shown.kdl", &shown);
+    let errors = shop.run(&["check", "shown.kdl", "--format", "concise"]);
+    assert_eq!(errors.code, Some(0), "{}\n{shown}", errors.stdout);
+    // What is in effect stands there, defaults and what `defaults` gives included.
+    for line in ["rows chat messages=\"messages\"", "output=\"reply\"", "seed 42", "loss-on last", "t=0.5"] {
+        assert!(shown.contains(line), "no `{line}` in:\n{shown}");
+    }
+    assert!(shown.contains("evaluate none ") && !shown.contains("evaluate none every"), "{shown}");
+    // It says the same when it is shown again.
+    let again = shop.ok(&["show", "shown.kdl"]).stdout;
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(" // ").next().unwrap_or(line).trim().to_owned()).collect()
+    };
+    assert_eq!(values(&shown), values(&again));
+}

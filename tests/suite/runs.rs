@@ -46,6 +46,10 @@ fn a_run_writes_what_the_contract_lists_and_a_second_one_does_nothing() {
     let again = shop.ok(&["run", "tiny.kdl"]);
     assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
 
+    // What was resolved is a recipe, with paths as in the one that was run.
+    shop.write("resolved.kdl", &shop.read("runs/tiny/resolved.kdl"));
+    shop.ok(&["check", "resolved.kdl"]);
+
     // What was saved carries its chat template.
     shop.write("next.kdl", NEXT);
     shop.ok(&["run", "next.kdl"]);
