@@ -85,10 +85,8 @@ pub fn run(args: &Args) -> ExitCode {
         for (recipe, compiled) in args.recipes.iter().zip(&compiled) {
             // A closed pipe is the reader's choice.
             let _ = writeln!(out, "{recipe}: {}", summary(compiled, args.on));
-            if !compiled.unknown.is_empty() {
-                let names = compiled.unknown.join(", ");
-                let _ =
-                    writeln!(out, "note: nothing is known of {names}; what depends on it was not checked");
+            for note in compiled.notes() {
+                let _ = writeln!(out, "note: {note}");
             }
         }
     }
@@ -97,7 +95,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// Says how long the stages take; nothing when that is not known of one that trains.
 fn time(tasks: &[plan::task::Task], on: Option<Machine>) -> String {
-    let trains = tasks.iter().filter(|task| task.figures.loss.is_some());
+    let trains = tasks.iter().filter(|task| crate::plan::trains(task));
     let Some(seconds) = trains.map(|task| Some(task.figures.seconds?.value)).sum::<Option<f64>>() else {
         return String::new();
     };

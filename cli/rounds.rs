@@ -138,6 +138,14 @@ fn unknown(wants: &[Want], facts: &Facts) -> Vec<String> {
 }
 
 impl Compiled {
+    /// Returns what is to be said of facts and figures that are not known.
+    pub fn notes(&self) -> Vec<String> {
+        let unknown = self.unknown.join(", ");
+        let sources = (!self.unknown.is_empty())
+            .then(|| format!("nothing is known of {unknown}; what depends on it was not checked"));
+        sources.into_iter().chain(self.lowered.iter().flat_map(|lowered| lowered.notes.clone())).collect()
+    }
+
     /// Returns the diagnostics with their texts, for printing.
     pub fn found(&self) -> diagnostics::Found<'_> {
         diagnostics::Found { diagnostics: &self.diagnostics, sources: &self.sources }

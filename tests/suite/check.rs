@@ -124,3 +124,24 @@ fn what_is_shown_is_a_recipe_without_errors() {
     };
     assert_eq!(values(&shown), values(&again));
 }
+
+const JOINED: &str = r#"adapt 1
+model base "base"
+dataset texts "reader/train.jsonl" { rows text; }
+tokenizer words { train bpe vocab=600 on=texts; }
+extend-tokenizer more { model base; tokenizer words; init shared-mean; }
+cpt on { model more; data texts; precision f32; sequence 64; batch 2; steps 2; optimizer adamw lr=1e-4; }
+"#;
+
+#[test]
+fn figures_that_nobody_knows_are_called_unknown_and_why() {
+    let shop = with_model();
+    shop.write("joined.kdl", JOINED);
+    let why = "note: parameters and memory of `on` are unknown: `more` joins the tokens of two tokenizers";
+    let checked = shop.ok(&["check", "joined.kdl"]).stdout;
+    assert!(checked.contains(why), "{checked}");
+    let planned = shop.ok(&["plan", "joined.kdl"]);
+    assert!(planned.stderr.contains(why), "{}", planned.stderr);
+    let details = planned.stdout.rsplit("\n  on\n").next().unwrap();
+    assert!(details.contains("parameters  unknown") && details.contains("memory      unknown"), "{details}");
+}

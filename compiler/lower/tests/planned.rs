@@ -161,6 +161,23 @@ cpt all { model warm; data words; batch 2; sequence 16; steps 3; optimizer adamw
         assert_eq!(warm.parameters, Some(base - (1_000 - 600) * 64), "{train}");
         assert_eq!((warm.trained_parameters, warm.memory.len(), warm.seconds), (None, 0, None), "{train}");
     }
+    let notes = |text: &str| plan_of("r.kdl", text, &[], &Lock::read(&lock_text).expect("sound"), None).notes;
+    assert_eq!(
+        notes(&swapped),
+        [
+            "trained parameters and memory of `warm` are unknown: which rows of `more` are new only the tokens of its \
+          tokenizers tell"
+        ]
+    );
+    assert_eq!(notes(recipe), [""; 0]);
+    let joined = swapped.replace("swap-tokenizer", "extend-tokenizer");
+    assert_eq!(
+        notes(&joined),
+        [
+            "parameters and memory of `warm`, `all` are unknown: `more` joins the tokens of two tokenizers, and those in \
+          both count once"
+        ]
+    );
 }
 
 #[test]

@@ -10,6 +10,33 @@ use serde_json::{Value, json};
 /// How many stages are followed before they are taken for a circle.
 const CHAIN: usize = 1000;
 
+/// Figures of stages that one missing fact keeps unknown.
+#[derive(Debug, Default)]
+pub(super) struct Unknown {
+    /// Nothing of what they cost.
+    pub stages: Vec<String>,
+    /// Only what they train of their model, and what follows from that.
+    pub trained: Vec<String>,
+}
+
+impl Unknown {
+    /// Says which figures they are.
+    pub fn said(&self) -> String {
+        let names = |names: &[String]| {
+            let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            quoted.join(", ")
+        };
+        match (self.stages.as_slice(), self.trained.as_slice()) {
+            (stages, []) => format!("parameters and memory of {} are", names(stages)),
+            ([], trained) => format!("trained parameters and memory of {} are", names(trained)),
+            (stages, trained) => {
+                let (all, some) = (names(stages), names(trained));
+                format!("parameters and memory of {all}, trained parameters and memory of {some} are")
+            }
+        }
+    }
+}
+
 /// What is known of models by name.
 pub(super) struct Known<'a> {
     pub recipe: &'a Recipe,
@@ -20,6 +47,46 @@ impl Known<'_> {
     /// Returns the shapes of a model or of a stage's result.
     pub fn shapes(&self, name: &str) -> Option<Shapes> {
         shapes(&self.config(name)?).ok()
+    }
+
+    /// Says what keeps the shapes of a model unknown; nothing where it is its source, of which is told elsewhere.
+    pub fn why_unknown(&self, name: &str) -> Option<String> {
+        let mut name = name.to_owned();
+        for _ in 0..CHAIN {
+            if let Some(config) = self.declared(&name) {
+                return shapes(&config).err().map(|unknown| unknown.message);
+            }
+            let Some(planned) = self.planned(&name) else {
+                name = self.start_of(&name)?;
+                continue;
+            };
+            let changes = planned.kind == "swap-tokenizer" || planned.kind == "extend-tokenizer";
+            let starts = named(planned, "model").is_some_and(|model| self.config(&model.name).is_some());
+            if changes && starts && self.vocab_after(planned).is_none() {
+                return Some(why_no_vocabulary(planned));
+            }
+            name = follow(planned)?.name.clone();
+        }
+        None
+    }
+
+    /// Says why the rows that a model's vocabulary has grown by cannot be counted.
+    pub fn why_uncounted(&self, name: &str) -> Option<String> {
+        let mut name = name.to_owned();
+        for _ in 0..CHAIN {
+            let planned = self.planned(&name)?;
+            match planned.kind.as_str() {
+                "extend-tokenizer" | "swap-tokenizer" => {
+                    return Some(format!(
+                        "which rows of `{}` are new only the tokens of its tokenizers tell",
+                        planned.name
+                    ));
+                }
+                "model" => return None,
+                _ => name = follow(planned)?.name.clone(),
+            }
+        }
+        None
     }
 
     /// Returns the config.json of a model or of a stage's result.
@@ -125,6 +192,14 @@ impl Known<'_> {
             }
         }
         None
+    }
+}
+
+/// Says why nobody knows how many rows a changed tokenizer makes.
+fn why_no_vocabulary(planned: &Planned) -> String {
+    match (planned.kind.as_str(), named(planned, "tokenizer")) {
+        ("swap-tokenizer", Some(tokenizer)) => format!("the vocabulary of `{}` is not known", tokenizer.name),
+        _ => format!("`{}` joins the tokens of two tokenizers, and those in both count once", planned.name),
     }
 }
 

@@ -67,12 +67,18 @@ impl Lowering<'_> {
         let counted = counts::training(self.recipe, self.facts, planned);
         let Some(model) = named(planned, "model") else { return counted };
         let Some(shapes) = known.shapes(&model.name) else {
+            if let Some(why) = known.why_unknown(&model.name) {
+                self.unknown.entry(why).or_default().stages.push(planned.name.clone());
+            }
             return counted;
         };
         let selection = selection(&planned.settings, known.added(&model.name));
         let trained = trained(&shapes, &selection.what);
         let parameters = Some(shapes.parameters() + trained.adapter_parameters());
         if !selection.is_whole {
+            if let Some(why) = known.why_uncounted(&model.name) {
+                self.unknown.entry(why).or_default().trained.push(planned.name.clone());
+            }
             return Figures { parameters, ..counted };
         }
         let parts = Parts::of(&shapes, planned, self.options, self.facts);
