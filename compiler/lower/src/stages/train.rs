@@ -1,5 +1,6 @@
 //! `cpt`, `sft` and `dpo`.
 
+use super::counts::counted;
 use super::model::{config_dtype, generation_config};
 use super::{Lowering, ModelInfo, limit, predicted, stop_ids};
 use crate::builder::Capacities;
@@ -75,9 +76,11 @@ impl Lowering<'_> {
         let estimated = match (&module, &start.guess) {
             (None, Some(model)) => {
                 let micro = stage.micro.as_ref().map_or(counts.default_micro(), |micro| micro.value);
-                let capacities =
-                    counts.capacities(micro.min(counts.batch.max(1)), &conduct, model.max_positions());
-                Some(programs::train(model, objective, &optimizer(stage), capacities, Dtype::F32))
+                let micro = micro.min(counts.batch.max(1));
+                let capacities = counts.capacities(micro, &conduct, model.max_positions());
+                let mut module = programs::train(model, objective, &optimizer(stage), capacities, Dtype::F32);
+                module.decisions.micro_batch_size = micro;
+                Some(module)
             }
             _ => None,
         };
@@ -457,12 +460,14 @@ fn figures(
         micro_batch_size: module.map(|module| module.decisions.micro_batch_size).filter(|size| *size > 0),
         memory_is_estimate: false,
         loss: Some(format!(
-            "mean over the {noun} of {} {}",
-            counts.batch,
-            match unit {
-                Unit::Tokens => "sequences",
-                Unit::Pairs => "pairs",
-            }
+            "mean over the {noun} of {}",
+            counted(
+                counts.batch,
+                match unit {
+                    Unit::Tokens => "sequence",
+                    Unit::Pairs => "pair",
+                }
+            )
         )),
     }
 }
