@@ -137,10 +137,11 @@ pub fn hardware(text: &str) -> Result<Machine, String> {
     };
     let names = || stdlib::hardware::HARDWARE.iter().map(|hardware| hardware.name);
     let Some(hardware) = stdlib::hardware::find(name.trim_start_matches("std:")) else {
-        let near =
-            lang::nearest(name, names()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         let known: Vec<&str> = names().collect();
-        return Err(format!("no hardware is called `{name}`{near} There are {}", known.join(", ")));
+        let near =
+            lang::nearest(name, names()).map_or(String::new(), |near| format!("; did you mean `{near}`"));
+        let end = if near.is_empty() { ";" } else { "?" };
+        return Err(format!("no hardware is called `{name}`{near}{end} there is {}", known.join(", ")));
     };
     // The clock that a core is taken to have when it is not this machine's.
     let ghz = 3.0;

@@ -145,3 +145,27 @@ fn figures_that_nobody_knows_are_called_unknown_and_why() {
     let details = planned.stdout.rsplit("\n  on\n").next().unwrap();
     assert!(details.contains("parameters  unknown") && details.contains("memory      unknown"), "{details}");
 }
+
+#[test]
+fn an_architecture_that_is_mistyped_is_guessed() {
+    let shop = Workshop::new();
+    shop.edit("new:llama", "new:lama");
+    let said = shop.run(&["check", "tiny.kdl"]).stdout;
+    assert!(
+        said.contains("unsupported-architecture") && said.contains("did you mean `new:llama`?"),
+        "{said}"
+    );
+}
+
+#[test]
+fn unknown_hardware_is_wrong_use_and_names_what_there_is() {
+    let shop = Workshop::new();
+    for (name, said) in [
+        ("banana", "no hardware is called `banana`; there is "),
+        ("h100-8", "no hardware is called `h100-8`; did you mean `h100-80`? there is "),
+    ] {
+        let ran = shop.run(&["check", "tiny.kdl", "--on", name]);
+        assert_eq!(ran.code, Some(2));
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
+}
