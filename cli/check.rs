@@ -7,6 +7,7 @@ use crate::rounds::{Compiled, Request, compile};
 use crate::terminal::{self, Volume};
 use crate::text;
 use lang::facts::Facts;
+use lower::figures::time::Machine;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ use std::process::ExitCode;
   adapt check - < recipe.kdl                         from standard input
   adapt check recipe.kdl --format sarif > a.sarif    for code scanning; `github` for annotations
   adapt check recipe.kdl --resolve                   pin its remote sources in adapt.lock
+  adapt check recipe.kdl --on 4xh100-80              an error when it cannot fit there
 
 Exit code 0 without errors, 1 with errors or when `--resolve` could not have everything,
 2 when a recipe is not there.
@@ -33,9 +35,12 @@ pub struct Args {
     /// How to write what was found
     #[arg(long, value_enum, default_value_t = Format::Full)]
     pub format: Format,
-    /// Memory that a run may use, such as `8GiB`; otherwise this machine's
+    /// Memory that a run may use, such as `8GiB`: more than that is an error; otherwise it is only predicted
     #[arg(long, value_name = "SIZE", value_parser = text::size)]
     pub memory: Option<u64>,
+    /// Predict for these devices instead of this machine, and refuse what they cannot hold: `h100-80`, `4xrtx-3090`
+    #[arg(long, value_name = "HARDWARE", value_parser = crate::plan::hardware)]
+    pub on: Option<Machine>,
     /// Ask the hub for what `adapt.lock` lacks and pin it there; `--resolve=again` pins all sources anew
     #[arg(
         long,
@@ -57,7 +62,7 @@ pub fn run(args: &Args) -> ExitCode {
     let mut all_pinned = true;
     for recipe in &args.recipes {
         let request = match Request::read(recipe, &args.set, args.memory) {
-            Ok(request) => request,
+            Ok(request) => Request { on: args.on, ..request },
             Err(error) => return terminal::wrong_use(&error),
         };
         terminal::detail(|| format!("checks {recipe}"));
@@ -79,29 +84,28 @@ pub fn run(args: &Args) -> ExitCode {
     if is_full && !failed && printed.is_ok() {
         for (recipe, compiled) in args.recipes.iter().zip(&compiled) {
             // A closed pipe is the reader's choice.
-            let _ = writeln!(out, "{recipe}: {}", summary(compiled));
-            if !compiled.unknown.is_empty() {
-                let names = compiled.unknown.join(", ");
-                let _ =
-                    writeln!(out, "note: nothing is known of {names}; what depends on it was not checked");
+            let _ = writeln!(out, "{recipe}: {}", summary(compiled, args.on));
+            for note in compiled.notes() {
+                let _ = writeln!(out, "note: {note}");
             }
         }
     }
     if failed || !all_pinned { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Says how long the stages take on this machine; nothing when that is not known of one that trains.
-fn time(tasks: &[plan::task::Task]) -> String {
-    let trains = tasks.iter().filter(|task| task.figures.loss.is_some());
+/// Says how long the stages take; nothing when that is not known of one that trains.
+fn time(tasks: &[plan::task::Task], on: Option<Machine>) -> String {
+    let trains = tasks.iter().filter(|task| crate::plan::trains(task));
     let Some(seconds) = trains.map(|task| Some(task.figures.seconds?.value)).sum::<Option<f64>>() else {
         return String::new();
     };
     let most = if tasks.iter().any(|task| task.figures.seconds_at_most) { "at most " } else { "" };
-    if seconds > 0.0 { format!("; {most}~{} on this machine", text::seconds(seconds)) } else { String::new() }
+    let place = on.map_or("on this machine".to_owned(), |on| text::on_devices(on.hardware.name, on.count));
+    if seconds > 0.0 { format!("; {most}~{} {place}", text::seconds(seconds)) } else { String::new() }
 }
 
 /// Says in a line what a correct recipe comes to, as far as it is known without preparing data.
-fn summary(compiled: &Compiled) -> String {
+fn summary(compiled: &Compiled, on: Option<Machine>) -> String {
     let tasks = compiled.lowered.as_ref().map(|lowered| lowered.plan.tasks.as_slice()).unwrap_or_default();
     let memory = tasks
         .iter()
@@ -118,8 +122,9 @@ fn summary(compiled: &Compiled) -> String {
             None => task.name.clone(),
         })
         .collect();
+    let each = if on.is_some_and(|on| on.count > 1) { " on each" } else { "" };
     let memory = memory
         .filter(|(bytes, _)| *bytes > 0)
-        .map_or(String::new(), |(bytes, mark)| format!("; {mark}{} of memory", text::bytes(bytes)));
-    format!("no errors; {}{memory}{}", stages.join(" → "), time(tasks))
+        .map_or(String::new(), |(bytes, mark)| format!("; {mark}{} of memory{each}", text::bytes(bytes)));
+    format!("no errors; {}{memory}{}", stages.join(" → "), time(tasks, on))
 }

@@ -272,7 +272,7 @@ fn json(path: &Path) -> Result<Option<Value>, String> {
     }
 }
 
-/// Looks into a model folder: config.json, headers of the weights, generation_config.json.
+/// Looks into a model folder: config.json, headers of the weights, generation_config.json, its chat template.
 fn model(folder: &str) -> ModelFact {
     let path = Path::new(folder);
     let mut fact = ModelFact {
@@ -280,7 +280,7 @@ fn model(folder: &str) -> ModelFact {
         tensors: None,
         weight_files: Vec::new(),
         generation_config: None,
-        chat_template: None,
+        chat_template: own_template(path).map(|(text, _)| text),
         partial: false,
         pickled: None,
         problem: None,
@@ -481,14 +481,26 @@ fn read_tokenizer_config(folder: &Path, ids: &HashMap<String, u32>, fact: &mut T
         Some((text.to_owned(), *ids.get(text)?))
     };
     (fact.bos, fact.eos, fact.pad) = (token("bos_token"), token("eos_token"), token("pad_token"));
+    fact.chat_template = own_template(folder).map(|(text, file)| {
+        fact.files.extend(file.map(|file| file.display().to_string()));
+        text
+    });
+}
+
+/// Returns the chat template of a folder, and the file that it has for itself: chat_template.jinja, else
+/// what tokenizer_config.json holds; of several by name the default one.
+fn own_template(folder: &Path) -> Option<(String, Option<PathBuf>)> {
     let file = folder.join("chat_template.jinja");
-    fact.chat_template = match fs::read_to_string(&file) {
-        Ok(text) => {
-            fact.files.push(file.display().to_string());
-            Some(text)
-        }
-        Err(_) => named.get("chat_template").and_then(Value::as_str).map(str::to_owned),
+    if let Ok(text) = fs::read_to_string(&file) {
+        return Some((text, Some(file)));
+    }
+    let config = json(&folder.join("tokenizer_config.json")).ok().flatten()?;
+    let is_default = |named: &&Value| named.get("name").and_then(Value::as_str) == Some("default");
+    let text = match config.get("chat_template")? {
+        Value::Array(named) => named.iter().find(is_default)?.get("template")?.as_str()?,
+        one => one.as_str()?,
     };
+    Some((text.to_owned(), None))
 }
 
 /// Looks at the first rows of a dataset for its columns and splits.

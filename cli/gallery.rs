@@ -46,6 +46,11 @@ pub fn find(name: &str) -> Option<Recipe> {
 }
 
 impl Recipe {
+    /// Returns its path as the comments of the gallery name it.
+    pub fn path_of_gallery(&self) -> String {
+        format!("recipes/{}", self.path)
+    }
+
     /// Gathers the recipe under the file name `as_file`, the files it uses, its lock file and its data.
     ///
     /// # Errors

@@ -70,6 +70,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         memory: None,
         decisions: Default::default(),
         on: None,
+        runs: true,
     };
     let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::full(cache));
     if let Some(failed) = compiled.report(args.format) {

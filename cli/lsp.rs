@@ -6,7 +6,7 @@ use crate::facts::Gatherer;
 use crate::terminal::wrong_use;
 use ::lsp::{Look, Outside};
 use lang::facts::{Facts, Want};
-use lang::lock::Lock;
+use lang::lock::{Kind, Lock};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,7 +50,7 @@ struct Disk {
 struct Reader {
     gatherer: Gatherer,
     /// The remote sources of its lock file.
-    sources: Vec<String>,
+    sources: Vec<(String, Kind)>,
 }
 
 impl Outside for Disk {
@@ -62,7 +62,8 @@ impl Outside for Disk {
         let path = lang::paths::resolve(lang::paths::folder(recipe), lang::lock::FILE);
         // Whether the file can be used was found out above.
         let lock = fs::read_to_string(path).ok().and_then(|text| Lock::read(&text).ok()).unwrap_or_default();
-        Ok(Reader { gatherer, sources: lock.sources.into_keys().collect() })
+        let sources = lock.sources.into_iter().map(|(key, entry)| (key, entry.kind)).collect();
+        Ok(Reader { gatherer, sources })
     }
 
     fn list(&self, folder: &str) -> Vec<String> {
@@ -92,7 +93,7 @@ impl Look for Reader {
         self.gatherer.fill(wants, facts)
     }
 
-    fn sources(&self) -> Vec<String> {
+    fn sources(&self) -> Vec<(String, Kind)> {
         self.sources.clone()
     }
 }

@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod diagnostics;
 mod doctor;
+mod effect;
 mod explain;
 mod facts;
 mod fmt;

@@ -38,14 +38,14 @@ pub fn run(args: &Args) -> ExitCode {
         Some(from) => gallery::find(from).ok_or_else(|| unknown(from)),
         None => choose(),
     };
-    let kit = match recipe.and_then(|recipe| Ok((recipe.kit(&place.file)?, recipe))) {
+    let (kit, recipe) = match recipe.and_then(|recipe| Ok((recipe.kit(&place.file)?, recipe))) {
         Ok((kit, recipe)) => {
             terminal::detail(|| format!("starts from `{}`: {}", recipe.name, recipe.about));
-            kit
+            (kit, recipe)
         }
         Err(error) => return terminal::wrong_use(&error),
     };
-    match place.write(&kit) {
+    match place.write(&kit, &recipe) {
         Ok(()) => {
             for missing in &kit.missing {
                 terminal::note(&format!(
@@ -88,14 +88,19 @@ impl Place {
         Ok(Place { file: format!("{stem}.kdl"), folder })
     }
 
-    /// Writes all files; every one of them is new, or nothing is written over.
-    fn write(&self, kit: &Kit) -> io::Result<()> {
+    /// Writes all files; every one of them is new, or nothing is written over. The comment of the recipe says
+    /// how to run it where it is now.
+    fn write(&self, kit: &Kit, recipe: &Recipe) -> io::Result<()> {
         if let Some(parent) = self.folder.parent() {
             fs::create_dir_all(parent)?;
         }
         fs::create_dir(&self.folder)?;
-        for (path, bytes) in &kit.files {
-            let path = self.folder.join(path);
+        let here = self.folder.join(&self.file).display().to_string();
+        for (file, bytes) in &kit.files {
+            let path = self.folder.join(file);
+            let moved = std::str::from_utf8(bytes).ok().filter(|_| *file == self.file);
+            let moved = moved.map(|text| text.replace(&recipe.path_of_gallery(), &here).into_bytes());
+            let bytes = moved.as_deref().unwrap_or(bytes);
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;
             }

@@ -51,7 +51,7 @@ pub struct Args {
     /// Name of the run, when it has one
     #[arg(long, conflicts_with = "out")]
     pub name: Option<String>,
-    /// Memory that a run may use, such as `8GiB`; otherwise this machine's
+    /// Memory that a run may use, such as `8GiB`: more than that is an error; otherwise this machine's
     #[arg(long, value_name = "SIZE", value_parser = text::size)]
     pub memory: Option<u64>,
 }
@@ -95,7 +95,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         return failed;
     }
     let Some(lowered) = &compiled.lowered else { return ExitCode::FAILURE };
-    for note in notes {
+    for note in notes.into_iter().chain(compiled.notes()) {
         terminal::note(&note);
     }
     let text = match &args.ops {
@@ -137,10 +137,11 @@ pub fn hardware(text: &str) -> Result<Machine, String> {
     };
     let names = || stdlib::hardware::HARDWARE.iter().map(|hardware| hardware.name);
     let Some(hardware) = stdlib::hardware::find(name.trim_start_matches("std:")) else {
-        let near =
-            lang::nearest(name, names()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         let known: Vec<&str> = names().collect();
-        return Err(format!("no hardware is called `{name}`{near} There are {}", known.join(", ")));
+        let near =
+            lang::nearest(name, names()).map_or(String::new(), |near| format!("; did you mean `{near}`"));
+        let end = if near.is_empty() { ";" } else { "?" };
+        return Err(format!("no hardware is called `{name}`{near}{end} there is {}", known.join(", ")));
     };
     // The clock that a core is taken to have when it is not this machine's.
     let ghz = 3.0;
@@ -222,12 +223,13 @@ fn as_text(plan: &Plan, states: &BTreeMap<String, State>) -> String {
 
 fn row(task: &Task, state: State) -> Vec<String> {
     let memory: u64 = task.figures.memory.iter().map(|(_, bytes)| bytes).sum();
+    let unknown = || if trains(task) { UNKNOWN.to_owned() } else { String::new() };
     vec![
         task.name.clone(),
         does(&task.work),
-        task.figures.steps.map_or(String::new(), figure),
-        task.figures.tokens.map_or(String::new(), figure),
-        if memory > 0 { format!("{}{}", tilde(task), text::bytes(memory)) } else { String::new() },
+        task.figures.steps.map_or_else(unknown, figure),
+        task.figures.tokens.map_or_else(unknown, figure),
+        if memory > 0 { format!("{}{}", tilde(task), text::bytes(memory)) } else { unknown() },
         match &task.key {
             Some(key) => key.short().to_owned(),
             None if matches!(task.work, Work::Declared(_)) => String::new(),
@@ -241,6 +243,22 @@ fn row(task: &Task, state: State) -> Vec<String> {
         }
         .to_owned(),
     ]
+}
+
+/// What stands for a figure that is not known.
+const UNKNOWN: &str = "unknown";
+
+/// Whether a task is a training stage, which has all figures once they are known.
+pub fn trains(task: &Task) -> bool {
+    match &task.work {
+        Work::Train(_) => true,
+        Work::Declared(work) => stdlib::schema::top(&work.kind).is_some_and(|kind| kind.training),
+        Work::TrainTokenizer(_)
+        | Work::Initialize(_)
+        | Work::Prepare(_)
+        | Work::Evaluate(_)
+        | Work::Generate(_) => false,
+    }
 }
 
 /// The mark of memory that is an estimate.
@@ -304,10 +322,14 @@ fn details(task: &Task) -> String {
         let _ = writeln!(out, "    {name:<11} {value}");
     };
     if let Some(parameters) = figures.parameters {
-        let trained = figures
-            .trained_parameters
-            .map_or(String::new(), |trained| format!(", {} trained", text::count(trained)));
+        let trained = match figures.trained_parameters {
+            Some(trained) => format!(", {} trained", text::count(trained)),
+            None if trains(task) => format!(", {UNKNOWN} how many are trained"),
+            None => String::new(),
+        };
         line("parameters", format!("{}{trained}", text::count(parameters)));
+    } else if trains(task) {
+        line("parameters", UNKNOWN.to_owned());
     }
     if let Some(loss) = &figures.loss {
         line("loss", loss.clone());
@@ -327,7 +349,10 @@ fn details(task: &Task) -> String {
             (false, true) => "~",
             (false, false) => "",
         };
-        let place = figures.devices.as_ref().map_or("on this machine".into(), on_devices);
+        let place = figures
+            .devices
+            .as_ref()
+            .map_or("on this machine".into(), |(name, count)| text::on_devices(name, *count));
         line("time", format!("{mark}{} {place}", text::seconds(seconds.value)));
     }
     if !figures.memory.is_empty() {
@@ -338,12 +363,10 @@ fn details(task: &Task) -> String {
             _ => "",
         };
         line("memory", format!("{}{}{each}", tilde(task), parts.join(", ")));
+    } else if trains(task) {
+        line("memory", UNKNOWN.to_owned());
     }
     if out.is_empty() { out } else { format!("\n  {}\n{out}", task.name) }
-}
-
-fn on_devices((name, count): &(String, u64)) -> String {
-    if *count == 1 { format!("on {name}") } else { format!("on {count} × {name}") }
 }
 
 fn as_dot(plan: &Plan) -> String {

@@ -39,6 +39,8 @@ pub struct Request {
     pub decisions: BTreeMap<String, Decisions>,
     /// Devices to predict for, in place of this machine.
     pub on: Option<Machine>,
+    /// Whether it is going to run on this machine.
+    pub runs: bool,
 }
 
 impl Request {
@@ -58,7 +60,7 @@ impl Request {
             Err(error) => (String::new(), Some(error.into_bytes())),
         };
         let (path, sets) = (path.to_owned(), sets.to_vec());
-        Ok(Request { path, text, not_utf8, sets, memory, decisions: BTreeMap::new(), on: None })
+        Ok(Request { path, text, not_utf8, sets, memory, decisions: BTreeMap::new(), on: None, runs: false })
     }
 
     /// Returns the recipe's name: the file's stem.
@@ -94,6 +96,7 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
         memory: request.memory,
         decisions: request.decisions.clone(),
         on: request.on,
+        runs: request.runs,
     };
     loop {
         let checked = lang::check(&input, facts);
@@ -135,6 +138,14 @@ fn unknown(wants: &[Want], facts: &Facts) -> Vec<String> {
 }
 
 impl Compiled {
+    /// Returns what is to be said of facts and figures that are not known.
+    pub fn notes(&self) -> Vec<String> {
+        let unknown = self.unknown.join(", ");
+        let sources = (!self.unknown.is_empty())
+            .then(|| format!("nothing is known of {unknown}; what depends on it was not checked"));
+        sources.into_iter().chain(self.lowered.iter().flat_map(|lowered| lowered.notes.clone())).collect()
+    }
+
     /// Returns the diagnostics with their texts, for printing.
     pub fn found(&self) -> diagnostics::Found<'_> {
         diagnostics::Found { diagnostics: &self.diagnostics, sources: &self.sources }

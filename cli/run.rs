@@ -100,7 +100,7 @@ enum Failure {
 /// Runs a recipe.
 pub fn run(args: &Args, cache: &Path) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.set, args.memory) {
-        Ok(request) => request,
+        Ok(request) => Request { runs: true, ..request },
         Err(error) => return terminal::wrong_use(&error),
     };
     let driven = match args.sweep {
@@ -302,7 +302,7 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
         }
         let plan = plan_of(&compiled);
         let wanted = selection(&plan, &states, args)?;
-        write_records(&path, request, &compiled, &plan).map_err(|error| Failure::Use(error, 1))?;
+        write_records(&path, request, &compiled, &facts, &plan).map_err(|error| Failure::Use(error, 1))?;
         let next = plan.tasks.iter().find(|task| {
             let ready = task.inputs.iter().all(|input| states.get(input) == Some(&State::Done));
             // What lies in the cache but was not used by this run yet is only noted down.
@@ -462,7 +462,13 @@ fn ancestors(plan: &Plan, name: &str) -> BTreeSet<String> {
 }
 
 /// Writes what the run is about into its folder.
-fn write_records(path: &Path, request: &Request, compiled: &Compiled, plan: &Plan) -> Result<(), String> {
+fn write_records(
+    path: &Path,
+    request: &Request,
+    compiled: &Compiled,
+    facts: &Facts,
+    plan: &Plan,
+) -> Result<(), String> {
     let write = |name: &str, text: String| {
         let temporary = path.join(format!(".{name}.tmp"));
         let written =
@@ -470,7 +476,7 @@ fn write_records(path: &Path, request: &Request, compiled: &Compiled, plan: &Pla
         written.map_err(|error| format!("{}: {error}", path.join(name).display()))
     };
     write("recipe.kdl", request.text.clone())?;
-    write("resolved.kdl", show::text(&compiled.checked, false))?;
+    write("resolved.kdl", show::text(&compiled.checked, facts, false))?;
     write("adapt.lock", "{\"version\":1,\"sources\":{}}\n".into())?;
     let plan = serde_json::to_string(plan).map_err(|error| error.to_string())?;
     write("plan.json", plan + "\n")

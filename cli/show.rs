@@ -3,16 +3,16 @@
 //! The output is a recipe again: `defaults` are merged, parameters replaced, files joined.
 
 use crate::diagnostics;
+use crate::effect::{Mark, in_effect};
 use crate::facts::Gatherer;
 use crate::rounds::{Request, compile};
 use crate::terminal;
 use lang::Checked;
 use lang::facts::Facts;
-use lang::resolved::{ResolvedNode, ResolvedValue};
+use lang::resolved::{Resolved, ResolvedNode, ResolvedValue};
 use lang::source::{Origin, Source, SourceId, SourceKind, Span};
 use lang::syntax;
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -44,20 +44,24 @@ pub enum Format {
     Json,
 }
 
+/// The column where the origins of a line begin, where it is short enough.
+const ORIGINS_AT: usize = 56;
+
 /// Prints a recipe with every value filled in.
 pub fn run(args: &Args) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.sets, None) {
         Ok(request) => request,
         Err(error) => return terminal::wrong_use(&error),
     };
-    let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::quick());
+    let mut facts = Facts::default();
+    let compiled = compile(&request, &mut facts, &mut Gatherer::quick());
     if let Some(failed) = compiled.report(diagnostics::Format::Full) {
         return failed;
     }
     let text = match args.format {
-        Format::Text => text(&compiled.checked, true),
+        Format::Text => text(&compiled.checked, &facts, true),
         Format::Json => {
-            let json = to_json(&compiled.checked);
+            let json = to_json(&compiled.checked, &facts);
             serde_json::to_string_pretty(&json).expect("values are plain data") + "\n"
         }
     };
@@ -65,34 +69,76 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 /// Writes the resolved recipe; with `comments` every line says where its values came from.
-pub fn text(checked: &Checked, comments: bool) -> String {
-    let mut out = String::from("adapt 1\n");
+pub fn text(checked: &Checked, facts: &Facts, comments: bool) -> String {
     let places = Places::of(&checked.sources);
-    for node in &checked.resolved.nodes {
-        out.push('\n');
-        write_node(node, 0, comments.then_some(&places), &mut out);
-    }
-    out
+    let mut writer = Writer { places: comments.then_some(&places), ..Writer::default() };
+    writer.recipe(&in_effect(checked, facts));
+    writer.out
 }
 
-fn write_node(node: &ResolvedNode, depth: usize, places: Option<&Places>, out: &mut String) {
-    let mut line = format!("{}{}", "    ".repeat(depth), node.head);
-    for value in &node.values {
-        line.push(' ');
-        line.push_str(&written(value));
+/// Writes a resolved recipe without comments, and where each of its values stands.
+pub fn marked(resolved: &Resolved) -> (String, Vec<Mark>) {
+    let mut writer = Writer::default();
+    writer.recipe(resolved);
+    (writer.out, writer.marks)
+}
+
+/// A recipe in the making.
+#[derive(Default)]
+struct Writer<'a> {
+    /// Where values came from, when lines say so.
+    places: Option<&'a Places<'a>>,
+    out: String,
+    marks: Vec<Mark>,
+    /// The node that is written.
+    path: Vec<usize>,
+}
+
+impl Writer<'_> {
+    fn recipe(&mut self, resolved: &Resolved) {
+        self.out.push_str("adapt 1\n");
+        for (index, node) in resolved.nodes.iter().enumerate() {
+            self.out.push('\n');
+            self.path = vec![index];
+            self.node(node);
+        }
     }
-    if !node.children.is_empty() {
-        line.push_str(" {");
+
+    fn node(&mut self, node: &ResolvedNode) {
+        let start = self.out.len();
+        let depth = self.path.len() - 1;
+        self.out.push_str(&"    ".repeat(depth));
+        self.mark(&node.head, None);
+        for (index, value) in node.values.iter().enumerate() {
+            self.out.push(' ');
+            self.mark(&written(value), Some(index));
+        }
+        if !node.children.is_empty() {
+            self.out.push_str(" {");
+        }
+        let comment = self.places.map_or(String::new(), |places| origins(node, places));
+        if !comment.is_empty() {
+            let width = self.out[start..].chars().count();
+            self.out.push_str(&" ".repeat(ORIGINS_AT.saturating_sub(width)));
+            self.out.push_str(" // ");
+            self.out.push_str(&comment);
+        }
+        self.out.push('\n');
+        for (index, child) in node.children.iter().enumerate() {
+            self.path.push(index);
+            self.node(child);
+            self.path.pop();
+        }
+        if !node.children.is_empty() {
+            self.out.push_str(&"    ".repeat(depth));
+            self.out.push_str("}\n");
+        }
     }
-    let comment = places.map_or(String::new(), |places| origins(node, places));
-    // Writing to a string cannot fail.
-    let _ =
-        if comment.is_empty() { writeln!(out, "{line}") } else { writeln!(out, "{line:<56} // {comment}") };
-    for child in &node.children {
-        write_node(child, depth + 1, places, out);
-    }
-    if !node.children.is_empty() {
-        let _ = writeln!(out, "{}}}", "    ".repeat(depth));
+
+    fn mark(&mut self, text: &str, value: Option<usize>) {
+        let start = self.out.len();
+        self.out.push_str(text);
+        self.marks.push(Mark { start, end: self.out.len(), path: self.path.clone(), value });
     }
 }
 
@@ -208,9 +254,10 @@ impl From {
 }
 
 /// Builds the resolved recipe for machines: nodes with their values as a recipe writes them.
-pub fn to_json(checked: &Checked) -> Value {
+pub fn to_json(checked: &Checked, facts: &Facts) -> Value {
     let places = Places::of(&checked.sources);
-    let nodes = checked.resolved.nodes.iter().map(|node| {
+    let resolved = in_effect(checked, facts);
+    let nodes = resolved.nodes.iter().map(|node| {
         let (kind, name) =
             node.head.split_once(' ').map_or((node.head.as_str(), None), |(kind, name)| (kind, Some(name)));
         let mut value = node_json(node, &places);
@@ -258,7 +305,7 @@ sft chat {
 
     #[test]
     fn every_value_names_its_origin() {
-        insta::assert_snapshot!(text(&checked(RECIPE, &["chat.seed=7"]), true), @r###"
+        insta::assert_snapshot!(text(&checked(RECIPE, &["chat.seed=7"]), &Facts::default(), true), @r###"
 adapt 1
 
 model base "base"                                        // a.kdl:3
@@ -291,9 +338,10 @@ sft chat {
     fn what_is_shown_is_a_recipe_that_means_the_same() {
         let first = checked(RECIPE, &["chat.seed=7"]);
         assert!(first.recipe.is_some(), "{:?}", first.diagnostics);
-        let again = checked(&text(&first, true), &[]);
+        let again = checked(&text(&first, &Facts::default(), true), &[]);
         assert_eq!(again.diagnostics, []);
-        assert_eq!(text(&first, false), text(&again, false));
+        let shown = |checked| text(checked, &Facts::default(), false);
+        assert_eq!(shown(&first), shown(&again));
     }
 
     #[test]
@@ -301,7 +349,7 @@ sft chat {
         let text = RECIPE
             .replace("epochs 2;", "epochs $passes;")
             .replace("param peak", "param passes 2\nparam peak");
-        let json = to_json(&checked(&text, &["chat.seed=7", "peak=1e-3"]));
+        let json = to_json(&checked(&text, &["chat.seed=7", "peak=1e-3"]), &Facts::default());
         let sft = json["nodes"].as_array().expect("a list").iter().find(|node| node["kind"] == "sft");
         let sft = sft.expect("the stage is shown");
         assert_eq!(sft["name"], "chat");
@@ -324,7 +372,7 @@ sft chat {
     #[test]
     fn what_like_takes_over_names_its_place() {
         let text = format!("{RECIPE}sft again like=chat {{ model base; data talks }}\n");
-        let shown = super::text(&checked(&text, &[]), true);
+        let shown = super::text(&checked(&text, &[]), &Facts::default(), true);
         let again = shown.split("sft again").nth(1).expect("the stage is shown");
         assert!(again.contains("batch 8 ") && again.contains("// like, a.kdl:10"), "{shown}");
     }

@@ -45,6 +45,11 @@ pub fn seconds(value: f64) -> String {
     }
 }
 
+/// Says on which devices.
+pub fn on_devices(name: &str, count: u64) -> String {
+    if count == 1 { format!("on {name}") } else { format!("on {count} × {name}") }
+}
+
 /// Returns rows as aligned columns; the first row is the head. Columns named in `right` are right-aligned.
 pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

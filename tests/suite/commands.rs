@@ -289,6 +289,18 @@ fn explain_knows_codes_and_the_language() {
 }
 
 #[test]
+fn every_code_has_an_example_that_fails_and_one_that_passes() {
+    let pages = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/diagnostics");
+    for page in std::fs::read_dir(pages).unwrap().flatten() {
+        let text = std::fs::read_to_string(page.path()).unwrap();
+        for word in ["\nFails", "\nPasses"] {
+            let example = text.split(word).nth(1);
+            assert!(example.is_some_and(|rest| rest.contains("```")), "{:?}: {word:?}", page.file_name());
+        }
+    }
+}
+
+#[test]
 fn the_schema_is_json_with_a_version() {
     let shop = Workshop::new();
     let schema = json(&shop.ok(&["schema"]));
@@ -308,6 +320,7 @@ fn new_writes_a_recipe_that_checks_and_never_writes_over() {
     shop.ok(&["check", "work/dutch/dutch.kdl"]);
 
     let before = shop.read("work/dutch/dutch.kdl");
+    assert!(before.contains("// Run it:  adapt run work/dutch/dutch.kdl\n"), "{before}");
     for name in ["work/dutch", "work/dutch.kdl", "reader"] {
         let again = shop.run(&["new", name, "--from", "quickstart"]);
         assert_eq!(again.code, Some(2), "{name}");
@@ -328,6 +341,11 @@ fn every_recipe_of_the_gallery_can_be_started_from() {
         let ran = shop.ok(&["new", &folder, "--from", name]);
         let recipe = ran.stdout.trim();
         // What lies outside the gallery is named; nothing else is missing.
+        let text = shop.read(recipe);
+        let commands = text.lines().filter_map(|line| line.split_once("adapt run "));
+        for (_, command) in commands {
+            assert!(command.starts_with(recipe), "{name}: adapt run {command}");
+        }
         let checked = json(&shop.run(&["check", recipe, "--format", "json"]));
         let outside = list(&checked["diagnostics"]).iter().filter(|found| found["severity"] == "error");
         for found in outside {

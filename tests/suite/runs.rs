@@ -45,7 +45,22 @@ fn a_run_writes_what_the_contract_lists_and_a_second_one_does_nothing() {
     assert!(aligned.iter().any(|line| line.get("margin").is_some() && line.get("accuracy").is_some()));
     let again = shop.ok(&["run", "tiny.kdl"]);
     assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
+
+    // What was resolved is a recipe, with paths as in the one that was run.
+    shop.write("resolved.kdl", &shop.read("runs/tiny/resolved.kdl"));
+    shop.ok(&["check", "resolved.kdl"]);
+
+    // What was saved carries its chat template.
+    shop.write("next.kdl", NEXT);
+    shop.ok(&["run", "next.kdl"]);
 }
+
+/// Goes on from a model that an earlier run has saved.
+const NEXT: &str = r#"adapt 1
+model tuned "runs/tiny/chat/model"
+dataset talks "chat/train.jsonl" { rows chat; }
+sft more { model tuned; data talks; precision f32; sequence 192; batch 4; steps 1; optimizer adamw lr=1e-4; }
+"#;
 
 #[test]
 fn only_what_depends_on_a_change_runs_again() {

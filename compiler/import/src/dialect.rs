@@ -37,6 +37,14 @@ const OTHERS: [(&str, &str); 9] = [
     ("services", "Docker Compose"),
 ];
 
+/// Keys by which a tool names its model, and what it reads beside them.
+const ALONE: [(&str, &str); 4] = [
+    ("merge_method", "mergekit's `models`, `slices` or `modules`"),
+    ("base_model", "axolotl's `datasets`, or mergekit's `merge_method`"),
+    ("model_name_or_path", "alignment-handbook's `dataset_mixer`, `dataset_mixture` or training arguments"),
+    ("checkpoint_dir", "LitGPT's `data` or `train`"),
+];
+
 /// Recognises the tool of a document.
 pub(crate) fn recognise(document: &Node) -> Result<Dialect, Problem> {
     let has = |key: &str| document.get(key).is_some();
@@ -81,6 +89,11 @@ pub(crate) fn recognise(document: &Node) -> Result<Dialect, Problem> {
     ];
     if has("base_model") && count(&axolotl) > 0 || count(&axolotl) >= 3 {
         return Ok(Dialect::Axolotl);
+    }
+    if let Some((key, lacking)) = ALONE.iter().find(|(key, _)| has(key)) {
+        let at = document.pairs().iter().find(|pair| pair.key == *key).map_or(document.at, |pair| pair.at);
+        let message = format!("nothing says what is done with `{key}`: it needs {lacking}");
+        return Err(Problem::refuse(message, at, "add what is missing, or name the whole file"));
     }
     let message = "this is no file of axolotl, alignment-handbook, LitGPT or mergekit";
     let at = document.pairs().first().map_or(Place::START, |pair| pair.at);

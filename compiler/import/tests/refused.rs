@@ -116,6 +116,10 @@ fn files_of_none_of_the_four_are_told_so() {
         ("name: ci\nsteps: []\n", "no file of axolotl"),
         ("model_name_or_path: a/b\nfinetuning_type: lora\ndataset: x\n", "LLaMA-Factory"),
         ("base_model: a\ngate_mode: hidden\nexperts: []\n", "mergekit-moe"),
+        ("base_model: a/b\n", "nothing says what is done with `base_model`: it needs axolotl's `datasets`"),
+        ("merge_method: slerp\nbase_model: a/b\n", "it needs mergekit's `models`"),
+        ("model_name_or_path: a/b\n", "it needs alignment-handbook's `dataset_mixer`"),
+        ("checkpoint_dir: a/b\n", "it needs LitGPT's `data`"),
         ("a: [1\n", "this is not YAML"),
         ("a: !!python/object:os.system x\n", "the tag"),
     ] {

@@ -125,3 +125,18 @@ fn keys_without_a_name_are_accounted_for() {
         assert!(imported.report.iter().any(|entry| entry.line == 6), "{:#?}", imported.report);
     }
 }
+
+/// A stage evaluates before its first step and after its last one, whatever LitGPT was told.
+#[test]
+fn validation_at_the_ends_is_what_a_stage_does() {
+    let text = "checkpoint_dir: a/b\ndata:\n  class_path: litgpt.data.JSON\n  init_args:\n    json_path: d.json\n    \
+                val_split_fraction: 0.1\ntrain:\n  global_batch_size: 8\n  micro_batch_size: 1\n  epochs: 1\neval:\n  interval: 100\n";
+    for key in ["initial_validation", "final_validation"] {
+        let of = |value: &str| outcome(&format!("{text}  {key}: {value}\n"), &format!("eval.{key}"));
+        let (carried, why) = of("true");
+        assert_eq!(carried, Outcome::Carried, "{key}: {why}");
+        let (dropped, why) = of("false");
+        assert_eq!(dropped, Outcome::NoCounterpart, "{key}");
+        assert!(why.ends_with("all the same"), "{why}");
+    }
+}

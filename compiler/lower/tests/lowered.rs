@@ -116,9 +116,13 @@ fn fill(want: &Want, facts: &mut Facts) -> bool {
 
 /// Lowers a recipe until nothing new is wanted; `counts` says how many rows each preparation yields.
 fn lowered(text: &str, counts: &[(&str, u64)], options: &Options) -> Lowered {
+    lowered_with(text, counts, options, Facts::default())
+}
+
+fn lowered_with(text: &str, counts: &[(&str, u64)], options: &Options, facts: Facts) -> Lowered {
     let text = format!("adapt 1\n{text}");
     let prepared = counts.iter().map(|(task, rows)| ((*task).to_owned(), prepared(*rows)));
-    let mut facts = Facts { prepared: prepared.collect(), ..Facts::default() };
+    let mut facts = Facts { prepared: prepared.collect(), ..facts };
     facts.tokenizers.extend(
         counts.iter().map(|(task, _)| ((*task).to_owned(), TokenizerFact { vocab_size: 300, ..tokenizer() })),
     );
@@ -239,6 +243,27 @@ fn a_new_model_takes_the_vocabulary_of_its_tokenizer() {
     let Work::Initialize(work) = &task(&early, "init:seed").work else { panic!("it is made anew") };
     assert!(work.config.is_null() && task(&early, "init:seed").key.is_none());
     assert_eq!(task(&early, "a").figures.parameters, task(&known, "a").figures.parameters);
+}
+
+#[test]
+fn rows_that_are_not_prepared_are_refused_where_nothing_could_help() {
+    let text = whole();
+    let found = |options: Options| lowered(&text, &[], &options).diagnostics;
+    let parameters = |plan: &Plan| task(plan, "a").figures.parameters.expect("a known model");
+    let plan = lowered(&text, &[], &Options::default()).plan;
+    // Weight, gradient and two moments in f32; activations depend on how long the rows are.
+    let lasting = (24 << 20) + 16 * parameters(&plan);
+    let memory = |bytes: u64| Options { memory: Some(bytes), ..Options::default() };
+    assert!(found(memory(24 << 20)).iter().any(|found| found.code == "exceeds-memory"));
+    assert_eq!(found(memory(lasting)), []);
+    // A run is held against its machine, a check or a plan is not.
+    let small = HardwareFact { name: "small".into(), memory: 24 << 20, threads: 1, profile: None, ghz: None };
+    let on_small = |runs| {
+        let facts = Facts { hardware: Some(small.clone()), ..Facts::default() };
+        lowered_with(&text, &[], &Options { runs, ..Options::default() }, facts).diagnostics
+    };
+    assert_eq!(on_small(false), []);
+    assert!(on_small(true).iter().any(|found| found.code == "exceeds-memory"));
 }
 
 #[test]

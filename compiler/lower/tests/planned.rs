@@ -15,6 +15,10 @@ fn root() -> PathBuf {
 
 /// Checks and lowers text with the facts of a lock, in rounds as the command does.
 fn plan_of(path: &str, text: &str, sets: &[String], lock: &Lock, on: Option<Machine>) -> Lowered {
+    plan_with(path, text, sets, lock, &Options { on, ..Options::default() })
+}
+
+fn plan_with(path: &str, text: &str, sets: &[String], lock: &Lock, options: &Options) -> Lowered {
     let mut facts = Facts::default();
     loop {
         let checked = check(&Input { path, text, sets }, &facts);
@@ -25,7 +29,7 @@ fn plan_of(path: &str, text: &str, sets: &[String], lock: &Lock, on: Option<Mach
         let errors: Vec<_> =
             checked.diagnostics.iter().filter(|found| found.code != "not-yet-runnable").collect();
         let recipe = checked.recipe.as_ref().unwrap_or_else(|| panic!("{path}: {errors:#?}"));
-        return lower(recipe, &checked.sources, &facts, &Options { on, ..Options::default() });
+        return lower(recipe, &checked.sources, &facts, options);
     }
 }
 
@@ -49,13 +53,27 @@ fn is_new(want: &lang::facts::Want, facts: &Facts) -> bool {
 
 /// The plan of a recipe of the gallery, on a named device.
 fn gallery(path: &str, hardware: &str, count: u64) -> Plan {
+    gallery_with(path, &[], &Options { on: Some(machine(hardware, count)), ..Options::default() }).plan
+}
+
+fn machine(hardware: &str, count: u64) -> Machine {
+    Machine { hardware: stdlib::hardware::find(hardware).expect("a profile"), count, ghz: 3.0 }
+}
+
+fn gallery_with(path: &str, sets: &[&str], options: &Options) -> Lowered {
     let file = root().join("recipes").join(path);
     let path = file.display().to_string();
     let text = std::fs::read_to_string(&file).expect("a recipe of the gallery");
     let lock = std::fs::read_to_string(file.with_file_name(lang::lock::FILE)).expect("its lock");
-    let hardware = stdlib::hardware::find(hardware).expect("a profile");
-    let machine = Machine { hardware, count, ghz: 3.0 };
-    plan_of(&path, &text, &[], &Lock::read(&lock).expect("a sound lock"), Some(machine)).plan
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    plan_with(&path, &text, &sets, &Lock::read(&lock).expect("a sound lock"), options)
+}
+
+/// What is said of memory for a recipe of the gallery.
+fn exceeding(path: &str, sets: &[&str], options: &Options) -> Vec<lang::diagnostic::Diagnostic> {
+    let found = gallery_with(path, sets, options).diagnostics;
+    assert!(found.iter().all(|found| found.code == "exceeds-memory"), "{found:?}");
+    found
 }
 
 fn figures<'p>(plan: &'p Plan, task: &str) -> &'p Figures {
@@ -114,9 +132,9 @@ fn every_recipe_of_the_gallery_is_planned() {
 fn a_changed_tokenizer_changes_the_model_behind_it() {
     let config = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         "num_attention_heads": 4, "vocab_size": 1000, "tie_word_embeddings": true}"#;
-    let lock = Lock::read(&format!(
-        r#"{{"version": 1, "sources": {{"hf:o/m": {{"kind": "model", "config": {config}}}}}}}"#
-    ));
+    let lock_text =
+        format!(r#"{{"version": 1, "sources": {{"hf:o/m": {{"kind": "model", "config": {config}}}}}}}"#);
+    let lock = Lock::read(&lock_text);
     let recipe = r#"adapt 1
 model base "hf:o/m"
 dataset words "words.jsonl" { rows text }
@@ -129,6 +147,37 @@ cpt all { model warm; data words; batch 2; sequence 16; steps 3; optimizer adamw
     let grown = figures(&plan, "all").parameters.expect("known");
     assert_eq!(grown - base, 24 * 64, "1,002 rows are padded to 1,024");
     assert_eq!(figures(&plan, "warm").trained_parameters, Some(2 * 64));
+
+    // Which rows of another tokenizer are new only its tokens tell: a count that lacks them is no count.
+    let swapped = recipe.replace(
+        r#"extend-tokenizer more { model base; add "<a>" "<b>"; pad-to 64 }"#,
+        "tokenizer other { train bpe vocab=600 on=words }\nswap-tokenizer more { model base; tokenizer other; init focus }",
+    );
+    for train in ["train new-rows", "train all-but embed_tokens; train new-rows"] {
+        let text = swapped.replace("train new-rows", train);
+        let lock = Lock::read(&lock_text).expect("sound");
+        let plan = plan_of("r.kdl", &text, &[], &lock, None).plan;
+        let warm = figures(&plan, "warm");
+        assert_eq!(warm.parameters, Some(base - (1_000 - 600) * 64), "{train}");
+        assert_eq!((warm.trained_parameters, warm.memory.len(), warm.seconds), (None, 0, None), "{train}");
+    }
+    let notes = |text: &str| plan_of("r.kdl", text, &[], &Lock::read(&lock_text).expect("sound"), None).notes;
+    assert_eq!(
+        notes(&swapped),
+        [
+            "trained parameters and memory of `warm` are unknown: which rows of `more` are new only the tokens of its \
+          tokenizers tell"
+        ]
+    );
+    assert_eq!(notes(recipe), [""; 0]);
+    let joined = swapped.replace("swap-tokenizer", "extend-tokenizer");
+    assert_eq!(
+        notes(&joined),
+        [
+            "parameters and memory of `warm`, `all` are unknown: `more` joins the tokens of two tokenizers, and those in \
+          both count once"
+        ]
+    );
 }
 
 #[test]
@@ -159,4 +208,41 @@ fn rows_are_counted_where_they_are_known() {
     assert_eq!(steps("c"), None, "duplicates are not counted before they are seen");
     assert_eq!(steps("ab"), Some(120.0));
     assert_eq!(steps("weighted"), Some(400.0), "the smaller part is repeated until all is seen");
+}
+
+#[test]
+fn what_a_named_device_cannot_hold_is_an_error_with_what_would_fit() {
+    let on = |hardware, count| Options { on: Some(machine(hardware, count)), ..Options::default() };
+    let full = "zephyr-7b-beta/full.kdl";
+    // Seven billion parameters at 16 bytes each: 108 GiB.
+    let found = exceeding(full, &[], &on("h100-80", 1));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].message.contains("on h100-80, which has 80.0 GiB"), "{}", found[0].message);
+    let help = found[0].help.as_deref().unwrap_or_default();
+    assert!(help.contains("`--on 2xh100-80` (~") && help.contains("`state=int8` (~"), "{help}");
+    assert_eq!(exceeding(full, &[], &on("h100-80", 4)), []);
+    assert!(
+        exceeding(full, &[], &on("rtx-3090", 4)).iter().all(|found| found.message.contains("each of 4 ×"))
+    );
+    // Nothing is said of what a machine has that nobody named.
+    assert_eq!(exceeding(full, &[], &Options::default()), []);
+    let hardware = |memory| Options { memory: Some(memory), ..Options::default() };
+    assert_eq!(exceeding(full, &[], &hardware(16 << 30)).len(), 2);
+    // The smaller of both counts.
+    let both = Options { memory: Some(16 << 30), ..on("h100-80", 4) };
+    assert!(exceeding(full, &[], &both)[0].message.contains("16.0 GiB may be used"));
+}
+
+/// Rows may turn out shorter than `sequence`, so their activations are no reason to refuse; packed ones are full.
+#[test]
+fn an_estimate_within_its_uncertainty_is_no_error() {
+    let memory = |memory| Options { memory: Some(memory), ..Options::default() };
+    let qlora = "zephyr-7b-beta/qlora.kdl";
+    let stage = |plan: &Plan| -> u64 {
+        let of = |name: &str| figures(plan, name).memory.iter().map(|(_, bytes)| bytes).sum();
+        plan.tasks.iter().map(|task| of(&task.name)).max().expect("a task")
+    };
+    let predicted = stage(&gallery_with(qlora, &["*.micro=1"], &memory(1 << 40)).plan);
+    assert_eq!(exceeding(qlora, &["*.micro=1"], &memory(predicted * 19 / 20)), []);
+    assert_ne!(exceeding(qlora, &["*.micro=1"], &memory(predicted / 2)), []);
 }

@@ -3,6 +3,7 @@
 mod files;
 mod nodes;
 mod values;
+mod weights;
 
 use crate::compile::Compilation;
 use crate::outside::Outside;
@@ -23,8 +24,8 @@ pub struct Context<'a, O> {
     /// The last compilation of the text; it knows the other files.
     pub compilation: &'a Compilation,
     pub facts: &'a Facts,
-    /// The remote sources that the lock file pins.
-    pub sources: &'a [String],
+    /// The remote sources that the lock file pins, and what they are.
+    pub sources: &'a [(String, lang::lock::Kind)],
     pub outside: &'a O,
     /// The path of the text, as facts name it.
     pub path: &'a str,

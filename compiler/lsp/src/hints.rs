@@ -74,28 +74,67 @@ pub fn figures(compilation: &Compilation, task: &Task) -> Vec<String> {
     all.into_iter().flatten().collect()
 }
 
+/// What a stage says of its batch.
+struct OfBatch {
+    sequences: u64,
+    noun: &'static str,
+    /// Whether it is written as tokens, so that the sequences are counted.
+    by_tokens: bool,
+    /// Whether the sequences of a forward are written.
+    micro: bool,
+    /// Whether the rows are prepared, so that what is counted and chosen is certain.
+    prepared: bool,
+}
+
+fn batch(compilation: &Compilation, task: &Task) -> Option<OfBatch> {
+    let noun = |pairs: bool| if pairs { "pair" } else { "sequence" };
+    match &task.work {
+        Work::Train(work) => {
+            let plan::work::Batch::Sequences(sequences) = work.batch else { return None };
+            let mut stages = compilation.checked.recipe.iter().flat_map(|recipe| &recipe.stages);
+            let stage = stages.find_map(|stage| match stage {
+                Stage::Train(stage) if stage.name == task.name => Some(stage),
+                Stage::Train(_) | Stage::Evaluate(_) | Stage::Generate(_) => None,
+            });
+            Some(OfBatch {
+                sequences,
+                noun: noun(work.unit == Unit::Pairs),
+                by_tokens: stage.is_some_and(|stage| matches!(stage.batch.value, Batch::Tokens(_))),
+                micro: stage.is_some_and(|stage| stage.micro.is_some()),
+                prepared: work.steps.is_some(),
+            })
+        }
+        Work::Declared(work) => {
+            let written = work.settings.get("batch")?;
+            Some(OfBatch {
+                sequences: written.get("sequences")?.as_u64()?,
+                noun: noun(matches!(work.kind.as_str(), "dpo" | "orpo" | "simpo")),
+                by_tokens: false,
+                micro: written.get("micro").is_some_and(|micro| !micro.is_null()),
+                prepared: false,
+            })
+        }
+        Work::TrainTokenizer(_)
+        | Work::Initialize(_)
+        | Work::Prepare(_)
+        | Work::Evaluate(_)
+        | Work::Generate(_) => None,
+    }
+}
+
 /// `64 sequences per step, in 8 micro-steps of 8`.
 fn sequences(compilation: &Compilation, task: &Task) -> Option<String> {
-    let Work::Train(work) = &task.work else { return None };
-    let plan::work::Batch::Sequences(batch) = work.batch else { return None };
-    let noun = match work.unit {
-        Unit::Tokens => "sequence",
-        Unit::Pairs => "pair",
-    };
-    let mut stages = compilation.checked.recipe.iter().flat_map(|recipe| &recipe.stages);
-    let by_tokens = stages.any(|stage| {
-        matches!(stage, Stage::Train(stage)
-            if stage.name == task.name && matches!(stage.batch.value, Batch::Tokens(_)))
-    });
-    let mark = if by_tokens && work.steps.is_none() { "~" } else { "" };
-    let whole = format!("{mark}{} per step", counted(batch, noun));
+    let batch = batch(compilation, task)?;
+    let mark = if batch.by_tokens && !batch.prepared { "~" } else { "" };
+    let whole = format!("{mark}{} per step", counted(batch.sequences, batch.noun));
     let micro = task.figures.micro_batch_size.filter(|&micro| micro > 0);
-    match micro.map(|micro| micro.min(batch)) {
+    match micro.map(|micro| micro.min(batch.sequences)) {
         Some(micro) if micro > 0 => {
-            let times = counted(batch.div_ceil(micro), "micro-step");
-            Some(format!("{whole}, in {times} of {micro}"))
+            let mark = if batch.prepared || batch.micro { "" } else { "~" };
+            let times = counted(batch.sequences.div_ceil(micro), "micro-step");
+            Some(format!("{whole}, in {mark}{times} of {micro}"))
         }
-        _ => by_tokens.then_some(whole),
+        _ => batch.by_tokens.then_some(whole),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the editor asks of the world; the command line answers it.
 
 use lang::facts::{Facts, Want};
+use lang::lock::Kind;
 
 /// The disk and the machine, as the caller reads them. Paths are relative to the folder that the editor was
 /// given, or absolute. Nothing of the user's is written, nothing is run, and no network is used.
@@ -29,6 +30,6 @@ pub trait Look {
     /// Fills facts; returns whether anything is new. What was asked before brings no news.
     fn fill(&mut self, wants: &[Want], facts: &mut Facts) -> bool;
 
-    /// Returns the remote sources that the lock file pins, as a recipe writes them.
-    fn sources(&self) -> Vec<String>;
+    /// Returns the remote sources that the lock file pins, under their keys there, and what they are.
+    fn sources(&self) -> Vec<(String, Kind)>;
 }

@@ -379,7 +379,15 @@ pub(crate) fn watch(config: &Section, stage: &mut Line, pretrains: bool, held_ou
             &["max_new_tokens", "evaluate_example"],
             "add `sample` with a prompt for answers during training",
         );
-        eval.drop_all(&["initial_validation", "final_validation"], "evaluation comes at its interval");
+        for (key, when) in
+            [("initial_validation", "before its first step"), ("final_validation", "after its last step")]
+        {
+            if eval.is_on(key) {
+                eval.carried(key, format!("a stage evaluates {when}"));
+            } else if eval.node(key).is_some() {
+                eval.dropped(key, format!("a stage evaluates {when} all the same"));
+            }
+        }
     } else {
         let why = "the class holds rows out by itself; add `holdout` to the dataset to evaluate";
         eval.drop_all(

@@ -51,8 +51,14 @@ fn check_new(context: &mut Context, item: &Item, source: &Slot, name: &str) {
     let Some(architecture) = schema::architecture(name) else {
         let names: Vec<String> =
             schema::ARCHITECTURES.iter().map(|known| format!("new:{}", known.name)).collect();
-        let help = format!("write {}", suggest::list(names.iter().map(String::as_str), "or"));
-        context.report(unsupported(name, source.span).with_help(help));
+        let found = unsupported(name, source.span);
+        let known = schema::ARCHITECTURES.iter().map(|known| known.name);
+        context.report(match suggest::nearest(name, known) {
+            Some(near) => found.with_help(format!("did you mean `new:{near}`?")),
+            None => {
+                found.with_help(format!("write {}", suggest::list(names.iter().map(String::as_str), "or")))
+            }
+        });
         return;
     };
     for child in ["config", "tokenizer"] {

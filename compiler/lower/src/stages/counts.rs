@@ -22,7 +22,9 @@ pub fn training(recipe: &Recipe, facts: &Facts, planned: &Planned) -> Figures {
     Figures {
         steps,
         tokens: plan.tokens(steps),
-        loss: plan.batch.map(|batch| format!("mean over the {} of {batch} {}", plan.unit(), plan.noun())),
+        loss: plan
+            .batch
+            .map(|batch| format!("mean over the {} of {}", plan.unit(), counted(batch, plan.noun()))),
         ..Figures::default()
     }
 }
@@ -32,6 +34,11 @@ pub fn batch(settings: &Value, sequence: u64) -> u64 {
     let get = |key: &str| settings.get("batch").and_then(|batch| batch.get(key)?.as_f64());
     let of_tokens = || get("tokens").map(|tokens| tokens / sequence.max(1) as f64);
     get("sequences").or_else(of_tokens).map_or(1, |batch| (batch.round() as u64).max(1))
+}
+
+/// Says how many of something there are.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Whether a stage of this kind trains on pairs.
@@ -75,7 +82,7 @@ impl<'a> Training<'a> {
     }
 
     fn noun(&self) -> &'static str {
-        if is_pairs(self.kind) { "pairs" } else { "sequences" }
+        if is_pairs(self.kind) { "pair" } else { "sequence" }
     }
 
     /// Tokens of a step whose sequences are full.

@@ -4,6 +4,8 @@ mod counts;
 mod data;
 mod evaluate;
 mod generate;
+mod known;
+mod limit;
 mod model;
 mod planned;
 mod predicted;
@@ -13,6 +15,7 @@ mod train;
 use crate::figures::time::Machine;
 use crate::keys;
 use crate::models::Model;
+use known::Unknown;
 use lang::diagnostic::Diagnostic;
 use lang::facts::{Facts, TokenizerFact, Want};
 use lang::recipe::{Recipe, Ref, Stage, TemplateRef};
@@ -35,6 +38,8 @@ pub struct Options {
     pub decisions: BTreeMap<String, Decisions>,
     /// Devices to predict for, in place of this machine.
     pub on: Option<Machine>,
+    /// Whether it is going to run on this machine, so that what it certainly cannot hold is an error.
+    pub runs: bool,
 }
 
 /// The outcome of a lowering. Without errors the plan is as complete as the facts allow.
@@ -43,6 +48,8 @@ pub struct Lowered {
     pub plan: Plan,
     pub diagnostics: Vec<Diagnostic>,
     pub wants: Vec<Want>,
+    /// Figures that are unknown, and why, each a sentence without its full stop.
+    pub notes: Vec<String>,
 }
 
 /// Lowers a checked recipe.
@@ -58,6 +65,7 @@ pub fn lower(recipe: &Recipe, sources: &[Source], facts: &Facts, options: &Optio
         declared: BTreeMap::new(),
         diagnostics: Vec::new(),
         wants: BTreeSet::new(),
+        unknown: BTreeMap::new(),
     };
     for stage in &recipe.stages {
         lowering.stage(stage);
@@ -74,7 +82,8 @@ pub fn lower(recipe: &Recipe, sources: &[Source], facts: &Facts, options: &Optio
     plan.sort();
     let mut diagnostics = lowering.diagnostics;
     diagnostics.dedup();
-    Lowered { plan, diagnostics, wants: lowering.wants.into_iter().collect() }
+    let notes = lowering.unknown.into_iter().map(|(why, what)| format!("{} unknown: {why}", what.said()));
+    Lowered { plan, diagnostics, wants: lowering.wants.into_iter().collect(), notes: notes.collect() }
 }
 
 /// A model as a stage sees it: what it is, where it lies, what it carries.
@@ -112,6 +121,8 @@ struct Lowering<'a> {
     declared: BTreeMap<String, Option<Artifact>>,
     diagnostics: Vec<Diagnostic>,
     wants: BTreeSet<Want>,
+    /// Figures that are unknown, by what keeps them so.
+    unknown: BTreeMap<String, Unknown>,
 }
 
 impl Lowering<'_> {

@@ -4,46 +4,155 @@
 //! known the figures that need it are unknown.
 
 use super::counts;
-use super::{Lowering, Options};
+use super::known::Known;
+use super::{Lowering, Options, limit};
 use crate::figures::cost::Pass;
 use crate::figures::formats::{Optimizer, Precision, Quantized, State};
 use crate::figures::memory::{GPU_PROCESS_BYTES, Reference, Setup};
 use crate::figures::trained::{Line, Lora, Selection, Target, TargetName, Trained};
-use crate::figures::{Shapes, activations::Recompute, devices, flops, memory, shapes, time, trained};
-use crate::models::Model;
+use crate::figures::{Shapes, activations::Recompute, devices, flops, memory, time, trained};
+use lang::diagnostic::Diagnostic;
 use lang::facts::Facts;
 use lang::origin::LONGEST_DEFAULT_SEQUENCE;
-use lang::recipe::{ModelSource, Planned, Recipe, Ref, Stage, TokenizerSource};
+use lang::recipe::{self, Planned, Ref};
 use plan::task::{Figure, Figures};
 use plan::value::Dtype;
-use serde_json::{Value, json};
+use serde_json::Value;
 use stdlib::hardware::HardwareKind;
-
-/// How many stages are followed before they are taken for a circle.
-const CHAIN: usize = 1000;
 
 impl Lowering<'_> {
     /// Returns the figures of a model that cannot be run.
     pub(super) fn figures_of_model(&self, planned: &Planned) -> Figures {
         let known = Known { recipe: self.recipe, facts: self.facts };
-        let shapes = known.config(&planned.name).and_then(|config| shapes(&config).ok());
+        let shapes = known.shapes(&planned.name);
         Figures { parameters: shapes.map(|shapes| shapes.parameters()), ..Figures::default() }
     }
 
-    /// Returns the figures of a training stage that cannot be run.
-    pub(super) fn figures_of_training(&self, planned: &Planned) -> Figures {
+    /// Reports a stage that can be run, and whose rows are not prepared, when it certainly does not fit.
+    pub(super) fn hold_estimate(&mut self, stage: &recipe::Train, sequence: u64) {
+        let own = self.facts.hardware.as_ref().filter(|_| self.options.runs).map(|hardware| hardware.memory);
+        let Some(limit) = limit::named(self.options).or(own) else { return };
+        let known = Known { recipe: self.recipe, facts: self.facts };
+        let Some(shapes) = known.shapes(&stage.model.name) else {
+            return;
+        };
+        let is_pairs = matches!(stage.objective, recipe::Objective::Dpo { .. });
+        let setup = Setup {
+            precision: Precision::F32,
+            quantized: None,
+            optimizer: Optimizer::AdamW(State::F32),
+            recompute: Recompute::Block,
+            reference: if is_pairs { Reference::Ahead } else { Reference::None },
+            tokens: sequence * if is_pairs { 2 } else { 1 },
+            shards: 1,
+            process: process(self.options, self.facts),
+        };
+        let stage = limit::Stage {
+            name: &stage.name,
+            at: stage.micro.as_ref().map_or(stage.batch.span, |micro| micro.span),
+            shapes: &shapes,
+            trained: &trained(&shapes, &Selection::default()),
+            setup,
+            sequence,
+            micro: stage.micro.as_ref().map(|micro| micro.value),
+            pack: stage.pack.value,
+            runnable: true,
+        };
+        self.diagnostics.extend(limit::exceeded(&stage, self.options, limit));
+    }
+
+    /// Returns the figures of a training stage that cannot be run; reports it when it certainly does not fit.
+    pub(super) fn figures_of_training(&mut self, planned: &Planned) -> Figures {
         let known = Known { recipe: self.recipe, facts: self.facts };
         let counted = counts::training(self.recipe, self.facts, planned);
         let Some(model) = named(planned, "model") else { return counted };
-        let Some(shapes) = known.config(&model.name).and_then(|config| shapes(&config).ok()) else {
+        let Some(shapes) = known.shapes(&model.name) else {
+            if let Some(why) = known.why_unknown(&model.name) {
+                self.unknown.entry(why).or_default().stages.push(planned.name.clone());
+            }
             return counted;
         };
-        let trained = trained(&shapes, &selection(&planned.settings, known.added(&model.name)));
-        Figures {
-            parameters: Some(shapes.parameters() + trained.adapter_parameters()),
-            trained_parameters: Some(trained.parameters()),
-            ..predict(&shapes, &trained, planned, self.options, self.facts, counted)
+        let selection = selection(&planned.settings, known.added(&model.name));
+        let trained = trained(&shapes, &selection.what);
+        let parameters = Some(shapes.parameters() + trained.adapter_parameters());
+        if !selection.is_whole {
+            if let Some(why) = known.why_uncounted(&model.name) {
+                self.unknown.entry(why).or_default().trained.push(planned.name.clone());
+            }
+            return Figures { parameters, ..counted };
         }
+        let parts = Parts::of(&shapes, planned, self.options, self.facts);
+        self.diagnostics.extend(parts.held(&shapes, &trained, planned, self.options));
+        Figures {
+            parameters,
+            trained_parameters: Some(trained.parameters()),
+            ..predict(&shapes, &trained, planned, &parts, self.options, self.facts, counted)
+        }
+    }
+}
+
+/// What of a stage's settings decides about memory.
+struct Parts {
+    sequence: u64,
+    /// Sequences of a pair, else 1.
+    sides: u64,
+    /// For micro-steps of one sequence (or pair).
+    setup: Setup,
+    micro: Option<u64>,
+}
+
+impl Parts {
+    fn of(shapes: &Shapes, planned: &Planned, options: &Options, facts: &Facts) -> Self {
+        let settings = &planned.settings;
+        let sequence = number(settings, &["sequence", "tokens"])
+            .unwrap_or_else(|| shapes.positions.min(LONGEST_DEFAULT_SEQUENCE));
+        let sides = if counts::is_pairs(&planned.kind) { 2 } else { 1 };
+        let setup = Setup {
+            precision: precision(settings),
+            quantized: quantized(settings),
+            optimizer: optimizer(settings),
+            recompute: recompute(planned),
+            reference: if matches!(planned.kind.as_str(), "dpo" | "kto") {
+                Reference::Ahead
+            } else {
+                Reference::None
+            },
+            tokens: sequence * sides,
+            shards: 1,
+            process: process(options, facts),
+        };
+        Parts { sequence, sides, setup, micro: number(settings, &["batch", "micro"]) }
+    }
+
+    /// Reports a stage that certainly does not fit into what the user names.
+    fn held(
+        &self,
+        shapes: &Shapes,
+        trained: &Trained,
+        planned: &Planned,
+        options: &Options,
+    ) -> Option<Diagnostic> {
+        let pack = at(&planned.settings, &["sequence", "pack"]).and_then(Value::as_bool).unwrap_or(false);
+        let stage = limit::Stage {
+            name: &planned.name,
+            at: planned.at,
+            shapes,
+            trained,
+            setup: self.setup,
+            sequence: self.sequence,
+            micro: self.micro,
+            pack,
+            runnable: false,
+        };
+        limit::exceeded(&stage, options, limit::named(options)?)
+    }
+}
+
+/// What the process needs on the hardware that is predicted for.
+fn process(options: &Options, facts: &Facts) -> u64 {
+    match machine(options, facts).map(|machine| machine.hardware.kind) {
+        Some(HardwareKind::Gpu) => GPU_PROCESS_BYTES,
+        Some(HardwareKind::Core) | None => super::train::PROCESS_BYTES,
     }
 }
 
@@ -52,36 +161,17 @@ fn predict(
     shapes: &Shapes,
     trained: &Trained,
     planned: &Planned,
+    parts: &Parts,
     options: &Options,
     facts: &Facts,
     counted: Figures,
 ) -> Figures {
     let settings = &planned.settings;
-    let sequence = number(settings, &["sequence", "tokens"])
-        .unwrap_or_else(|| shapes.positions.min(LONGEST_DEFAULT_SEQUENCE));
-    let sides = if counts::is_pairs(&planned.kind) { 2 } else { 1 };
+    let &Parts { sequence, sides, mut setup, micro: written } = parts;
     let machine = machine(options, facts);
-    let precision = precision(settings);
-    let mut setup = Setup {
-        precision,
-        quantized: quantized(settings),
-        optimizer: optimizer(settings),
-        recompute: recompute(planned),
-        reference: if matches!(planned.kind.as_str(), "dpo" | "kto") {
-            Reference::Ahead
-        } else {
-            Reference::None
-        },
-        tokens: sequence * sides,
-        shards: 1,
-        process: match machine.map(|machine| machine.hardware.kind) {
-            Some(HardwareKind::Gpu) => GPU_PROCESS_BYTES,
-            Some(HardwareKind::Core) | None => super::train::PROCESS_BYTES,
-        },
-    };
+    let precision = setup.precision;
     let batch = counts::batch(settings, sequence);
-    let room = Room::of(machine, options, facts);
-    let written = number(settings, &["batch", "micro"]);
+    let room = Room::of(options, facts);
     let micro = written.unwrap_or_else(|| room.micro(shapes, trained, &mut setup, batch));
     setup.tokens = setup.tokens.saturating_mul(micro);
     let bytes = memory(shapes, trained, &setup);
@@ -125,13 +215,9 @@ struct Room {
 }
 
 impl Room {
-    fn of(machine: Option<time::Machine>, options: &Options, facts: &Facts) -> Self {
+    fn of(options: &Options, facts: &Facts) -> Self {
         let own = facts.hardware.as_ref().map(|hardware| hardware.memory);
-        let gpus = options.on.filter(|on| on.hardware.kind == HardwareKind::Gpu);
-        Room {
-            memory: machine.and_then(|machine| machine.memory_per_device()).or(options.memory).or(own),
-            devices: gpus.map_or(1, |on| on.count),
-        }
+        Room { memory: limit::named(options).or(own), devices: limit::devices(options) }
     }
 
     /// Returns as many sequences of a micro-step as fit; shards where one does not fit alone.
@@ -171,7 +257,7 @@ fn at<'v>(settings: &'v Value, path: &[&str]) -> Option<&'v Value> {
     path.iter().try_fold(settings, |value, key| value.get(key))
 }
 
-fn number(settings: &Value, path: &[&str]) -> Option<u64> {
+pub(super) fn number(settings: &Value, path: &[&str]) -> Option<u64> {
     at(settings, path)?.as_u64()
 }
 
@@ -179,7 +265,7 @@ fn word<'v>(settings: &'v Value, path: &[&str]) -> Option<&'v str> {
     at(settings, path)?.as_str()
 }
 
-fn named<'p>(planned: &'p Planned, option: &str) -> Option<&'p Ref> {
+pub(super) fn named<'p>(planned: &'p Planned, option: &str) -> Option<&'p Ref> {
     planned.refs.iter().find(|(path, _)| path == option).map(|(_, reference)| reference)
 }
 
@@ -230,15 +316,21 @@ fn words(value: &Value) -> Vec<String> {
     list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// What a stage trains; `added` is the number of rows that its model's vocabulary has grown by.
-fn selection(settings: &Value, added: Option<u64>) -> Selection {
+/// What a stage trains, as far as it can be counted.
+struct Counted {
+    what: Selection,
+    /// Whether that is all; rows that nobody can count yet are left out of it.
+    is_whole: bool,
+}
+
+/// What a stage trains; `added` is the number of rows that its model's vocabulary has grown by, when it is known.
+fn selection(settings: &Value, added: Option<u64>) -> Counted {
     let is_on = |lora: &&Value| word(lora, &["none"]) != Some("none");
     let lora = settings.get("lora").filter(is_on).map(lora);
     let lines = settings.get("train").and_then(Value::as_array);
-    Selection {
-        lora,
-        train: lines.into_iter().flatten().filter_map(|line| train_line(line, added)).collect(),
-    }
+    let lines: Vec<Option<Line>> = lines.into_iter().flatten().map(|line| train_line(line, added)).collect();
+    let is_whole = lines.iter().all(Option::is_some);
+    Counted { what: Selection { lora, train: lines.into_iter().flatten().collect() }, is_whole }
 }
 
 fn lora(settings: &Value) -> Lora {
@@ -263,6 +355,7 @@ fn lora(settings: &Value) -> Lora {
     }
 }
 
+/// Reads a line of `train`; nothing when the rows that it means cannot be counted.
 fn train_line(line: &Value, added: Option<u64>) -> Option<Line> {
     let mut names = words(line);
     Some(match names.first().map(String::as_str)? {
@@ -274,139 +367,4 @@ fn train_line(line: &Value, added: Option<u64>) -> Option<Line> {
         "all-but" => Line::AllBut(names.split_off(1)),
         _ => Line::Modules(names),
     })
-}
-
-/// What is known of models by name.
-struct Known<'a> {
-    recipe: &'a Recipe,
-    facts: &'a Facts,
-}
-
-impl Known<'_> {
-    /// Returns the config.json of a model or of a stage's result.
-    fn config(&self, name: &str) -> Option<Value> {
-        let mut sizes = Vec::new();
-        let mut name = name.to_owned();
-        for _ in 0..CHAIN {
-            if let Some(mut config) = self.declared(&name) {
-                // The last change of the tokenizer, which was met first, decides.
-                if let Some(vocab) = sizes.into_iter().next().unwrap_or(Some(None))? {
-                    config["vocab_size"] = json!(vocab);
-                }
-                return Some(config);
-            }
-            let Some(planned) = self.planned(&name) else {
-                name = self.start_of(&name)?;
-                continue;
-            };
-            if planned.kind == "swap-tokenizer" || planned.kind == "extend-tokenizer" {
-                sizes.push(self.vocab_after(planned).map(Some));
-            }
-            name = follow(planned)?.name.clone();
-        }
-        None
-    }
-
-    fn planned(&self, name: &str) -> Option<&Planned> {
-        self.recipe.planned.iter().find(|planned| planned.name == name)
-    }
-
-    /// The model that a runnable training stage starts from.
-    fn start_of(&self, name: &str) -> Option<String> {
-        self.recipe.stages.iter().find_map(|stage| match stage {
-            Stage::Train(train) if train.name == name => Some(train.model.name.clone()),
-            Stage::Train(_) | Stage::Evaluate(_) | Stage::Generate(_) => None,
-        })
-    }
-
-    /// The config of a `model` declaration.
-    fn declared(&self, name: &str) -> Option<Value> {
-        if let Some(planned) = self.planned(name).filter(|planned| planned.kind == "model") {
-            let source = planned.source.as_deref()?;
-            let mut config = match source.strip_prefix("new:") {
-                Some(architecture) => json!({ "model_type": architecture }),
-                None => self.facts.models.get(source)?.config.clone(),
-            };
-            merge(&mut config, planned.settings.get("config").and_then(Value::as_object));
-            return Some(config);
-        }
-        let declared = self.recipe.models.iter().find(|model| model.name == name)?;
-        let fields = declared.config.iter().map(|(name, value)| (name.value.clone(), value.value.clone()));
-        match &declared.source.value {
-            ModelSource::Folder(path) => {
-                let mut config = self.facts.models.get(path)?.config.clone();
-                fields.for_each(|(name, value)| config[name] = value);
-                Some(config)
-            }
-            ModelSource::New(architecture) => {
-                let mut config = Model::new_config(architecture, &fields.collect::<Vec<_>>());
-                config["vocab_size"] = json!(self.vocab(&declared.tokenizer.as_ref()?.name)?);
-                Some(config)
-            }
-        }
-    }
-
-    /// The ids of a tokenizer.
-    fn vocab(&self, name: &str) -> Option<u64> {
-        if let Some(planned) = self.planned(name) {
-            let trained = number(&planned.settings, &["train", "vocab"]);
-            return trained
-                .or_else(|| Some(self.facts.tokenizers.get(planned.source.as_deref()?)?.vocab_size));
-        }
-        let declared = self.recipe.tokenizers.iter().find(|tokenizer| tokenizer.name == name)?;
-        match &declared.source {
-            TokenizerSource::Train(train) => Some(train.vocab.value),
-            TokenizerSource::Path(path) => Some(self.facts.tokenizers.get(&path.value)?.vocab_size),
-        }
-    }
-
-    /// Rows of the embedding after a stage that changes the tokenizer; unknown where tokens of two
-    /// tokenizers are joined, since those in both count once.
-    fn vocab_after(&self, planned: &Planned) -> Option<u64> {
-        let rows = match planned.kind.as_str() {
-            "swap-tokenizer" => self.vocab(&named(planned, "tokenizer")?.name)?,
-            _ => {
-                let before = self.config(&named(planned, "model")?.name)?.get("vocab_size")?.as_u64()?;
-                before.checked_add(added(planned)?)?
-            }
-        };
-        let multiple = number(&planned.settings, &["pad-to", "multiple"]).unwrap_or(1);
-        rows.checked_next_multiple_of(multiple.max(1))
-    }
-
-    /// Rows that the latest change of the tokenizer upstream has added.
-    fn added(&self, name: &str) -> Option<u64> {
-        let mut name = name.to_owned();
-        for _ in 0..CHAIN {
-            let planned = self.planned(&name)?;
-            match planned.kind.as_str() {
-                "extend-tokenizer" => return added(planned),
-                "swap-tokenizer" | "model" => return None,
-                _ => name = follow(planned)?.name.clone(),
-            }
-        }
-        None
-    }
-}
-
-/// The tokens that an `extend-tokenizer` lists; unknown when it takes those of a tokenizer.
-fn added(planned: &Planned) -> Option<u64> {
-    if named(planned, "tokenizer").is_some() {
-        return None;
-    }
-    let lines = planned.settings.get("add")?.as_array()?;
-    Some(
-        lines.iter().filter_map(|line| line.get("token")?.as_array()).map(|tokens| tokens.len() as u64).sum(),
-    )
-}
-
-/// The model that a stage starts from.
-fn follow(planned: &Planned) -> Option<&Ref> {
-    named(planned, "model").or_else(|| named(planned, "base")).or_else(|| named(planned, "from"))
-}
-
-fn merge(config: &mut Value, fields: Option<&serde_json::Map<String, Value>>) {
-    for (name, value) in fields.into_iter().flatten() {
-        config[name.as_str()] = value.clone();
-    }
 }

@@ -1,7 +1,8 @@
 //! `cpt`, `sft` and `dpo`.
 
+use super::counts::counted;
 use super::model::{config_dtype, generation_config};
-use super::{Lowering, ModelInfo, predicted, stop_ids};
+use super::{Lowering, ModelInfo, limit, predicted, stop_ids};
 use crate::builder::Capacities;
 use crate::models::Model;
 use crate::objectives::Objective;
@@ -73,12 +74,18 @@ impl Lowering<'_> {
         let estimated = match (&module, &start.guess) {
             (None, Some(model)) => {
                 let micro = stage.micro.as_ref().map_or(counts.default_micro(), |micro| micro.value);
-                let capacities =
-                    counts.capacities(micro.min(counts.batch.max(1)), &conduct, model.max_positions());
-                Some(programs::train(model, objective, &optimizer(stage), capacities, precision(stage)))
+                let micro = micro.min(counts.batch.max(1));
+                let capacities = counts.capacities(micro, &conduct, model.max_positions());
+                let mut module =
+                    programs::train(model, objective, &optimizer(stage), capacities, precision(stage));
+                module.decisions.micro_batch_size = micro;
+                Some(module)
             }
             _ => None,
         };
+        if prepared.is_none() {
+            self.hold_estimate(stage, sequence);
+        }
         let mut figures =
             figures(stage, &start, objective.unit(), &counts, module.as_ref().or(estimated.as_ref()));
         let machine = predicted::machine(self.options, self.facts);
@@ -163,7 +170,8 @@ impl Lowering<'_> {
         counts: &Counts,
         conduct: &Conduct,
     ) -> Option<Module> {
-        let limit = self.options.memory.or(self.facts.hardware.as_ref().map(|hardware| hardware.memory));
+        let own = self.facts.hardware.as_ref().map(|hardware| hardware.memory);
+        let limit = limit::named(self.options).or(own);
         let before = self.options.decisions.get(&stage.name).map(|decisions| decisions.micro_batch_size);
         let wanted = stage.micro.as_ref().map(|micro| micro.value).or(before);
         let mut micro = wanted.unwrap_or_else(|| counts.default_micro()).clamp(1, counts.batch.max(1));
@@ -462,28 +470,29 @@ fn figures(
         micro_batch_size: module.map(|module| module.decisions.micro_batch_size).filter(|size| *size > 0),
         memory_is_estimate: false,
         loss: Some(format!(
-            "mean over the {noun} of {} {}",
-            counts.batch,
-            match unit {
-                Unit::Tokens => "sequences",
-                Unit::Pairs => "pairs",
-            }
+            "mean over the {noun} of {}",
+            counted(
+                counts.batch,
+                match unit {
+                    Unit::Tokens => "sequence",
+                    Unit::Pairs => "pair",
+                }
+            )
         )),
     }
 }
 
 fn exceeds_memory(stage: &Train, model: &Model, module: &Module, (bytes, limit): (u64, u64)) -> Diagnostic {
     let micro = module.decisions.micro_batch_size;
-    let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
     let (span, remedy) = match &stage.micro {
         Some(written) => (written.span, "lower `micro`, or leave it out and it is chosen to fit"),
         None => (stage.batch.span, "lower `sequence`, choose a smaller model, or give more with `--memory`"),
     };
     let table: Vec<String> =
-        memory_table(module).iter().map(|(name, bytes)| format!("{name} {}", gib(*bytes))).collect();
+        memory_table(module).iter().map(|(name, bytes)| format!("{name} {}", limit::size(*bytes))).collect();
     let found = Diagnostic::error(
         "exceeds-memory",
-        format!("stage `{}` needs {}, {} may be used", stage.name, gib(bytes), gib(limit)),
+        format!("stage `{}` needs {}, {} may be used", stage.name, limit::size(bytes), limit::size(limit)),
         span,
         format!("with {micro} sequences per micro-step"),
     )

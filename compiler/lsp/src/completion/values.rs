@@ -2,12 +2,14 @@
 
 use super::files;
 use super::nodes::likely;
+use super::weights;
 use super::{Context, Offer, Rank};
 use crate::describe;
 use crate::names::{self, Role};
 use crate::outside::Outside;
 use crate::text::{Slot, Text, argument};
 use lang::facts::RowsFact;
+use lang::lock::Kind as LockKind;
 use lang::paths as recipe_paths;
 use lsp_types::CompletionItemKind as Kind;
 use serde_json::Value as Json;
@@ -24,6 +26,9 @@ pub fn of_argument<O: Outside>(
 ) -> Vec<Offer> {
     let Some(schema) = likely(context.text, node) else { return Vec::new() };
     let Some(Slot::Argument(argument)) = argument(schema, place) else { return Vec::new() };
+    if argument.name == "weights" {
+        return weights::offers(context, node, replace);
+    }
     let default = argument.default.map(|default| describe::literal(default, &argument.ty));
     let default = default.or_else(|| describe::absent_value(schema).map(str::to_owned));
     Values { context, node, replace, ty: &argument.ty, default, quoted: false }.offers()
@@ -54,10 +59,24 @@ pub fn of_property<O: Outside>(
         return Vec::new();
     };
     let default = property.default.map(|default| describe::literal(default, &property.ty));
+    if property.name == "like" {
+        return alike(context, node, quoted);
+    }
     let values = Values { context, node, replace, ty: &property.ty, default, quoted };
     let mut offers = values.in_data(property.name);
     offers.extend(values.offers());
     offers
+}
+
+/// Offers the other stages of a stage's kind.
+fn alike<O>(context: &Context<O>, stage: usize, quoted: bool) -> Vec<Offer> {
+    let (text, kind) = (context.text, context.text.kind(stage));
+    let own = text.declared(stage).map(|token| text.value(token));
+    let files = context.compilation.files.iter();
+    let found = files.flat_map(|file| names::declarations(&file.text));
+    let is_alike = |role: Role| matches!(role, Role::Declares(schema) if schema.name == kind);
+    let others = found.filter(|found| is_alike(found.role) && own.as_ref() != Some(&found.name));
+    others.filter_map(|found| Some(declared(&found.name, schema::top(kind)?, quoted))).collect()
 }
 
 /// A value that is being written.
@@ -123,16 +142,48 @@ impl<O: Outside> Values<'_, O> {
         offers
     }
 
+    /// The parameters whose values could stand here.
     fn parameters(&self) -> Vec<Offer> {
         let files = self.context.compilation.files.iter();
         let params = files.flat_map(|file| {
             let params = names::declarations(&file.text)
-                .filter(|found| matches!(found.role, Role::Declares(schema) if schema.name == "param"));
+                .filter(|found| matches!(found.role, Role::Declares(schema) if schema.name == "param"))
+                .filter(|found| value_of(&file.text, found.node).is_none_or(|value| self.fits(&value)));
             params.map(|found| parameter(&file.text, found.node, &found.name)).collect::<Vec<_>>()
         });
         // The value of a parameter is no other parameter.
         let inside = self.context.text.kind(self.context.text.outline.path(self.node)[0]) == "param";
         if inside { Vec::new() } else { params.collect() }
+    }
+
+    /// Whether a value, as it is written, could stand here.
+    fn fits(&self, written: &str) -> bool {
+        let text = written.trim_matches('"');
+        let is_number =
+            text == written && text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+        let is_bool = text.starts_with("#true") || text.starts_with("#false");
+        let is_text = !is_number && !is_bool;
+        let has = |choices: &[Choice]| choices.iter().any(|choice| choice.name == text);
+        match self.ty {
+            Type::Literal => true,
+            Type::Bool => is_bool,
+            Type::Integer(_) | Type::Number(_) => is_number,
+            // With its unit it is a text: `"10%"`.
+            Type::Quantity { .. } => is_number || text.starts_with(|c: char| c.is_ascii_digit()),
+            Type::Word(choices) => has(choices),
+            Type::Reference(to) => is_text && self.declares(to, text),
+            Type::NameOr { to, words } => is_text && (has(words) || self.declares(to, text)),
+            Type::Text | Type::Path | Type::Source => is_text,
+        }
+    }
+
+    /// Whether a name is declared to give a type.
+    fn declares(&self, to: &str, name: &str) -> bool {
+        let gives = |role: Role| matches!(role, Role::Declares(schema) if schema.gives == to);
+        let files = &self.context.compilation.files;
+        let mut found = files.iter().flat_map(|file| names::declarations(&file.text));
+        name.starts_with("std:") && to == "template"
+            || found.any(|found| found.name == name && gives(found.role))
     }
 
     fn sources(&self) -> Vec<Offer> {
@@ -146,13 +197,22 @@ impl<O: Outside> Values<'_, O> {
             };
             offers.extend(schema::ARCHITECTURES.iter().map(new));
         }
-        let pinned = |source: &String| {
-            let mut offer = Offer::new(source.clone(), Kind::Reference);
+        let wanted = |found: LockKind| match kind {
+            "dataset" => found == LockKind::Dataset,
+            // The tokenizer of a model can be taken by itself.
+            "tokenizer" => found != LockKind::Dataset,
+            _ => found == LockKind::Model,
+        };
+        // What stands behind `#` tells parts of a source apart in the lock file; a recipe has `config=`.
+        let keys = self.context.sources.iter().filter(|(_, found)| wanted(*found));
+        let written = keys.map(|(key, _)| key.split('#').next().unwrap_or(key));
+        let pinned = |source: &str| {
+            let mut offer = Offer::new(source, Kind::Reference);
             offer.insert = (!self.quoted).then(|| lang::resolved::quote(source));
             offer.detail = "pinned in adapt.lock".into();
             offer
         };
-        offers.extend(self.context.sources.iter().map(pinned));
+        offers.extend(written.collect::<BTreeSet<_>>().into_iter().map(pinned));
         offers.extend(self.paths(&[]));
         offers
     }
@@ -231,10 +291,15 @@ fn declared(name: &str, schema: &Node, quoted: bool) -> Offer {
     offer
 }
 
+/// The value of a parameter as it is written.
+fn value_of(text: &Text, node: usize) -> Option<String> {
+    let (entry, _) = text.slots(node).nth(1)?;
+    Some(text.word(entry.value.as_ref()?).to_owned())
+}
+
 fn parameter(text: &Text, node: usize, name: &str) -> Offer {
     let mut offer = Offer::new(format!("${name}"), Kind::Constant);
-    let value = text.slots(node).nth(1).and_then(|(entry, _)| entry.value.as_ref());
-    let value = value.map_or(String::new(), |value| format!(", {}", text.word(value)));
+    let value = value_of(text, node).map_or(String::new(), |value| format!(", {value}"));
     offer.detail = format!("parameter{}", lang::syntax::mask(&value));
     offer.rank = Rank::Aside;
     offer

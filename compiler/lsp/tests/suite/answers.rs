@@ -212,6 +212,96 @@ fn stages_say_what_they_come_to() {
 }
 
 #[test]
+fn a_batch_says_its_accumulation_however_it_is_written() {
+    let hint = |batch: &str, precision: &str| {
+        let text = RECIPE.replace("batch 8", batch).replace("precision f32", precision);
+        let model = "tokenizer words\n    config {\n        hidden_size 64\n";
+        let sizes = "intermediate_size 128\n num_hidden_layers 2\n num_attention_heads 4\n max_position_embeddings 256\n";
+        let text = text.replace(model, &format!("{model}{sizes}"));
+        let text = text.replace(
+            "tokenizer words \"words\"",
+            "tokenizer words { train bpe vocab=400 on=plain }\ndataset plain \"plain.jsonl\" { rows text }",
+        );
+        let row = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n";
+        let files = [
+            ("talks/train.jsonl", row),
+            ("talks/heldout.jsonl", row),
+            ("plain.jsonl", "{\"text\": \"a\"}\n"),
+        ];
+        let mut desk = Desk::with(&files, Encoding::Utf16);
+        desk.open("a.kdl", &text);
+        let uri = desk.uri("a.kdl");
+        let end = lsp_types::Position { line: 999, character: 0 };
+        let line = text.lines().position(|line| line.trim() == batch).expect("the batch is there") as u32;
+        let hints = desk.editor.hints(&uri, Range { start: Default::default(), end });
+        let found = hints.into_iter().find(|hint| hint.position.line == line);
+        let Some(Label::String(label)) = found.map(|hint| hint.label) else {
+            panic!("no hint at `{batch}`: {:?}", desk.diagnostics("a.kdl"))
+        };
+        label
+    };
+    for precision in ["precision f32", "precision bf16"] {
+        assert_eq!(hint("batch 8 micro=2", precision), "= 8 sequences per step, in 4 micro-steps of 2");
+        let chosen = hint("batch 64", precision);
+        assert!(chosen.starts_with("= 64 sequences per step, in ~"), "{precision}: {chosen}");
+    }
+}
+
+#[test]
+fn weights_are_those_of_the_model_and_words_that_stand_for_several() {
+    let words = ["new-rows", "layers", "all-but"];
+    let stage = |line: &str| format!("adapt 1\nmodel m new:llama\ncpt a {{\n    model m\n    {line}\n}}\n");
+    check(&stage("train |"), &[&words[..], &["embed_tokens", "lm_head", "q_proj"]].concat(), &["all-linear"]);
+    check(&stage("train embed_tokens |"), &["lm_head", "down_proj"], &["embed_tokens", "new-rows"]);
+    check(&stage("train all-but |"), &["embed_tokens"], &words);
+    check(&stage("train layers |"), &[], &["embed_tokens"]);
+    check(&stage("lora { targets | }"), &["all-linear", "q_proj", "v_proj"], &["embed_tokens", "new-rows"]);
+    check(&stage("lora { targets q_proj | }"), &["v_proj"], &["q_proj", "all-linear"]);
+    check(&stage("lora { also | }"), &["embed_tokens", "lm_head"], &["all-linear", "new-rows"]);
+    check(&stage("optimizer adamw lr=1 { group | }"), &["embed_tokens", "q_proj"], &["new-rows"]);
+    // Through the stages that it started from; and of a model of which nothing is known what all have.
+    let second = format!("{}cpt b {{\n    model a\n    train |\n}}\n", stage("train layers"));
+    check(&second, &["gate_proj"], &[]);
+    check(&second.replace("new:llama", "\"hf:o/m\""), &["embed_tokens", "layers"], &["gate_proj"]);
+}
+
+#[test]
+fn what_is_offered_has_the_right_type() {
+    let text = "adapt 1\nparam rate 1e-4\nparam warm \"10%\"\nparam what base\nparam form f32\nparam off #false\n\
+                model base \"b\"\ncpt one { model base }\nsft two { model one }\n";
+    let cpt = |line: &str| format!("{text}cpt three {{\n    {line}\n}}\n");
+    check(&format!("{text}cpt three like=|\n"), &["one"], &["base", "two", "three", "$rate"]);
+    check(&cpt("precision |"), &["bf16", "$form"], &["$rate", "$what", "$off"]);
+    check(&cpt("model |"), &["base", "one", "$what"], &["$rate", "$form"]);
+    check(&cpt("optimizer adamw lr=|"), &["$rate"], &["$what", "$off", "$warm"]);
+    check(&cpt("schedule cosine warmup=|"), &["$rate", "$warm"], &["$what"]);
+    check(&cpt("sequence 8 pack=|"), &["$off"], &["$rate", "$form"]);
+    check(&cpt("train |"), &["layers"], &["$rate"]);
+}
+
+#[test]
+fn pinned_sources_are_offered_where_they_fit() {
+    let entry = |kind: &str| {
+        format!(r#"{{"kind": "{kind}", "revision": null, "config": {{"model_type": "llama"}}}}"#)
+    };
+    let lock = format!(
+        r#"{{"version": 1, "sources": {{"hf:o/model": {}, "hf:o/rows#tiny": {}, "hf:o/words": {}}}}}"#,
+        entry("model"),
+        entry("dataset"),
+        entry("tokenizer")
+    );
+    let mut desk = Desk::with(&[("adapt.lock", &lock)], Encoding::Utf16);
+    let mut remote = |marked: &str| {
+        let mut labels = desk.labels(marked);
+        labels.retain(|label| label.starts_with("hf:"));
+        labels
+    };
+    assert_eq!(remote("adapt 1\nmodel z \"hf:|"), ["hf:o/model"]);
+    assert_eq!(remote("adapt 1\ndataset z |"), ["hf:o/rows"]);
+    assert_eq!(remote("adapt 1\ntokenizer z |"), ["hf:o/model", "hf:o/words"]);
+}
+
+#[test]
 fn formatting_gives_a_recipe_its_one_form() {
     let text = "adapt 1\n// 𝄞\nmodel   m \"𝄞\"\nsft a {\n  model m // stays\n}\n";
     let mut desk = Desk::of(text);

@@ -1,7 +1,7 @@
 //! A folder with recipes, an editor that has them open, and a disk as the editor's outside.
 
 use lang::facts::{Facts, Fingerprint, HardwareFact, ModelFact, PathFact, RowsFact, Want};
-use lang::lock::Lock;
+use lang::lock::{Kind, Lock};
 use lsp::{Abilities, Editor, Encoding, Look, Outside};
 use lsp_types::{CompletionItem, CompletionItemTextEdit, Diagnostic, Position, Range, TextEdit, Uri};
 use serde::de::DeserializeOwned;
@@ -112,8 +112,8 @@ impl Look for Reader {
         news
     }
 
-    fn sources(&self) -> Vec<String> {
-        self.lock.sources.keys().cloned().collect()
+    fn sources(&self) -> Vec<(String, Kind)> {
+        self.lock.sources.iter().map(|(key, entry)| (key.clone(), entry.kind)).collect()
     }
 }
 
