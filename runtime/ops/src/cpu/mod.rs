@@ -61,6 +61,10 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn parallel(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.pool.run(count, usize::MAX, task);
+    }
+
     fn run(&self, mut call: Call<'_, '_>) -> Result<(), OpError> {
         if let Some(lacking) = lacking(call.kind) {
             return Err(OpError(format!("the cpu backend has no {lacking} (op {})", call.kind.name())));
