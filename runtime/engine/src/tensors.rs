@@ -227,6 +227,22 @@ pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut Vec<f64>) {
     }
 }
 
+/// Reads one element as f64.
+///
+/// # Panics
+/// Panics when the bytes are not those of one element.
+pub fn element(dtype: Dtype, bytes: &[u8]) -> f64 {
+    const WIDTH: &str = "the bytes of one element";
+    match dtype {
+        Dtype::F64 => f64::from_le_bytes(bytes.try_into().expect(WIDTH)),
+        Dtype::F32 => f64::from(f32::from_le_bytes(bytes.try_into().expect(WIDTH))),
+        Dtype::Bf16 => half::bf16::from_le_bytes(bytes.try_into().expect(WIDTH)).to_f64(),
+        Dtype::F16 => half::f16::from_le_bytes(bytes.try_into().expect(WIDTH)).to_f64(),
+        Dtype::I32 => f64::from(i32::from_le_bytes(bytes.try_into().expect(WIDTH))),
+        Dtype::U8 => f64::from(bytes[0]),
+    }
+}
+
 /// Writes one number as an element of a float dtype, rounded to nearest even.
 pub fn encode(dtype: Dtype, number: f64, out: &mut [u8]) {
     match dtype {
@@ -323,6 +339,7 @@ mod tests {
                 let mut back = Vec::new();
                 decode(dtype, &element, &mut back);
                 assert_eq!(back, [number], "{}", dtype.name());
+                assert_eq!(super::element(dtype, &element), number, "{}", dtype.name());
             }
         }
     }
