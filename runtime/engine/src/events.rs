@@ -69,9 +69,9 @@ impl EventFile {
         self.event(step, std::iter::once(value))
     }
 
-    /// Makes everything so far last.
-    pub fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(|e| EngineError::io("sync", &self.path, &e))
+    /// Returns the file.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// Returns where the file is.
@@ -203,7 +203,7 @@ mod tests {
         let place = tempfile::tempdir().expect("a temporary folder");
         let mut events = EventFile::create(place.path()).expect("created");
         events.scalars(1, &[("loss", 2.5)]).expect("written");
-        events.sync().expect("synced");
+        events.file().sync_data().expect("synced");
         let (path, bytes) = (events.path().to_owned(), events.bytes());
         events.text(2, "sample", "hello").expect("written");
         drop(events);

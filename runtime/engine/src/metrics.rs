@@ -93,8 +93,16 @@ impl Metrics {
 
     /// Makes everything so far last.
     pub fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(|e| EngineError::io("sync", &self.path, &e))?;
-        self.events.sync()
+        self.synced()?.run()
+    }
+
+    /// Returns what makes everything so far last, to be run by any thread.
+    pub fn synced(&self) -> Result<Synced> {
+        let clone = |file: &File, path: &Path| -> Result<(PathBuf, File)> {
+            let file = file.try_clone().map_err(|e| EngineError::io("open", path, &e))?;
+            Ok((path.to_owned(), file))
+        };
+        Ok(Synced([clone(&self.file, &self.path)?, clone(self.events.file(), self.events.path())?]))
     }
 
     /// Adds a step.
@@ -151,6 +159,19 @@ impl Metrics {
         self.file.write_all(&text).map_err(|e| EngineError::io("write", &self.path, &e))?;
         self.bytes += text.len() as u64;
         Ok(())
+    }
+}
+
+/// Both files, to be synced.
+#[derive(Debug)]
+pub struct Synced([(PathBuf, File); 2]);
+
+impl Synced {
+    /// Makes what was written last.
+    pub fn run(&self) -> Result<()> {
+        let sync =
+            |(path, file): &(PathBuf, File)| file.sync_data().map_err(|e| EngineError::io("sync", path, &e));
+        self.0.iter().try_for_each(sync)
     }
 }
 

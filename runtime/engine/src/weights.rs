@@ -376,8 +376,13 @@ pub fn check_value(executor: &Executor, id: ValueId) -> Result<()> {
     if tensors::all_finite(value.dtype, executor.bytes(id)?) {
         return Ok(());
     }
-    let message = format!("`{}` holds a number that is not finite", value.name);
-    Err(EngineError::new("non-finite-weights", message).help("lower the learning rate and run again"))
+    Err(non_finite(&value.name))
+}
+
+/// Makes the error of a trained value that is not to be saved.
+pub fn non_finite(name: &str) -> EngineError {
+    let message = format!("`{name}` holds a number that is not finite");
+    EngineError::new("non-finite-weights", message).help("lower the learning rate and run again")
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! A stage in training: steps, and between them evaluations, samples and checkpoints.
 
 use super::Rows;
-use crate::checkpoint::{self, Reports, State, instruction_set};
+use super::ahead::{Ahead, Laid, Source};
+use super::saving::Saving;
+use crate::checkpoint::{self, Reports, Snapshot, State, instruction_set};
 use crate::error::{EngineError, Result};
 use crate::evaluate::evaluate;
 use crate::executor::Executor;
@@ -13,7 +15,6 @@ use crate::reference::Reference;
 use crate::report::Summary;
 use crate::run::{Context, Ended, Made};
 use crate::{model, weights};
-use data::MicroBatch;
 use plan::NUMERICS_VERSION;
 use plan::task::{Every, Key};
 use plan::work::Train;
@@ -48,7 +49,11 @@ pub struct Training<'c, 'a> {
     pub tokenizer: Tokenizer,
     pub metrics: Metrics,
     pub stage: PathBuf,
-    pub micros: Vec<MicroBatch>,
+    /// The rows of the present step, and those of the next on their way.
+    pub laid: Laid,
+    pub ahead: Ahead,
+    /// The checkpoint that is being written.
+    saving: Option<Saving>,
     pub summary: Summary,
     pub begun: Instant,
     /// Seconds of earlier processes.
@@ -67,8 +72,10 @@ impl<'c, 'a> Training<'c, 'a> {
             return Err(EngineError::plan("the stage has prompts but no program to answer them"));
         }
         let now = Instant::now();
+        let steps = rows.steps(work);
         Ok(Training {
-            steps: rows.steps(work),
+            ahead: Ahead::new(Source::new(&rows, &executor), steps)?,
+            steps,
             context,
             work,
             executor,
@@ -77,7 +84,8 @@ impl<'c, 'a> Training<'c, 'a> {
             tokenizer,
             metrics,
             stage,
-            micros: Vec::new(),
+            laid: Laid::default(),
+            saving: None,
             summary: Summary::default(),
             begun,
             seconds_before: 0.0,
@@ -90,6 +98,19 @@ impl<'c, 'a> Training<'c, 'a> {
 
     /// Trains to the end; returns the steps done when asked to stop before.
     pub fn run(&mut self, resumed: Option<State>) -> Result<Option<u64>> {
+        let ended = self.run_steps(resumed);
+        // Every way out waits for the checkpoint that is being written.
+        match (ended, self.saved()) {
+            (Err(error), Err(second)) => {
+                let note = format!("the last checkpoint was not written: {}", second.message);
+                self.context.observer.note(&self.context.task.name, &note);
+                Err(error)
+            }
+            (ended, saved) => saved.and(ended),
+        }
+    }
+
+    fn run_steps(&mut self, resumed: Option<State>) -> Result<Option<u64>> {
         let mut reports = Reports::Due;
         let mut done = 0;
         if let Some(state) = resumed {
@@ -274,9 +295,9 @@ impl<'c, 'a> Training<'c, 'a> {
         self.due(every.unwrap_or(Every::Seconds(CHECKPOINT_SECONDS)), step, self.last_checkpoint)
     }
 
-    /// Writes a checkpoint; metrics up to the marks belong to it.
+    /// Begins to write a checkpoint; metrics up to the marks belong to it.
     fn checkpoint(&mut self, step: u64, marks: Marks, reports: Reports) -> Result<()> {
-        self.metrics.sync()?;
+        self.saved()?;
         let task = self.context.task;
         let summary = Summary { seconds: self.seconds(), ..self.summary.clone() };
         let state = State {
@@ -293,9 +314,23 @@ impl<'c, 'a> Training<'c, 'a> {
             tensors: String::new(),
         };
         let keep = task.conduct.checkpoint.map_or(CHECKPOINTS_KEPT, |checkpoint| checkpoint.keep);
-        checkpoint::write(&self.stage, &self.executor, &state, keep)?;
+        let (stage, metrics) = (self.stage.clone(), self.metrics.synced()?);
+        let snapshot = Snapshot::take(&self.executor)?;
+        let write = move || {
+            metrics.run()?;
+            checkpoint::write(&stage, &snapshot, &state, keep)
+        };
+        self.saving = Some(Saving::start(step, write)?);
         self.last_checkpoint = Instant::now();
-        self.context.observer.checkpoint(&task.name, step);
+        Ok(())
+    }
+
+    /// Waits until the checkpoint that is being written is complete.
+    pub fn saved(&mut self) -> Result<()> {
+        if let Some(saving) = self.saving.take() {
+            let step = saving.end()?;
+            self.context.observer.checkpoint(&self.context.task.name, step);
+        }
         Ok(())
     }
 
