@@ -8,7 +8,7 @@ use crate::error::{EngineError, Result};
 use crate::tensors;
 use ops::backend::{Backend, Call, Draw};
 use ops::view::{Dims, MAX_RANK, View, ViewMut};
-use plan::op::{Op, OpKind, Write};
+use plan::op::{Op, OpKind, Output, Write};
 use plan::program::{Module, Program};
 use plan::value::{Dim, Dtype, Role, Value, ValueId};
 use std::collections::HashMap;
@@ -251,15 +251,20 @@ impl<'a> Executor<'a> {
 
     /// Returns whether a program adds to a value over the micro-steps of a step instead of setting it.
     pub fn accumulates(&self, program: &str, value: &str) -> bool {
-        let (Ok(index), Ok(id)) = (self.program(program), self.id(value)) else { return false };
-        let outputs = self.programs[index].ops.iter().flat_map(|op| &op.op.outputs);
-        outputs.filter(|output| output.value == id).any(|output| output.write != Write::Set)
+        self.outputs_of(program, value).any(|output| output.write != Write::Set)
     }
 
     /// Returns whether a program writes a value.
     pub fn writes(&self, program: &str, value: &str) -> bool {
-        let (Ok(index), Ok(id)) = (self.program(program), self.id(value)) else { return false };
-        self.programs[index].ops.iter().flat_map(|op| &op.op.outputs).any(|output| output.value == id)
+        self.outputs_of(program, value).next().is_some()
+    }
+
+    /// Returns where a program writes a value; nowhere when there is no such program or value.
+    fn outputs_of(&self, program: &str, value: &str) -> impl Iterator<Item = &'a Output> {
+        let id = self.values.get(value).copied();
+        let program = self.programs.iter().find(|prepared| prepared.name == program);
+        let outputs = program.into_iter().flat_map(|program| &program.ops).flat_map(|op| &op.op.outputs);
+        outputs.filter(move |output| Some(output.value) == id)
     }
 
     fn program(&self, name: &str) -> Result<usize> {
@@ -451,7 +456,6 @@ pub fn masters(module: &Module) -> Vec<(ValueId, ValueId)> {
 mod tests {
     use super::*;
     use crate::testing::{Loops, layout};
-    use plan::op::Output;
 
     /// y[n] (+)= x[n], over the extent `tokens`.
     fn copying(write: Write) -> Module {

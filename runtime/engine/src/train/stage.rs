@@ -8,7 +8,7 @@ use crate::error::{EngineError, Result};
 use crate::evaluate::evaluate;
 use crate::executor::Executor;
 use crate::generate::{Decoding, Prompting, answer};
-use crate::metrics::{Marks, Metrics, StepLine};
+use crate::metrics::{Metrics, Position, StepLine};
 use crate::observer::StepReport;
 use crate::record::Yields;
 use crate::reference::Reference;
@@ -120,9 +120,9 @@ impl<'c, 'a> Training<'c, 'a> {
         }
         loop {
             let fresh = reports != Reports::Done;
-            let marks = self.report(done, &mut reports)?;
+            let position = self.report(done, &mut reports)?;
             if reports != Reports::Done {
-                self.checkpoint(done, marks, reports)?;
+                self.checkpoint(done, position, reports)?;
                 return Ok(Some(done));
             }
             if done >= self.steps {
@@ -130,7 +130,7 @@ impl<'c, 'a> Training<'c, 'a> {
             }
             let stop = self.stopping();
             if stop || (fresh && done > 0 && self.checkpoint_due(done)) {
-                self.checkpoint(done, marks, reports)?;
+                self.checkpoint(done, position, reports)?;
             }
             if stop {
                 return Ok(Some(done));
@@ -194,25 +194,25 @@ impl<'c, 'a> Training<'c, 'a> {
     /// Evaluates and samples where that is due, unless asked to stop meanwhile.
     ///
     /// Moves `reports` on, and returns how much of the metrics belongs to what was reported.
-    fn report(&mut self, step: u64, reports: &mut Reports) -> Result<Marks> {
-        let marks = self.metrics.marks();
+    fn report(&mut self, step: u64, reports: &mut Reports) -> Result<Position> {
+        let position = self.metrics.position();
         if *reports == Reports::Due {
             let every = self.context.task.conduct.evaluate;
             let due =
                 self.at_edge(step) || every.is_some_and(|every| self.due(every, step, self.last_evaluation));
             if due && !self.evaluate(step)? {
-                return Ok(marks);
+                return Ok(position);
             }
             *reports = Reports::Evaluated;
         }
-        let marks = self.metrics.marks();
+        let position = self.metrics.position();
         if *reports == Reports::Evaluated {
             if !self.samples(step)? {
-                return Ok(marks);
+                return Ok(position);
             }
             *reports = Reports::Done;
         }
-        Ok(self.metrics.marks())
+        Ok(self.metrics.position())
     }
 
     /// Returns whether the step is one after which everything is reported: before the first, and the last.
@@ -295,8 +295,8 @@ impl<'c, 'a> Training<'c, 'a> {
         self.due(every.unwrap_or(Every::Seconds(CHECKPOINT_SECONDS)), step, self.last_checkpoint)
     }
 
-    /// Begins to write a checkpoint; metrics up to the marks belong to it.
-    fn checkpoint(&mut self, step: u64, marks: Marks, reports: Reports) -> Result<()> {
+    /// Begins to write a checkpoint; metrics up to the position belong to it.
+    fn checkpoint(&mut self, step: u64, position: Position, reports: Reports) -> Result<()> {
         self.saved()?;
         let task = self.context.task;
         let summary = Summary { seconds: self.seconds(), ..self.summary.clone() };
@@ -308,7 +308,7 @@ impl<'c, 'a> Training<'c, 'a> {
             backend: self.context.backend.name().to_owned(),
             instruction_set: instruction_set().to_owned(),
             decisions: self.executor.module().decisions.clone(),
-            marks,
+            marks: self.metrics.marks(position),
             reports,
             summary,
             tensors: String::new(),

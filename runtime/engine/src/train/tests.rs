@@ -263,6 +263,53 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() {
     }
 }
 
+/// Notes what it hears, and puts a file where checkpoints go after a step.
+struct Blocker<'a> {
+    stage: &'a Path,
+    at: Option<u64>,
+    heard: Vec<String>,
+}
+
+impl Observer for Blocker<'_> {
+    fn step(&mut self, _task: &str, report: &StepReport) {
+        self.heard.push(format!("step {}", report.step));
+        if self.at == Some(report.step) {
+            std::fs::write(checkpoint::folder(self.stage), "in the way").expect("written");
+        }
+    }
+    fn checkpoint(&mut self, _task: &str, step: u64) {
+        self.heard.push(format!("saved {step}"));
+    }
+}
+
+#[test]
+fn a_checkpoint_is_complete_before_the_next_update() {
+    let world = World::new();
+    let task = world.task("k1", checkpoints(Every::Steps(4)));
+    let stage = world.stage();
+    let mut observer = Blocker { stage: &stage, at: None, heard: Vec::new() };
+    let never = AtomicBool::new(false);
+    run_task(&task, &world.folder, &Loops, &mut observer, &never, &Options::default()).expect("runs");
+    let expected = ["step 4", "saved 4", "step 5", "step 6", "step 7", "step 8", "saved 8", "step 9"];
+    assert_eq!(observer.heard[3..], expected);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_the_run_at_the_next_update() {
+    let world = World::new();
+    let task = world.task("k1", checkpoints(Every::Steps(4)));
+    let stage = world.stage();
+    let mut observer = Blocker { stage: &stage, at: Some(4), heard: Vec::new() };
+    let never = AtomicBool::new(false);
+    let error = run_task(&task, &world.folder, &Loops, &mut observer, &never, &Options::default());
+    let error = error.expect_err("it cannot be written");
+    assert!(error.message.contains("checkpoints"), "{}", error.message);
+    assert_eq!(error.place, Some(task.origin.clone()));
+    assert_eq!(observer.heard, ["step 1", "step 2", "step 3", "step 4"]);
+    // One evaluation before the first step and one after the third.
+    assert_eq!(world.metrics().len(), 6);
+}
+
 #[test]
 fn what_a_killed_save_left_is_cleared() {
     let world = World::new();
