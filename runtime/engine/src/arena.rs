@@ -121,25 +121,32 @@ impl Arenas {
         }
     }
 
-    /// Returns several disjoint places of one block, to be written together.
+    /// Returns several disjoint places, to be written together.
     ///
     /// # Panics
     /// Panics when two of them overlap.
-    pub fn split(&mut self, block: usize, places: &[Range<usize>]) -> Vec<&mut [u8]> {
-        let length = self.blocks[block].len();
-        let mut order: Vec<usize> = (0..places.len()).collect();
-        order.sort_by_key(|&index| (places[index].start, places[index].end));
-        let mut rest = self.bytes_mut(Place { block, start: 0 }, length);
-        let mut at = 0;
+    pub fn split(&mut self, places: &[(Place, usize)]) -> Vec<&mut [u8]> {
+        let first = self.memory.map.as_mut_ptr();
+        let mut order: Vec<(usize, usize)> = Vec::with_capacity(places.len());
+        for (index, &(at, length)) in places.iter().enumerate() {
+            let start = self.memory.start(&self.blocks, at, length);
+            order.push((start as usize - first as usize, index));
+        }
+        order.sort_by_key(|&(start, index)| (start, places[index].1));
+        self.memory.wait_for_all_readers();
+        // SAFETY: the mapping is as long as it says. All other access is through `self`, which is borrowed
+        // mutably, or through a `Frozen`: none lives any more.
+        #[allow(unsafe_code, reason = "the mapping is shared with readers of the kept roles")]
+        let mut rest = unsafe { std::slice::from_raw_parts_mut(first, self.memory.map.len()) };
+        let mut end = 0;
         let mut parts: Vec<(usize, &mut [u8])> = Vec::with_capacity(places.len());
-        for index in order {
-            let place = &places[index];
-            let skipped = place.start.checked_sub(at).expect("places of one block do not overlap");
-            let (part, after) = std::mem::take(&mut rest)[skipped..].split_at_mut(place.len());
-            (rest, at) = (after, place.end);
+        for (start, index) in order {
+            let skipped = start.checked_sub(end).expect("places do not overlap");
+            let (part, after) = std::mem::take(&mut rest)[skipped..].split_at_mut(places[index].1);
+            (rest, end) = (after, start + part.len());
             parts.push((index, part));
         }
-        parts.sort_by_key(|(index, _)| *index);
+        parts.sort_unstable_by_key(|(index, _)| *index);
         parts.into_iter().map(|(_, part)| part).collect()
     }
 
@@ -169,7 +176,13 @@ impl Memory {
 
     /// Waits until nobody reads a block that is about to be written; only kept roles have readers.
     fn wait_for_readers(&self, block: usize) {
-        if !KEPT.contains(&Role::ALL[block]) || self.readers.load(Ordering::Acquire) == 0 {
+        if KEPT.contains(&Role::ALL[block]) {
+            self.wait_for_all_readers();
+        }
+    }
+
+    fn wait_for_all_readers(&self) {
+        if self.readers.load(Ordering::Acquire) == 0 {
             return;
         }
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -338,11 +351,15 @@ mod tests {
 
     #[test]
     fn places_come_apart_in_any_order() {
-        let mut arenas = arenas(&[(Role::Weight, 16)]);
-        let weight = block(Role::Weight);
-        for (index, part) in arenas.split(weight, &[8..12, 0..3, 12..12, 12..16]).into_iter().enumerate() {
+        let mut arenas = arenas(&[(Role::Weight, 16), (Role::Master, 4)]);
+        let (weight, master) = (block(Role::Weight), block(Role::Master));
+        let place = |start: usize, length| (Place { block: weight, start }, length);
+        let places = [place(8, 4), place(0, 3), place(12, 0), place(12, 4)];
+        let places = [&places[..], &[(Place { block: master, start: 1 }, 2)]].concat();
+        for (index, part) in arenas.split(&places).into_iter().enumerate() {
             part.fill(index as u8 + 1);
         }
+        assert_eq!(arenas.bytes(Place { block: master, start: 0 }, 4), [0, 5, 5, 0]);
         let expected = [2, 2, 2, 0, 0, 0, 0, 0, 1, 1, 1, 1, 4, 4, 4, 4];
         assert_eq!(arenas.bytes(Place { block: weight, start: 0 }, 16), expected);
     }
@@ -350,7 +367,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "do not overlap")]
     fn places_that_overlap_are_a_bug() {
-        arenas(&[(Role::Weight, 16)]).split(block(Role::Weight), &[0..8, 4..12]);
+        let place = |start: usize| (Place { block: block(Role::Weight), start }, 8);
+        arenas(&[(Role::Weight, 16)]).split(&[place(0), place(4)]);
     }
 
     /// A writer to a kept role waits for its reader; other roles are written meanwhile.

@@ -205,6 +205,17 @@ impl<'a> Executor<'a> {
         Ok(self.arenas.bytes_mut(place, length))
     }
 
+    /// Returns parts of the bytes of values, to be written together; no two may overlap.
+    pub fn parts_mut(&mut self, parts: &[(ValueId, Range<usize>)]) -> Result<Vec<&mut [u8]>> {
+        let place = |(id, range): &(ValueId, Range<usize>)| {
+            let (place, length) = self.located(*id)?;
+            assert!(range.end <= length, "a part lies within its value");
+            Ok((Place { start: place.start + range.start, ..place }, range.len()))
+        };
+        let places = parts.iter().map(place).collect::<Result<Vec<_>>>()?;
+        Ok(self.arenas.split(&places))
+    }
+
     /// Keeps weights, masters and state as they are for a reader on another thread.
     pub fn freeze(&self) -> Frozen {
         self.arenas.freeze()

@@ -131,6 +131,12 @@ impl World {
 
     /// Tokenizer, model and data, and the config of the model.
     pub fn prepare(&self) -> Value {
+        let sizes = [("hidden_size", 32), ("intermediate_size", 64), ("num_hidden_layers", 2)];
+        self.prepare_sized(&[&sizes[..], &[("num_attention_heads", 4)]].concat())
+    }
+
+    /// The same for a model of other sizes; without a vocabulary it has the tokenizer's.
+    pub fn prepare_sized(&self, sizes: &[(&str, u64)]) -> Value {
         let work = TrainTokenizer {
             vocab: 300,
             min_frequency: 2,
@@ -140,10 +146,10 @@ impl World {
         };
         let trained = self.done(&task("tokenizer:base", Work::TrainTokenizer(work), Conduct::default()));
         let tokenizer = || Artifact::Task("tokenizer:base".into());
-        let sizes = [("vocab_size", trained.yields.vocab.expect("counted")), ("hidden_size", 32)];
-        let more = [("intermediate_size", 64), ("num_hidden_layers", 2), ("num_attention_heads", 4)];
-        let fields: Vec<(String, Value)> =
-            sizes.iter().chain(&more).map(|(name, size)| ((*name).into(), json!(size))).collect();
+        let vocab = ("vocab_size", trained.yields.vocab.expect("counted"));
+        let named = sizes.iter().any(|(name, _)| *name == vocab.0);
+        let sizes = sizes.iter().copied().chain((!named).then_some(vocab));
+        let fields: Vec<(String, Value)> = sizes.map(|(name, size)| (name.into(), json!(size))).collect();
         let config = Model::new_config("llama", &fields);
         let work = Initialize {
             tokenizer: tokenizer(),
