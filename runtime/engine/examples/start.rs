@@ -18,19 +18,24 @@ use plan::op::OpKind;
 use plan::task::{Checkpoint, Conduct, Every, Task};
 use plan::value::Dtype;
 use plan::work::{Batch, Budget, Work};
+use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use world::{ADAMW, World, train};
 
-const SIZES: [(&str, u64); 6] = [
-    ("vocab_size", 49_152),
-    ("hidden_size", 576),
-    ("intermediate_size", 1536),
-    ("num_hidden_layers", 30),
-    ("num_attention_heads", 9),
-    ("num_key_value_heads", 3),
-];
+/// SmolLM2-135M.
+fn fields() -> [(&'static str, Value); 7] {
+    [
+        ("vocab_size", json!(49_152)),
+        ("hidden_size", json!(576)),
+        ("intermediate_size", json!(1536)),
+        ("num_hidden_layers", json!(30)),
+        ("num_attention_heads", json!(9)),
+        ("num_key_value_heads", json!(3)),
+        ("tie_word_embeddings", json!(true)),
+    ]
+}
 
 const ROOM: Capacities = Capacities { tokens: 2048, rows: 256, trained: 2048, slots: 1, cached: 16 };
 
@@ -84,7 +89,7 @@ impl Observer for Seconds {
 }
 
 /// A stage of some steps of up to 2,048 tokens.
-fn stage(config: &serde_json::Value, name: &str, steps: u64, conduct: Conduct) -> Task {
+fn stage(config: &Value, name: &str, steps: u64, conduct: Conduct) -> Task {
     let mut task = train(config, name, "init:base", "data:text", Objective::CrossEntropy);
     task.conduct = conduct;
     let model = Model::from_config(config).expect("sound");
@@ -127,7 +132,7 @@ fn main() {
         .collect();
     std::fs::write(world.place.path().join("text.jsonl"), text.join("\n")).expect("written");
     let begun = Instant::now();
-    let config = world.prepare_sized(&SIZES);
+    let config = world.prepare_with(&fields());
     println!("tokenizer, new model, data: {:.1} s, {threads} threads", begun.elapsed().as_secs_f64());
     measure(&world, &stage(&config, "plain", steps, Conduct::default()));
     let checkpoint = Some(Checkpoint { every: Every::Steps(2), keep: 1 });

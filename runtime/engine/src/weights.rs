@@ -107,17 +107,17 @@ pub fn load(executor: &mut Executor, map: &[FileTensor], folder: &Path) -> Resul
         .map(|target| (target.value, target.bytes.clone()))
         .collect();
     let mut parts = executor.parts_mut(&places)?.into_iter();
-    let reads: Vec<Mutex<(Read, Vec<&mut [u8]>)>> = reads
+    let jobs: Vec<Mutex<Job>> = reads
         .into_iter()
         .map(|read| {
             let parts = parts.by_ref().take(read.targets.len()).collect();
-            Mutex::new((read, parts))
+            Mutex::new(Job { read, parts })
         })
         .collect();
     // The error of the first tensor counts, whichever thread comes upon one first.
     let failure: Mutex<Option<(usize, EngineError)>> = Mutex::new(None);
-    backend.parallel(reads.len(), &|index| {
-        let (read, parts) = &mut *reads[index].lock().unwrap_or_else(PoisonError::into_inner);
+    backend.parallel(jobs.len(), &|index| {
+        let Job { read, parts } = &mut *jobs[index].lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = read.run(parts) {
             let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
             if failure.as_ref().is_none_or(|(first, _)| index < *first) {
@@ -129,6 +129,12 @@ pub fn load(executor: &mut Executor, map: &[FileTensor], folder: &Path) -> Resul
         Some((_, error)) => Err(error),
         None => Ok(()),
     }
+}
+
+/// A read, and the bytes of its targets.
+struct Job<'f, 'm> {
+    read: Read<'f>,
+    parts: Vec<&'m mut [u8]>,
 }
 
 /// Rows of a file tensor `[rows, columns]` that one thread reads, and what they fill.

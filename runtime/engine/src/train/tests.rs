@@ -61,7 +61,7 @@ impl World {
         let tokenizer = tokenizer::train(&spec, texts.into_iter(), |_| {}).expect("trained");
         tokenizer.save(&start, None).expect("saved");
         let w = NewTensor { name: "embed".into(), shape: vec![8, 4], init: Init::Normal { std } };
-        initialize::write(&[w], "f32", 3, &start).expect("written");
+        initialize::write(&[w], "f32", 3, &start, &Loops).expect("written");
     }
 
     /// Ten rows of two datasets to train on and three held out.

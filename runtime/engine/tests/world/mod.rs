@@ -131,12 +131,15 @@ impl World {
 
     /// Tokenizer, model and data, and the config of the model.
     pub fn prepare(&self) -> Value {
-        let sizes = [("hidden_size", 32), ("intermediate_size", 64), ("num_hidden_layers", 2)];
-        self.prepare_sized(&[&sizes[..], &[("num_attention_heads", 4)]].concat())
+        let sizes = [("hidden_size", 32), ("intermediate_size", 64)];
+        let more = [("num_hidden_layers", 2), ("num_attention_heads", 4)];
+        let fields: Vec<(&str, Value)> =
+            sizes.into_iter().chain(more).map(|(name, size)| (name, json!(size))).collect();
+        self.prepare_with(&fields)
     }
 
-    /// The same for a model of other sizes; without a vocabulary it has the tokenizer's.
-    pub fn prepare_sized(&self, sizes: &[(&str, u64)]) -> Value {
+    /// The same for another model; without a vocabulary it has the tokenizer's.
+    pub fn prepare_with(&self, fields: &[(&str, Value)]) -> Value {
         let work = TrainTokenizer {
             vocab: 300,
             min_frequency: 2,
@@ -146,10 +149,9 @@ impl World {
         };
         let trained = self.done(&task("tokenizer:base", Work::TrainTokenizer(work), Conduct::default()));
         let tokenizer = || Artifact::Task("tokenizer:base".into());
-        let vocab = ("vocab_size", trained.yields.vocab.expect("counted"));
-        let named = sizes.iter().any(|(name, _)| *name == vocab.0);
-        let sizes = sizes.iter().copied().chain((!named).then_some(vocab));
-        let fields: Vec<(String, Value)> = sizes.map(|(name, size)| (name.into(), json!(size))).collect();
+        let vocab = ("vocab_size".to_owned(), json!(trained.yields.vocab.expect("counted")));
+        let others = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let fields: Vec<(String, Value)> = std::iter::once(vocab).chain(others).collect();
         let config = Model::new_config("llama", &fields);
         let work = Initialize {
             tokenizer: tokenizer(),
