@@ -37,7 +37,7 @@ fn fields() -> [(&'static str, Value); 7] {
     ]
 }
 
-const ROOM: Capacities = Capacities { tokens: 2048, rows: 256, trained: 2048, slots: 1, cached: 16 };
+const ROOM: Capacities = Capacities { tokens: 512, rows: 64, trained: 512, slots: 1, cached: 16 };
 
 /// The CPU backend, which notes when its first op began and how long it was idle before each step.
 struct Clocked<'a> {
@@ -47,7 +47,7 @@ struct Clocked<'a> {
 
 #[derive(Default)]
 struct Times {
-    first: Option<Instant>,
+    first: Option<(Instant, f64)>,
     last: Option<Instant>,
     idle: Vec<Duration>,
 }
@@ -64,7 +64,7 @@ impl Backend for Clocked<'_> {
     fn run(&self, call: Call<'_, '_>) -> Result<(), OpError> {
         let now = Instant::now();
         let mut times = self.times.lock().expect("nothing panics under it");
-        times.first.get_or_insert(now);
+        times.first.get_or_insert_with(|| (now, processor_seconds()));
         // The scale of the loss is what a step begins with.
         if let (OpKind::Reciprocal, Some(last)) = (call.kind, times.last) {
             times.idle.push(now - last);
@@ -80,6 +80,14 @@ impl Backend for Clocked<'_> {
     }
 }
 
+/// Returns the processor time of this process, in which other processes on the machine do not show.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    // User and system time are fields 14 and 15, in hundredths of a second.
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 struct Seconds(Vec<f64>);
 
 impl Observer for Seconds {
@@ -88,16 +96,16 @@ impl Observer for Seconds {
     }
 }
 
-/// A stage of some steps of up to 2,048 tokens.
+/// A stage of some steps of up to 512 tokens.
 fn stage(config: &Value, name: &str, steps: u64, conduct: Conduct) -> Task {
     let mut task = train(config, name, "init:base", "data:text", Objective::CrossEntropy);
     task.conduct = conduct;
     let model = Model::from_config(config).expect("sound");
     let mut module = programs::train(&model, Objective::CrossEntropy, &ADAMW, ROOM, Dtype::F32);
-    module.decisions.micro_batch_size = 4;
+    module.decisions.micro_batch_size = 1;
     let Work::Train(work) = &mut task.work else { panic!("a training task") };
     work.tensors = programs::file_tensors(&model, &module);
-    (work.sequence, work.batch, work.budget) = (512, Batch::Sequences(4), Budget::Steps(steps));
+    (work.sequence, work.batch, work.budget) = (512, Batch::Sequences(1), Budget::Steps(steps));
     work.module = Some(module);
     task
 }
@@ -106,11 +114,14 @@ fn measure(world: &World, task: &Task) {
     let backend = Clocked { cpu: &world.backend, times: Mutex::default() };
     let mut seconds = Seconds(Vec::new());
     let never = AtomicBool::new(false);
+    let processor_before = processor_seconds();
     let begun = Instant::now();
     run_task(task, &world.folder, &backend, &mut seconds, &never, &Options::default()).expect("runs");
     let all = begun.elapsed();
     let times = backend.times.into_inner().expect("nothing panics under it");
-    println!("{}: first op after {:.3} s", task.name, (times.first.expect("it ran") - begun).as_secs_f64());
+    let (first, processor) = times.first.expect("it ran");
+    let (wall, processor) = ((first - begun).as_secs_f64(), processor - processor_before);
+    println!("{}: first op after {wall:.3} s, {processor:.3} s of processors", task.name);
     let steps: Vec<String> = seconds.0.iter().map(|seconds| format!("{seconds:.3}")).collect();
     println!("  seconds of the steps: {}", steps.join(" "));
     let mut idle: Vec<f64> = times.idle.iter().skip(1).map(|idle| idle.as_secs_f64() * 1e3).collect();
