@@ -50,7 +50,7 @@ pub struct Batches {
 
 /// One epoch's sequences and where its steps begin; one more bound than steps.
 #[derive(Debug)]
-struct Epoch {
+pub struct Epoch {
     sequences: Vec<Sequence>,
     bounds: Vec<usize>,
 }
@@ -105,9 +105,7 @@ impl Batches {
     /// # Panics
     /// Panics when `index` is not below [`Self::steps_per_epoch`].
     pub fn step(&self, epoch: u64, index: u64) -> Vec<Sequence> {
-        let epoch = self.epoch(epoch);
-        let index = index as usize;
-        epoch.sequences[epoch.bounds[index]..epoch.bounds[index + 1]].to_vec()
+        self.epoch(epoch).step(index).to_vec()
     }
 
     /// Cuts a step into micro-steps of at most `micro` sequences.
@@ -115,7 +113,8 @@ impl Batches {
         step.chunks(usize::try_from(micro).unwrap_or(usize::MAX).max(1))
     }
 
-    fn epoch(&self, number: u64) -> Arc<Epoch> {
+    /// Returns an epoch; the one asked for last is kept, another one costs a shuffle.
+    pub fn epoch(&self, number: u64) -> Arc<Epoch> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, epoch)) = last.as_ref().filter(|(of, _)| *of == number) {
             return epoch.clone();
@@ -191,6 +190,17 @@ impl Batches {
             Unit::Pairs if row.is_multiple_of(2) => u64::from(self.lengths[row / 2]),
             Unit::Pairs => 0,
         }
+    }
+}
+
+impl Epoch {
+    /// Returns the sequences of one step.
+    ///
+    /// # Panics
+    /// Panics when the epoch has no such step.
+    pub fn step(&self, index: u64) -> &[Sequence] {
+        let index = index as usize;
+        &self.sequences[self.bounds[index]..self.bounds[index + 1]]
     }
 }
 

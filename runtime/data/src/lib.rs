@@ -20,7 +20,7 @@ mod select;
 pub mod store;
 pub mod template;
 
-pub use batches::{BatchSpec, Batches, Sequence, SequenceRow};
+pub use batches::{BatchSpec, Batches, Epoch, Sequence, SequenceRow};
 pub use error::DataError;
 pub use micro::MicroBatch;
 pub use pack::packed_sequences;

@@ -24,6 +24,15 @@ pub struct MicroBatch {
 }
 
 impl MicroBatch {
+    /// Makes an empty one that fits so many tokens, rows and trained tokens without growing.
+    pub fn with_capacity(tokens: usize, rows: usize, trained: usize) -> Self {
+        let [ids, positions] = [(); 2].map(|()| Vec::with_capacity(tokens));
+        let [trained_index, trained_labels, trained_row] = [(); 3].map(|()| Vec::with_capacity(trained));
+        let (cu_seqlens, row_numbers) = (Vec::with_capacity(rows + 1), Vec::with_capacity(rows));
+        let row_ids = Vec::with_capacity(rows);
+        Self { ids, positions, cu_seqlens, row_numbers, trained_index, trained_labels, trained_row, row_ids }
+    }
+
     /// Replaces the content by the rows of `sequences`; buffers keep their capacity.
     pub fn fill(&mut self, store: &Store, sequences: &[Sequence]) {
         self.clear();

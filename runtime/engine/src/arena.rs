@@ -1,24 +1,64 @@
 //! The memory of a stage: one block per role, zeroed, in which the plan's offsets are places.
+//!
+//! All blocks lie in one mapping, so that what pages round up is rounded up once: whole large pages are
+//! asked for as far as they go, the rest has small ones, and the memory in use is that of the plan.
 
 use crate::error::{EngineError, Result};
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapRaw};
+use ops::backend::Backend;
 use plan::program::Module;
 use plan::value::Role;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Alignment of every block; pages are aligned to more.
+/// Alignment of every block: a cache line, and the widest vector.
 pub const ALIGNMENT: u64 = 64;
+
+/// A large page; the first block starts at one.
+const LARGE_PAGE: usize = 2 << 20;
+
+/// The smallest page of any machine; where pages are larger, some are touched twice.
+const SMALL_PAGE: usize = 4 << 10;
+
+/// Bytes that a thread touches at a time.
+const TOUCHED_AT_ONCE: usize = 16 << 20;
+
+/// Roles that are kept from step to step, and that a checkpoint is written from.
+pub const KEPT: [Role; 3] = [Role::Weight, Role::Master, Role::State];
 
 /// One block per role, in the order of [`Role::ALL`].
 #[derive(Debug)]
 pub struct Arenas {
-    blocks: Vec<MmapMut>,
+    memory: Arc<Memory>,
+    blocks: Blocks,
 }
 
-/// Where the blocks start, for one run of a program; see [`Bases::bytes`] and [`Bases::bytes_mut`].
+/// Where the blocks lie in the mapping.
+type Blocks = [Range<usize>; Role::ALL.len()];
+
+/// The mapping, and how many readers have frozen the kept roles.
+#[derive(Debug)]
+struct Memory {
+    map: MmapRaw,
+    readers: AtomicUsize,
+    last_reader_left: Condvar,
+    lock: Mutex<()>,
+}
+
+/// The kept roles, unchanged for as long as this lives; for a reader on another thread.
+///
+/// Whoever wants to write to them waits until the last reader is gone.
+#[derive(Debug)]
+pub struct Frozen {
+    memory: Arc<Memory>,
+    blocks: Blocks,
+}
+
+/// The blocks during one run of a program; see [`Bases::bytes`] and [`Bases::bytes_mut`].
 #[derive(Debug)]
 pub struct Bases<'a> {
-    starts: [(*mut u8, usize); Role::ALL.len()],
-    arenas: std::marker::PhantomData<&'a mut Arenas>,
+    arenas: &'a mut Arenas,
 }
 
 /// A place in a block.
@@ -30,35 +70,152 @@ pub struct Place {
 }
 
 impl Arenas {
-    /// Allocates the blocks of a module; pages cost memory once they are touched.
-    pub fn new(module: &Module) -> Result<Self> {
-        let block = |role: &Role| {
-            let bytes = module.arena_bytes(*role);
-            allocate(bytes).map_err(|error| {
-                let message = format!("cannot allocate {bytes} bytes for {}: {error}", role.name());
-                EngineError::new("out-of-memory", message).help("choose a smaller batch, sequence or model")
-            })
+    /// Allocates the blocks of a module and touches them on the threads of the backend.
+    ///
+    /// # Errors
+    /// Fails when there is not enough memory.
+    pub fn new(module: &Module, backend: &dyn Backend) -> Result<Self> {
+        let bytes = Role::ALL.map(|role| reached(module, role));
+        let short = |error: std::io::Error| {
+            let total = bytes.iter().sum::<u64>();
+            EngineError::new("out-of-memory", format!("cannot allocate {total} bytes: {error}"))
+                .help("choose a smaller batch, sequence or model")
         };
-        Ok(Arenas { blocks: Role::ALL.iter().map(block).collect::<Result<_>>()? })
+        let total: u64 = bytes.iter().map(|bytes| bytes.next_multiple_of(ALIGNMENT)).sum();
+        let length = usize::try_from(total).map_err(std::io::Error::other).map_err(short)?;
+        let mut map = MmapMut::map_anon(length + LARGE_PAGE).map_err(short)?;
+        let mut start = map.as_ptr().align_offset(LARGE_PAGE);
+        advise_large_pages(&map, start, length);
+        let blocks = bytes.map(|bytes| {
+            let block = start..start + bytes as usize;
+            start += bytes.next_multiple_of(ALIGNMENT) as usize;
+            block
+        });
+        let end = blocks.last().map_or(0, |block| block.end);
+        touch(&mut map, blocks[0].start..end, backend).map_err(short)?;
+        let (readers, last_reader_left, lock) = Default::default();
+        let memory = Memory { map: map.into(), readers, last_reader_left, lock };
+        Ok(Arenas { memory: Arc::new(memory), blocks })
     }
 
     /// Returns bytes of a block.
     pub fn bytes(&self, at: Place, length: usize) -> &[u8] {
-        &self.blocks[at.block][at.start..at.start + length]
+        let start = self.memory.start(&self.blocks, at, length);
+        // SAFETY: the range lies in the mapping (checked in `start`). Writers hold `&mut self`, and a
+        // `Frozen` only reads.
+        #[allow(unsafe_code, reason = "the mapping is shared with readers of the kept roles")]
+        unsafe {
+            std::slice::from_raw_parts(start, length)
+        }
     }
 
     /// Returns bytes of a block, to be written.
     pub fn bytes_mut(&mut self, at: Place, length: usize) -> &mut [u8] {
-        &mut self.blocks[at.block][at.start..at.start + length]
+        self.memory.wait_for_readers(at.block);
+        let start = self.memory.start(&self.blocks, at, length);
+        // SAFETY: the range lies in the mapping. All other access is through `self`, which is borrowed
+        // mutably, or through a `Frozen`: none lives that can see this block, and a new one takes `&self`.
+        #[allow(unsafe_code, reason = "the mapping is shared with readers of the kept roles")]
+        unsafe {
+            std::slice::from_raw_parts_mut(start, length)
+        }
     }
 
-    /// Returns the starts of all blocks, for as long as nothing else touches the arenas.
-    pub fn bases(&mut self) -> Bases<'_> {
-        let mut starts = [(std::ptr::null_mut(), 0); Role::ALL.len()];
-        for (start, block) in starts.iter_mut().zip(&mut self.blocks) {
-            *start = (block.as_mut_ptr(), block.len());
+    /// Returns several disjoint places, to be written together.
+    ///
+    /// # Panics
+    /// Panics when two of them overlap.
+    pub fn split(&mut self, places: &[(Place, usize)]) -> Vec<&mut [u8]> {
+        let first = self.memory.map.as_mut_ptr();
+        let mut order: Vec<(usize, usize)> = Vec::with_capacity(places.len());
+        for (index, &(at, length)) in places.iter().enumerate() {
+            let start = self.memory.start(&self.blocks, at, length);
+            order.push((start as usize - first as usize, index));
         }
-        Bases { starts, arenas: std::marker::PhantomData }
+        order.sort_by_key(|&(start, index)| (start, places[index].1));
+        self.memory.wait_for_all_readers();
+        // SAFETY: the mapping is as long as it says. All other access is through `self`, which is borrowed
+        // mutably, or through a `Frozen`: none lives any more.
+        #[allow(unsafe_code, reason = "the mapping is shared with readers of the kept roles")]
+        let mut rest = unsafe { std::slice::from_raw_parts_mut(first, self.memory.map.len()) };
+        let mut end = 0;
+        let mut parts: Vec<(usize, &mut [u8])> = Vec::with_capacity(places.len());
+        for (start, index) in order {
+            let skipped = start.checked_sub(end).expect("places do not overlap");
+            let (part, after) = std::mem::take(&mut rest)[skipped..].split_at_mut(places[index].1);
+            (rest, end) = (after, start + part.len());
+            parts.push((index, part));
+        }
+        parts.sort_unstable_by_key(|(index, _)| *index);
+        parts.into_iter().map(|(_, part)| part).collect()
+    }
+
+    /// Keeps the kept roles as they are for a reader on another thread.
+    pub fn freeze(&self) -> Frozen {
+        self.memory.readers.fetch_add(1, Ordering::Relaxed);
+        Frozen { memory: self.memory.clone(), blocks: self.blocks.clone() }
+    }
+
+    /// Returns all blocks, for as long as nothing else touches the arenas.
+    pub fn bases(&mut self) -> Bases<'_> {
+        Bases { arenas: self }
+    }
+}
+
+impl Memory {
+    /// Returns where bytes of a block start.
+    ///
+    /// # Panics
+    /// Panics when they do not lie within the block.
+    fn start(&self, blocks: &Blocks, at: Place, length: usize) -> *mut u8 {
+        let block = &blocks[at.block];
+        let fits = at.start <= block.len() && length <= block.len() - at.start;
+        assert!(fits, "an operand lies within its arena");
+        self.map.as_mut_ptr().wrapping_add(block.start + at.start)
+    }
+
+    /// Waits until nobody reads a block that is about to be written; only kept roles have readers.
+    fn wait_for_readers(&self, block: usize) {
+        if KEPT.contains(&Role::ALL[block]) {
+            self.wait_for_all_readers();
+        }
+    }
+
+    fn wait_for_all_readers(&self) {
+        if self.readers.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.readers.load(Ordering::Acquire) > 0 {
+            lock = self.last_reader_left.wait(lock).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Frozen {
+    /// Returns bytes of a kept role.
+    ///
+    /// # Panics
+    /// Panics when the block is not one of [`KEPT`].
+    pub fn bytes(&self, at: Place, length: usize) -> &[u8] {
+        assert!(KEPT.contains(&Role::ALL[at.block]), "only kept roles are frozen");
+        let start = self.memory.start(&self.blocks, at, length);
+        // SAFETY: the range lies in the mapping, which lives as long as `memory`. Blocks of kept roles are
+        // written by `Arenas::bytes_mut` and `Bases::bytes_mut` alone, which wait until no `Frozen` lives.
+        #[allow(unsafe_code, reason = "the mapping is shared with readers of the kept roles")]
+        unsafe {
+            std::slice::from_raw_parts(start, length)
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // Release: what was read is read before whoever waits goes on to write.
+        if self.memory.readers.fetch_sub(1, Ordering::Release) == 1 {
+            drop(self.memory.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.memory.last_reader_left.notify_all();
+        }
     }
 }
 
@@ -69,13 +226,13 @@ impl<'a> Bases<'a> {
     /// While the slice lives, no slice of [`Bases::bytes_mut`] may overlap it.
     #[allow(unsafe_code, reason = "operands of one op are disjoint slices of the same blocks")]
     pub unsafe fn bytes(&self, at: Place, length: usize) -> &'a [u8] {
-        let start = self.start(at, length);
-        // SAFETY: the range lies in the block (checked in `start`), which lives and is borrowed for `'a`;
-        // the caller keeps it apart from everything that is written.
+        let start = self.arenas.memory.start(&self.arenas.blocks, at, length);
+        // SAFETY: the range lies in the mapping (checked in `start`), which lives and is borrowed for `'a`;
+        // the caller keeps it apart from everything that is written, and a `Frozen` only reads.
         unsafe { std::slice::from_raw_parts(start, length) }
     }
 
-    /// Returns bytes that an op writes.
+    /// Returns bytes that an op writes; waits for the readers of a kept role.
     ///
     /// # Safety
     /// While the slice lives, no other slice of these bases may overlap it.
@@ -85,40 +242,168 @@ impl<'a> Bases<'a> {
         reason = "the caller keeps slices disjoint; the blocks are borrowed mutably"
     )]
     pub unsafe fn bytes_mut(&self, at: Place, length: usize) -> &'a mut [u8] {
-        let start = self.start(at, length);
-        // SAFETY: as above, and the caller keeps it apart from every other slice.
+        self.arenas.memory.wait_for_readers(at.block);
+        let start = self.arenas.memory.start(&self.arenas.blocks, at, length);
+        // SAFETY: as above, and the caller keeps it apart from every other slice. No `Frozen` sees the
+        // block, and a new one would need `&Arenas`, which these bases borrow mutably.
         unsafe { std::slice::from_raw_parts_mut(start, length) }
-    }
-
-    #[allow(unsafe_code, reason = "pointer arithmetic within a block")]
-    fn start(&self, at: Place, length: usize) -> *mut u8 {
-        let (base, size) = self.starts[at.block];
-        assert!(at.start <= size && length <= size - at.start, "an operand lies within its arena");
-        // SAFETY: the offset is within the block, or one past its end for an empty operand.
-        unsafe { base.add(at.start) }
     }
 }
 
-fn allocate(bytes: u64) -> std::io::Result<MmapMut> {
-    let length = usize::try_from(bytes.max(1)).map_err(std::io::Error::other)?;
-    let block = MmapMut::map_anon(length)?;
-    // Large pages spare address translation; a system that has none goes on without.
-    #[cfg(target_os = "linux")]
-    let _ = block.advise(memmap2::Advice::HugePage);
-    Ok(block)
+/// Asks for large pages as far as whole ones go; a system that has none goes on without.
+#[cfg(target_os = "linux")]
+fn advise_large_pages(map: &MmapMut, start: usize, length: usize) {
+    let whole = length / LARGE_PAGE * LARGE_PAGE;
+    if whole > 0 {
+        let _ = map.advise_range(memmap2::Advice::HugePage, start, whole);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_large_pages(_: &MmapMut, _: usize, _: usize) {}
+
+/// Returns the bytes of a role's arena that are ever used: of transient roles, as far as programs reach.
+fn reached(module: &Module, role: Role) -> u64 {
+    let arena = module.arena_bytes(role);
+    if role.is_persistent() {
+        return arena;
+    }
+    let capacities = module.capacities();
+    let ops = module.programs.iter().flat_map(|program| &program.ops);
+    let values = ops.flat_map(|op| op.values()).filter_map(|id| module.values.get(id.index()));
+    let ends = values
+        .filter(|value| value.role == role)
+        .filter_map(|value| Some(value.offset? + value.bytes(&capacities)));
+    ends.max().unwrap_or(0).min(arena)
+}
+
+/// Gives a range its pages, so that no step waits for them.
+fn touch(map: &mut MmapMut, range: Range<usize>, backend: &dyn Backend) -> std::io::Result<()> {
+    if range.is_empty() || populate(map, &range, backend)? {
+        return Ok(());
+    }
+    map[range].iter_mut().step_by(SMALL_PAGE).for_each(|byte| *byte = 0);
+    Ok(())
+}
+
+/// Lets the system give a range its pages, from several threads; returns whether the system can.
+#[cfg(target_os = "linux")]
+fn populate(map: &MmapMut, range: &Range<usize>, backend: &dyn Backend) -> std::io::Result<bool> {
+    let failure = Mutex::new(None);
+    backend.parallel(range.len().div_ceil(TOUCHED_AT_ONCE), &|part| {
+        let start = range.start + part * TOUCHED_AT_ONCE;
+        let length = TOUCHED_AT_ONCE.min(range.end - start);
+        if let Err(error) = map.advise_range(memmap2::Advice::PopulateWrite, start, length) {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    });
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        None => Ok(true),
+        // Linux before 5.14 does not know the advice.
+        Some(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(false),
+        Some(error) => Err(error),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn populate(_: &MmapMut, _: &Range<usize>, _: &dyn Backend) -> std::io::Result<bool> {
+    Ok(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Loops;
     use plan::program::Arena;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    fn arenas(sizes: &[(Role, u64)]) -> Arenas {
+        let arenas = sizes.iter().map(|&(role, bytes)| Arena { role, bytes }).collect();
+        Arenas::new(&Module { arenas, ..Module::default() }, &Loops).expect("allocated")
+    }
+
+    fn block(role: Role) -> usize {
+        Role::ALL.iter().position(|other| *other == role).expect("listed")
+    }
 
     #[test]
-    fn blocks_are_aligned_and_zeroed() {
-        let arenas = vec![Arena { role: Role::Weight, bytes: 100 }, Arena { role: Role::Batch, bytes: 0 }];
-        let mut arenas = Arenas::new(&Module { arenas, ..Module::default() }).expect("allocated");
-        assert_eq!(arenas.bytes(Place { block: 0, start: 0 }, 100), [0; 100]);
-        let bases = arenas.bases();
-        assert!(bases.starts.iter().all(|(start, _)| (*start as usize).is_multiple_of(ALIGNMENT as usize)));
+    fn blocks_are_aligned_zeroed_and_apart() {
+        let mut arenas = arenas(&[(Role::Weight, 100), (Role::State, 8), (Role::Batch, 0)]);
+        let (weight, state) = (block(Role::Weight), block(Role::State));
+        assert_eq!(arenas.bytes(Place { block: weight, start: 0 }, 100), [0; 100]);
+        for (block, length) in [(weight, 100), (state, 8), (block(Role::Batch), 0)] {
+            let start = arenas.bytes(Place { block, start: 0 }, length).as_ptr();
+            assert!((start as usize).is_multiple_of(ALIGNMENT as usize));
+        }
+        let first = arenas.bytes(Place { block: weight, start: 0 }, 1).as_ptr();
+        assert!((first as usize).is_multiple_of(LARGE_PAGE));
+        arenas.bytes_mut(Place { block: weight, start: 0 }, 100).fill(7);
+        assert_eq!(arenas.bytes(Place { block: state, start: 0 }, 8), [0; 8]);
+    }
+
+    #[test]
+    #[should_panic(expected = "lies within its arena")]
+    fn a_place_beyond_its_block_is_a_bug() {
+        let arenas = arenas(&[(Role::Weight, 100), (Role::State, 100)]);
+        arenas.bytes(Place { block: block(Role::Weight), start: 96 }, 5);
+    }
+
+    #[test]
+    fn places_come_apart_in_any_order() {
+        let mut arenas = arenas(&[(Role::Weight, 16), (Role::Master, 4)]);
+        let (weight, master) = (block(Role::Weight), block(Role::Master));
+        let place = |start: usize, length| (Place { block: weight, start }, length);
+        let places = [place(8, 4), place(0, 3), place(12, 0), place(12, 4)];
+        let places = [&places[..], &[(Place { block: master, start: 1 }, 2)]].concat();
+        for (index, part) in arenas.split(&places).into_iter().enumerate() {
+            part.fill(index as u8 + 1);
+        }
+        assert_eq!(arenas.bytes(Place { block: master, start: 0 }, 4), [0, 5, 5, 0]);
+        let expected = [2, 2, 2, 0, 0, 0, 0, 0, 1, 1, 1, 1, 4, 4, 4, 4];
+        assert_eq!(arenas.bytes(Place { block: weight, start: 0 }, 16), expected);
+    }
+
+    #[test]
+    #[should_panic(expected = "do not overlap")]
+    fn places_that_overlap_are_a_bug() {
+        let place = |start: usize| (Place { block: block(Role::Weight), start }, 8);
+        arenas(&[(Role::Weight, 16)]).split(&[place(0), place(4)]);
+    }
+
+    /// A writer to a kept role waits for its reader; other roles are written meanwhile.
+    #[test]
+    fn writers_wait_for_readers_of_kept_roles() {
+        for through_bases in [false, true] {
+            let mut arenas = arenas(&[(Role::State, 8), (Role::Gradient, 8)]);
+            let frozen = arenas.freeze();
+            let gone = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(30));
+                    assert_eq!(frozen.bytes(Place { block: block(Role::State), start: 0 }, 8), [0; 8]);
+                    gone.store(true, Ordering::SeqCst);
+                    drop(frozen);
+                });
+                arenas.bytes_mut(Place { block: block(Role::Gradient), start: 0 }, 8).fill(1);
+                assert!(!gone.load(Ordering::SeqCst));
+                let state = Place { block: block(Role::State), start: 0 };
+                if through_bases {
+                    // SAFETY: no other slice of these bases is asked for.
+                    #[allow(unsafe_code, reason = "as the executor does")]
+                    unsafe { arenas.bases().bytes_mut(state, 8) }.fill(2);
+                } else {
+                    arenas.bytes_mut(state, 8).fill(2);
+                }
+                assert!(gone.load(Ordering::SeqCst));
+            });
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "only kept roles")]
+    fn what_changes_within_a_step_is_not_frozen() {
+        let arenas = arenas(&[(Role::Gradient, 8)]);
+        arenas.freeze().bytes(Place { block: block(Role::Gradient), start: 0 }, 8);
     }
 }

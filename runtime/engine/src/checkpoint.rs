@@ -2,14 +2,16 @@
 //!
 //! `checkpoints/step-000100/` holds `state.safetensors` (trained weights, masters and optimizer state by
 //! the names of their values) and `state.json`, which seals the former with its hash and itself with its own.
+//! A [`Snapshot`] is written straight from the arenas, by any thread, while the next step computes.
 
+use crate::arena::{Frozen, Place};
 use crate::disk;
 use crate::error::{EngineError, Result};
 use crate::executor::{Executor, written};
 use crate::metrics::Marks;
 use crate::report::Summary;
 use crate::tensors::{self, Header, TensorFile};
-use crate::weights::check_value;
+use crate::weights::non_finite;
 use plan::program::{Decisions, Module};
 use plan::task::Key;
 use plan::value::{Role, ValueId};
@@ -72,30 +74,63 @@ pub fn folder(stage: &Path) -> PathBuf {
     stage.join("checkpoints")
 }
 
+/// The tensors of a checkpoint where they lie; nothing writes to them while this lives.
+#[derive(Debug)]
+pub struct Snapshot {
+    frozen: Frozen,
+    tensors: Vec<Header>,
+    places: Vec<(Place, usize)>,
+}
+
+/// Bytes that are looked at and written at a time: they stay in the cache of a core.
+const PIECE: usize = 256 << 10;
+
+impl Snapshot {
+    /// Keeps what an executor holds now, without a copy.
+    pub fn take(executor: &Executor) -> Result<Snapshot> {
+        let headers = headers(executor.module());
+        let places = headers.iter().map(|(id, _)| executor.located(*id)).collect::<Result<_>>()?;
+        let tensors = headers.into_iter().map(|(_, header)| header).collect();
+        Ok(Snapshot { frozen: executor.freeze(), tensors, places })
+    }
+
+    /// Writes all tensors into a file and returns its hash.
+    fn write(&self, file: &Path, out: &mut dyn Write) -> Result<String> {
+        let mut places = self.places.iter();
+        let mut broken = None;
+        let fill = |header: &Header, out: &mut dyn Write| {
+            let &(place, length) = places.next().expect("as many places as tensors");
+            for piece in self.frozen.bytes(place, length).chunks(PIECE) {
+                if !tensors::all_finite(header.dtype, piece) {
+                    broken = Some(header.name.clone());
+                    return Err(std::io::Error::other("a number is not finite"));
+                }
+                out.write_all(piece)?;
+            }
+            Ok(())
+        };
+        let written = tensors::write(out, file, &self.tensors, &[], fill);
+        match broken {
+            Some(name) => Err(non_finite(&name)),
+            None => written,
+        }
+    }
+}
+
 /// Writes a checkpoint, then removes all but the newest `keep`.
 ///
 /// # Errors
 /// Fails when there is not enough space or a number is not finite; earlier checkpoints are then untouched.
-pub fn write(stage: &Path, executor: &Executor, state: &State, keep: u64) -> Result<()> {
+pub fn write(stage: &Path, snapshot: &Snapshot, state: &State, keep: u64) -> Result<()> {
     let path = folder(stage).join(format!("step-{:06}", state.step));
     if path.exists() {
         return renew(&path, state);
     }
-    let headers = headers(executor.module());
-    for (id, _) in &headers {
-        check_value(executor, *id)?;
-    }
-    let tensors: Vec<Header> = headers.iter().map(|(_, header)| header.clone()).collect();
-    disk::create_folder(&path, tensors::file_bytes(&tensors, &[]), |folder| {
+    disk::create_folder(&path, tensors::file_bytes(&snapshot.tensors, &[]), |folder| {
         let mut state = state.clone();
         let file = folder.join("state.safetensors");
         disk::create_file(&file, |out| {
-            let mut values = headers.iter();
-            let fill = |_: &Header, out: &mut dyn Write| {
-                let (id, _) = values.next().expect("as many values as headers");
-                out.write_all(executor.bytes(*id).expect("the executor checked the offsets"))
-            };
-            state.tensors = tensors::write(out, &file, &tensors, &[], fill)?;
+            state.tensors = snapshot.write(&file, out)?;
             Ok(())
         })?;
         disk::write_file(&folder.join("state.json"), seal(&state)?.as_bytes())
@@ -267,6 +302,10 @@ mod tests {
             summary: Summary::default(),
             tensors: String::new(),
         }
+    }
+
+    fn write(stage: &Path, executor: &Executor, state: &State, keep: u64) -> Result<()> {
+        super::write(stage, &Snapshot::take(executor)?, state, keep)
     }
 
     fn fill(executor: &mut Executor, number: f32) {

@@ -95,8 +95,7 @@ fn score(
 /// Writes the reference log-probabilities of a micro batch, when there are any.
 pub fn write_reference(executor: &mut Executor, micro: &MicroBatch, of_rows: Option<&[f32]>) -> Result<()> {
     let Some(of_rows) = of_rows else { return Ok(()) };
-    let rows: Vec<f32> = micro.row_ids.iter().map(|row| of_rows[*row as usize]).collect();
-    executor.write_f32(names::REFERENCE, &rows)
+    executor.write_each_f32(names::REFERENCE, micro.row_ids.iter().map(|row| of_rows[*row as usize]))
 }
 
 impl Sums {

@@ -18,6 +18,24 @@ pub struct EventFile {
     path: PathBuf,
     file: File,
     bytes: u64,
+    buffers: Buffers,
+}
+
+/// Messages in the making, from the inside out; they keep their memory from step to step.
+#[derive(Debug)]
+struct Buffers {
+    value: Vec<u8>,
+    summary: Vec<u8>,
+    event: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+impl Default for Buffers {
+    /// Makes buffers that fit an event of numbers without growing.
+    fn default() -> Self {
+        let [value, summary, event, frame] = [(); 4].map(|()| Vec::with_capacity(1 << 10));
+        Buffers { value, summary, event, frame }
+    }
 }
 
 impl EventFile {
@@ -25,11 +43,10 @@ impl EventFile {
     pub fn create(stage: &Path) -> Result<Self> {
         let path = stage.join(format!("{PREFIX}{}.adapt", seconds_now() as u64));
         let file = File::create(&path).map_err(|e| EngineError::io("write", &path, &e))?;
-        let mut events = EventFile { path, file, bytes: 0 };
-        let mut version = Vec::new();
-        put_double(&mut version, 1, seconds_now());
-        put_bytes(&mut version, 3, b"brain.Event:2");
-        events.write(&version)?;
+        let mut events = EventFile { path, file, bytes: 0, buffers: Buffers::default() };
+        put_double(&mut events.buffers.event, 1, seconds_now());
+        put_bytes(&mut events.buffers.event, 3, b"brain.Event:2");
+        events.write()?;
         Ok(events)
     }
 
@@ -40,18 +57,24 @@ impl EventFile {
         let bytes = bytes.min(file.metadata().map_err(failed)?.len());
         file.set_len(bytes).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
-        Ok(EventFile { path: path.to_owned(), file, bytes })
+        Ok(EventFile { path: path.to_owned(), file, bytes, buffers: Buffers::default() })
     }
 
     /// Adds numbers of a step, each under its tag.
-    pub fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<()> {
-        let values = scalars.iter().map(|(tag, number)| {
-            let mut value = Vec::new();
-            put_bytes(&mut value, 1, tag.as_bytes());
-            put_float(&mut value, 2, *number as f32);
-            value
-        });
-        self.event(step, values)
+    pub fn scalars<'t>(
+        &mut self,
+        step: u64,
+        scalars: impl IntoIterator<Item = (&'t str, f64)>,
+    ) -> Result<()> {
+        let Buffers { value, summary, .. } = &mut self.buffers;
+        summary.clear();
+        for (tag, number) in scalars {
+            value.clear();
+            put_bytes(value, 1, tag.as_bytes());
+            put_float(value, 2, number as f32);
+            put_bytes(summary, 1, value);
+        }
+        self.event(step)
     }
 
     /// Adds a text of a step.
@@ -66,12 +89,14 @@ impl EventFile {
         put_bytes(&mut value, 1, tag.as_bytes());
         put_bytes(&mut value, 8, &tensor);
         put_bytes(&mut value, 9, &metadata);
-        self.event(step, std::iter::once(value))
+        self.buffers.summary.clear();
+        put_bytes(&mut self.buffers.summary, 1, &value);
+        self.event(step)
     }
 
-    /// Makes everything so far last.
-    pub fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(|e| EngineError::io("sync", &self.path, &e))
+    /// Returns the file.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// Returns where the file is.
@@ -84,19 +109,20 @@ impl EventFile {
         self.bytes
     }
 
-    fn event(&mut self, step: u64, values: impl Iterator<Item = Vec<u8>>) -> Result<()> {
-        let mut summary = Vec::new();
-        values.for_each(|value| put_bytes(&mut summary, 1, &value));
-        let mut event = Vec::new();
-        put_double(&mut event, 1, seconds_now());
-        put_varint(&mut event, 2, step);
-        put_bytes(&mut event, 5, &summary);
-        self.write(&event)
+    /// Writes the event whose summary is in its buffer.
+    fn event(&mut self, step: u64) -> Result<()> {
+        let Buffers { summary, event, .. } = &mut self.buffers;
+        event.clear();
+        put_double(event, 1, seconds_now());
+        put_varint(event, 2, step);
+        put_bytes(event, 5, summary);
+        self.write()
     }
 
-    fn write(&mut self, event: &[u8]) -> Result<()> {
-        let frame = frame(event);
-        self.file.write_all(&frame).map_err(|e| EngineError::io("write", &self.path, &e))?;
+    fn write(&mut self) -> Result<()> {
+        let Buffers { event, frame, .. } = &mut self.buffers;
+        put_frame(frame, event);
+        self.file.write_all(frame).map_err(|e| EngineError::io("write", &self.path, &e))?;
         self.bytes += frame.len() as u64;
         Ok(())
     }
@@ -106,14 +132,14 @@ fn seconds_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-fn frame(data: &[u8]) -> Vec<u8> {
+/// Replaces `frame` by the frame of some data.
+fn put_frame(frame: &mut Vec<u8>, data: &[u8]) {
     let length = (data.len() as u64).to_le_bytes();
-    let mut frame = Vec::with_capacity(data.len() + 16);
+    frame.clear();
     frame.extend(length);
     frame.extend(masked(crc32c(&length)).to_le_bytes());
     frame.extend(data);
     frame.extend(masked(crc32c(data)).to_le_bytes());
-    frame
 }
 
 /// Returns a checksum as TFRecord stores it, so that the checksum of a frame is not trivial.
@@ -202,18 +228,20 @@ mod tests {
     fn frames_follow_one_another_and_end_where_resumed() {
         let place = tempfile::tempdir().expect("a temporary folder");
         let mut events = EventFile::create(place.path()).expect("created");
-        events.scalars(1, &[("loss", 2.5)]).expect("written");
-        events.sync().expect("synced");
+        events.scalars(1, [("loss", 2.5)]).expect("written");
+        events.file().sync_data().expect("synced");
         let (path, bytes) = (events.path().to_owned(), events.bytes());
         events.text(2, "sample", "hello").expect("written");
         drop(events);
         let mut events = EventFile::resume(&path, bytes).expect("resumed");
-        events.scalars(2, &[("loss", 1.5), ("lr", 0.1)]).expect("written");
+        events.scalars(2, [("loss", 1.5), ("lr", 0.1)]).expect("written");
         let file = std::fs::read(&path).expect("read");
         let (mut rest, mut frames) = (&file[..], 0);
         while let Some((length, _)) = rest.split_first_chunk::<8>() {
             let length = u64::from_le_bytes(*length) as usize;
-            assert_eq!(frame(&rest[12..12 + length]), rest[..length + 16]);
+            let mut frame = Vec::new();
+            put_frame(&mut frame, &rest[12..12 + length]);
+            assert_eq!(frame, rest[..length + 16]);
             rest = &rest[length + 16..];
             frames += 1;
         }

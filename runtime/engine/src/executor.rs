@@ -3,11 +3,12 @@
 //! What an op needs to know is worked out once, when the module is loaded; a run of a program then
 //! only multiplies extents and cuts slices, and allocates nothing per op.
 
-use crate::arena::{Arenas, Bases, Place};
+use crate::arena::{Arenas, Bases, Frozen, Place};
 use crate::error::{EngineError, Result};
+use crate::tensors;
 use ops::backend::{Backend, Call, Draw};
 use ops::view::{Dims, MAX_RANK, View, ViewMut};
-use plan::op::{Op, OpKind, Write};
+use plan::op::{Op, OpKind, Output, Write};
 use plan::program::{Module, Program};
 use plan::value::{Dim, Dtype, Role, Value, ValueId};
 use std::collections::HashMap;
@@ -19,16 +20,18 @@ pub struct Executor<'a> {
     backend: &'a dyn Backend,
     arenas: Arenas,
     extents: Vec<u64>,
+    capacities: Vec<u64>,
     values: HashMap<&'a str, ValueId>,
     programs: Vec<Prepared<'a>>,
+    /// Room for the operands of one op, empty between runs.
+    inputs: Vec<View<'static>>,
+    outputs: Vec<ViewMut<'static>>,
 }
 
 /// A program with its operands resolved.
 struct Prepared<'a> {
     name: &'a str,
     ops: Vec<PreparedOp<'a>>,
-    most_inputs: usize,
-    most_outputs: usize,
 }
 
 struct PreparedOp<'a> {
@@ -59,13 +62,19 @@ impl<'a> Executor<'a> {
             check_supported(module, program, backend)?;
         }
         let programs =
-            module.programs.iter().map(|program| prepare(module, program)).collect::<Result<_>>()?;
+            module.programs.iter().map(|program| prepare(module, program)).collect::<Result<Vec<_>>>()?;
+        let ops = || programs.iter().flat_map(|program: &Prepared| &program.ops);
+        let most_inputs = ops().map(|op| op.inputs.len()).max().unwrap_or(0);
+        let most_outputs = ops().map(|op| op.outputs.len()).max().unwrap_or(0);
         let values = module.values.iter().enumerate();
         Ok(Executor {
             module,
             backend,
-            arenas: Arenas::new(module)?,
+            arenas: Arenas::new(module, backend)?,
             extents: module.capacities(),
+            capacities: module.capacities(),
+            inputs: Vec::with_capacity(most_inputs),
+            outputs: Vec::with_capacity(most_outputs),
             values: values.map(|(index, value)| (value.name.as_str(), ValueId(index as u32))).collect(),
             programs,
         })
@@ -74,6 +83,11 @@ impl<'a> Executor<'a> {
     /// Returns the module that is run.
     pub fn module(&self) -> &'a Module {
         self.module
+    }
+
+    /// Returns the backend that runs it.
+    pub fn backend(&self) -> &'a dyn Backend {
+        self.backend
     }
 
     /// Returns whether there is a value of that name.
@@ -116,14 +130,21 @@ impl<'a> Executor<'a> {
 
     /// Writes a float batch value; one that the module does not have is left alone.
     pub fn write_f32(&mut self, name: &str, numbers: &[f32]) -> Result<()> {
-        let Some(bytes) = self.batch_bytes(name, &[Dtype::F32, Dtype::F64], numbers.len())? else {
+        self.write_each_f32(name, numbers.iter().copied())
+    }
+
+    /// Writes a float batch value number by number; one that the module does not have is left alone.
+    pub fn write_each_f32(&mut self, name: &str, numbers: impl ExactSizeIterator<Item = f32>) -> Result<()> {
+        let count = numbers.len();
+        let Some(bytes) = self.batch_bytes(name, &[Dtype::F32, Dtype::F64], count)? else {
             return Ok(());
         };
-        if bytes.len() == size_of_val(numbers) {
-            bytes.copy_from_slice(bytemuck::cast_slice(numbers));
+        if bytes.len() == count * size_of::<f32>() {
+            let narrow: &mut [f32] = bytemuck::cast_slice_mut(bytes);
+            narrow.iter_mut().zip(numbers).for_each(|(narrow, number)| *narrow = number);
         } else {
             let wide: &mut [f64] = bytemuck::cast_slice_mut(bytes);
-            wide.iter_mut().zip(numbers).for_each(|(wide, number)| *wide = f64::from(*number));
+            wide.iter_mut().zip(numbers).for_each(|(wide, number)| *wide = f64::from(number));
         }
         Ok(())
     }
@@ -134,7 +155,7 @@ impl<'a> Executor<'a> {
         let value = &self.module.values[id.index()];
         let bytes = self.arenas.bytes(place(value)?, value.bytes(&self.extents) as usize);
         let mut numbers = Vec::new();
-        crate::tensors::decode(value.dtype, bytes, &mut numbers);
+        tensors::decode(value.dtype, bytes, &mut numbers);
         Ok(numbers)
     }
 
@@ -149,23 +170,55 @@ impl<'a> Executor<'a> {
         Ok(self.read(name)?.into_iter().map(|number| number as f32).collect())
     }
 
+    /// Returns the first elements of a float value, without memory of its own.
+    pub fn first<const N: usize>(&self, name: &str) -> Result<[f64; N]> {
+        let id = self.id(name)?;
+        let value = &self.module.values[id.index()];
+        let (element, length) = (value.dtype.bytes() as usize, value.bytes(&self.extents) as usize);
+        if length < N * element {
+            return Err(EngineError::plan(format!("`{name}` has fewer than {N} elements")));
+        }
+        let bytes = self.arenas.bytes(place(value)?, length);
+        Ok(std::array::from_fn(|at| tensors::element(value.dtype, &bytes[at * element..][..element])))
+    }
+
     /// Returns the first element of a float value.
     pub fn scalar(&self, name: &str) -> Result<f64> {
-        let first = self.read(name)?.first().copied();
-        first.ok_or_else(|| EngineError::plan(format!("`{name}` is empty")))
+        self.first::<1>(name).map(|[first]| first)
+    }
+
+    /// Returns where a value lies, and its bytes at the capacities of its extents.
+    pub fn located(&self, id: ValueId) -> Result<(Place, usize)> {
+        let value = &self.module.values[id.index()];
+        Ok((place(value)?, value.bytes(&self.capacities) as usize))
     }
 
     /// Returns all bytes of a value, at the capacities of its extents.
     pub fn bytes(&self, id: ValueId) -> Result<&[u8]> {
-        let value = &self.module.values[id.index()];
-        Ok(self.arenas.bytes(place(value)?, value.bytes(&self.module.capacities()) as usize))
+        let (place, length) = self.located(id)?;
+        Ok(self.arenas.bytes(place, length))
     }
 
     /// Returns all bytes of a value, to be written.
     pub fn bytes_mut(&mut self, id: ValueId) -> Result<&mut [u8]> {
-        let value = &self.module.values[id.index()];
-        let length = value.bytes(&self.module.capacities()) as usize;
-        Ok(self.arenas.bytes_mut(place(value)?, length))
+        let (place, length) = self.located(id)?;
+        Ok(self.arenas.bytes_mut(place, length))
+    }
+
+    /// Returns parts of the bytes of values, to be written together; no two may overlap.
+    pub fn parts_mut(&mut self, parts: &[(ValueId, Range<usize>)]) -> Result<Vec<&mut [u8]>> {
+        let place = |(id, range): &(ValueId, Range<usize>)| {
+            let (place, length) = self.located(*id)?;
+            assert!(range.end <= length, "a part lies within its value");
+            Ok((Place { start: place.start + range.start, ..place }, range.len()))
+        };
+        let places = parts.iter().map(place).collect::<Result<Vec<_>>>()?;
+        Ok(self.arenas.split(&places))
+    }
+
+    /// Keeps weights, masters and state as they are for a reader on another thread.
+    pub fn freeze(&self) -> Frozen {
+        self.arenas.freeze()
     }
 
     /// Returns the value of that name.
@@ -209,15 +262,20 @@ impl<'a> Executor<'a> {
 
     /// Returns whether a program adds to a value over the micro-steps of a step instead of setting it.
     pub fn accumulates(&self, program: &str, value: &str) -> bool {
-        let (Ok(index), Ok(id)) = (self.program(program), self.id(value)) else { return false };
-        let outputs = self.programs[index].ops.iter().flat_map(|op| &op.op.outputs);
-        outputs.filter(|output| output.value == id).any(|output| output.write != Write::Set)
+        self.outputs_of(program, value).any(|output| output.write != Write::Set)
     }
 
     /// Returns whether a program writes a value.
     pub fn writes(&self, program: &str, value: &str) -> bool {
-        let (Ok(index), Ok(id)) = (self.program(program), self.id(value)) else { return false };
-        self.programs[index].ops.iter().flat_map(|op| &op.op.outputs).any(|output| output.value == id)
+        self.outputs_of(program, value).next().is_some()
+    }
+
+    /// Returns where a program writes a value; nowhere when there is no such program or value.
+    fn outputs_of(&self, program: &str, value: &str) -> impl Iterator<Item = &'a Output> {
+        let id = self.values.get(value).copied();
+        let program = self.programs.iter().find(|prepared| prepared.name == program);
+        let outputs = program.into_iter().flat_map(|program| &program.ops).flat_map(|op| &op.op.outputs);
+        outputs.filter(move |output| Some(output.value) == id)
     }
 
     fn program(&self, name: &str) -> Result<usize> {
@@ -229,8 +287,8 @@ impl<'a> Executor<'a> {
         let Executor { arenas, programs, extents, backend, .. } = self;
         let program = &programs[program];
         let bases = arenas.bases();
-        let mut inputs: Vec<View> = Vec::with_capacity(program.most_inputs);
-        let mut outputs: Vec<ViewMut> = Vec::with_capacity(program.most_outputs);
+        let mut inputs: Vec<View> = emptied(std::mem::take(&mut self.inputs));
+        let mut outputs: Vec<ViewMut> = emptied(std::mem::take(&mut self.outputs));
         for op in &program.ops[range] {
             inputs.clear();
             outputs.clear();
@@ -241,6 +299,7 @@ impl<'a> Executor<'a> {
             let call = Call { kind: &op.op.kind, inputs: &inputs, outputs: &mut outputs, workspace, draw };
             backend.run(call).map_err(|error| failed(program.name, op.op, &error.0))?;
         }
+        (self.inputs, self.outputs) = (emptied(inputs), emptied(outputs));
         Ok(())
     }
 
@@ -303,6 +362,12 @@ impl Operand {
     }
 }
 
+/// Empties a vector for elements of the same layout; collecting in place keeps its memory.
+fn emptied<T, U>(mut elements: Vec<T>) -> Vec<U> {
+    elements.clear();
+    elements.into_iter().map(|_| unreachable!("it was emptied")).collect()
+}
+
 fn resolve(write: Write, micro_index: u64) -> Write {
     match write {
         Write::Accumulate if micro_index == 0 => Write::Set,
@@ -333,9 +398,7 @@ fn check_supported(module: &Module, program: &Program, backend: &dyn Backend) ->
 
 fn prepare<'a>(module: &'a Module, program: &'a Program) -> Result<Prepared<'a>> {
     let ops = program.ops.iter().map(|op| prepare_op(module, program, op)).collect::<Result<Vec<_>>>()?;
-    let most_inputs = ops.iter().map(|op| op.inputs.len()).max().unwrap_or(0);
-    let most_outputs = ops.iter().map(|op| op.outputs.len()).max().unwrap_or(0);
-    Ok(Prepared { name: &program.name, ops, most_inputs, most_outputs })
+    Ok(Prepared { name: &program.name, ops })
 }
 
 fn prepare_op<'a>(module: &'a Module, program: &Program, op: &'a Op) -> Result<PreparedOp<'a>> {
@@ -400,7 +463,6 @@ pub fn masters(module: &Module) -> Vec<(ValueId, ValueId)> {
 mod tests {
     use super::*;
     use crate::testing::{Loops, layout};
-    use plan::op::Output;
 
     /// y[n] (+)= x[n], over the extent `tokens`.
     fn copying(write: Write) -> Module {

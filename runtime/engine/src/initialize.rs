@@ -1,52 +1,69 @@
 //! New weights from their initial distributions.
 
 use crate::error::Result;
+use crate::tensors;
 use crate::tensors::Header;
-use crate::weights::{file_dtype, write_files, write_numbers};
+use crate::weights::{file_dtype, write_files};
+use ops::backend::Backend;
 use ops::random::{philox, stream};
 use plan::weights::{Init, NewTensor};
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-/// Elements that are drawn at once; a multiple of the four words of a draw.
-const CHUNK: u64 = 1 << 16;
+/// Elements that a thread draws at once; a multiple of the four words of a draw.
+const CHUNK: u64 = 1 << 14;
+
+/// Chunks that are drawn before they are written.
+const CHUNKS: u64 = 64;
 
 /// Bytes of tensors in one file.
 const SHARD_BYTES: u64 = 5_000_000_000;
 
-/// Writes the weight files of a new model.
+/// Writes the weight files of a new model; the threads of a backend draw.
 ///
 /// The numbers of a tensor depend on the seed, its index in the list and the place in it, nothing else.
-pub fn write(tensors: &[NewTensor], dtype: &str, seed: u64, folder: &Path) -> Result<()> {
+pub fn write(
+    tensors: &[NewTensor],
+    dtype: &str,
+    seed: u64,
+    folder: &Path,
+    backend: &dyn Backend,
+) -> Result<()> {
     let dtype = file_dtype(dtype)?;
     let by_name: HashMap<&str, (usize, &NewTensor)> =
         tensors.iter().enumerate().map(|(index, tensor)| (tensor.name.as_str(), (index, tensor))).collect();
     let header =
         |tensor: &NewTensor| Header { name: tensor.name.clone(), dtype, shape: tensor.shape.clone() };
+    let chunks: Vec<Mutex<Vec<u8>>> = (0..CHUNKS).map(|_| Mutex::default()).collect();
     write_files(folder, tensors.iter().map(header).collect(), SHARD_BYTES, |header, out| {
         let (index, tensor) = by_name[header.name.as_str()];
-        fill(tensor, stream(seed, 0, index as u32), out, |numbers, out| write_numbers(dtype, numbers, out))
+        let key = stream(seed, 0, index as u32);
+        let elements = tensor.shape.iter().product::<u64>();
+        for first in (0..elements).step_by((CHUNK * CHUNKS) as usize) {
+            let count = (elements - first).div_ceil(CHUNK).min(CHUNKS) as usize;
+            backend.parallel(count, &|chunk| {
+                let start = first + chunk as u64 * CHUNK;
+                let drawn = draw(tensor.init, key, start, CHUNK.min(elements - start));
+                let mut bytes = chunks[chunk].lock().unwrap_or_else(PoisonError::into_inner);
+                bytes.resize(drawn.len() * dtype.bytes() as usize, 0);
+                tensors::encode_all(dtype, &drawn, &mut bytes);
+            });
+            for bytes in &chunks[..count] {
+                out.write_all(&bytes.lock().unwrap_or_else(PoisonError::into_inner))?;
+            }
+        }
+        Ok(())
     })
 }
 
-fn fill(
-    tensor: &NewTensor,
-    key: [u32; 2],
-    out: &mut dyn Write,
-    write: impl Fn(&[f64], &mut dyn Write) -> std::io::Result<()>,
-) -> std::io::Result<()> {
-    let elements: u64 = tensor.shape.iter().product();
-    for start in (0..elements).step_by(CHUNK as usize) {
-        let count = CHUNK.min(elements - start);
-        let numbers = match tensor.init {
-            Init::Zeros => vec![0.0; count as usize],
-            Init::Ones => vec![1.0; count as usize],
-            Init::Normal { std } => normal(key, start, count).map(|z| z * std).collect(),
-        };
-        write(&numbers, out)?;
+/// Returns elements of a tensor from a place (a multiple of four) on.
+fn draw(init: Init, key: [u32; 2], start: u64, count: u64) -> Vec<f64> {
+    match init {
+        Init::Zeros => vec![0.0; count as usize],
+        Init::Ones => vec![1.0; count as usize],
+        Init::Normal { std } => normal(key, start, count).map(|z| z * std).collect(),
     }
-    Ok(())
 }
 
 /// Returns standard normal numbers from place `start` (a multiple of four) of a stream on.
@@ -69,6 +86,7 @@ fn box_muller(a: u32, b: u32) -> [f64; 2] {
 mod tests {
     use super::*;
     use crate::tensors::{TensorFile, decode};
+    use ops::cpu::Cpu;
     use plan::value::Dtype;
 
     #[test]
@@ -91,7 +109,7 @@ mod tests {
             [tensor("w", Init::Normal { std: 0.02 }), tensor("b", Init::Zeros), tensor("g", Init::Ones)];
         let read = |seed: u64| {
             let place = tempfile::tempdir().expect("a temporary folder");
-            write(&tensors, "f32", seed, place.path()).expect("written");
+            write(&tensors, "f32", seed, place.path(), &Cpu::new(3)).expect("written");
             let file = TensorFile::open(&place.path().join("model.safetensors")).expect("sound");
             ["w", "b", "g"].map(|name| {
                 let (mut bytes, mut numbers) = (vec![0; 280_000], Vec::new());
@@ -105,6 +123,9 @@ mod tests {
         let std = (w.iter().map(|x| x * x).sum::<f64>() / w.len() as f64).sqrt();
         assert!((std - 0.02).abs() < 0.0005, "{std}");
         assert_eq!(read(1)[0], w);
+        let key = stream(1, 0, 0);
+        let alone: Vec<f64> = normal(key, 0, 70_000).map(|z| f64::from((z * 0.02) as f32)).collect();
+        assert_eq!(w, alone, "however it is cut");
         assert_ne!(read(2)[0], w);
     }
 }

@@ -10,6 +10,9 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+/// Bytes of a line that fit without growing: more than any step has.
+const LINE: usize = 1 << 10;
+
 /// One optimizer step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepLine {
@@ -44,12 +47,21 @@ pub struct Marks {
     pub events_bytes: u64,
 }
 
+/// Lengths of both files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    metrics_bytes: u64,
+    events_bytes: u64,
+}
+
 /// Both files, open.
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
     file: File,
     bytes: u64,
+    /// The line that is being written; it keeps its memory from step to step.
+    text: Vec<u8>,
     events: EventFile,
 }
 
@@ -64,7 +76,13 @@ impl Metrics {
         }
         let path = stage.join("metrics.jsonl");
         let file = File::create(&path).map_err(|e| EngineError::io("write", &path, &e))?;
-        Ok(Metrics { path, file, bytes: 0, events: EventFile::create(stage)? })
+        Ok(Metrics {
+            path,
+            file,
+            bytes: 0,
+            text: Vec::with_capacity(LINE),
+            events: EventFile::create(stage)?,
+        })
     }
 
     /// Goes on with the files; what was written after the marks is removed.
@@ -82,40 +100,53 @@ impl Metrics {
         } else {
             EventFile::create(stage)?
         };
-        Ok(Metrics { path, file, bytes, events })
+        Ok(Metrics { path, file, bytes, text: Vec::with_capacity(LINE), events })
     }
 
     /// Returns how much has been written.
-    pub fn marks(&self) -> Marks {
+    pub fn position(&self) -> Position {
+        Position { metrics_bytes: self.bytes, events_bytes: self.events.bytes() }
+    }
+
+    /// Returns a position as a checkpoint keeps it.
+    pub fn marks(&self, position: Position) -> Marks {
         let events = self.events.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Marks { metrics_bytes: self.bytes, events, events_bytes: self.events.bytes() }
+        Marks { metrics_bytes: position.metrics_bytes, events, events_bytes: position.events_bytes }
     }
 
     /// Makes everything so far last.
     pub fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(|e| EngineError::io("sync", &self.path, &e))?;
-        self.events.sync()
+        self.synced()?.run()
+    }
+
+    /// Returns what makes everything so far last, to be run by any thread.
+    pub fn synced(&self) -> Result<Synced> {
+        let clone = |file: &File, path: &Path| -> Result<(PathBuf, File)> {
+            let file = file.try_clone().map_err(|e| EngineError::io("open", path, &e))?;
+            Ok((path.to_owned(), file))
+        };
+        Ok(Synced([clone(&self.file, &self.path)?, clone(self.events.file(), self.events.path())?]))
     }
 
     /// Adds a step.
     pub fn step(&mut self, line: &StepLine) -> Result<()> {
         self.line(line)?;
-        let mut scalars = vec![
+        let scalars = [
             ("loss", f64::from(line.loss)),
             ("lr", line.lr),
             ("grad_norm", f64::from(line.grad_norm)),
             ("epoch", line.epoch),
             ("tokens_per_second", line.tokens_per_second),
         ];
-        if let Some(preference) = &line.preference {
-            scalars.extend([
+        let preference = line.preference.map(|preference| {
+            [
                 ("rewards_chosen", f64::from(preference.rewards_chosen)),
                 ("rewards_rejected", f64::from(preference.rewards_rejected)),
                 ("margin", f64::from(preference.margin)),
                 ("accuracy", f64::from(preference.accuracy)),
-            ]);
-        }
-        self.events.scalars(line.step, &scalars)
+            ]
+        });
+        self.events.scalars(line.step, scalars.into_iter().chain(preference.into_iter().flatten()))
     }
 
     /// Adds an evaluation.
@@ -134,8 +165,7 @@ impl Metrics {
         }
         self.line(&line)?;
         let tags: Vec<(String, f64)> = figures.iter().map(|(name, x)| (tag(name), *x)).collect();
-        let scalars: Vec<(&str, f64)> = tags.iter().map(|(tag, x)| (tag.as_str(), *x)).collect();
-        self.events.scalars(step, &scalars)
+        self.events.scalars(step, tags.iter().map(|(tag, x)| (tag.as_str(), *x)))
     }
 
     /// Adds an answered prompt.
@@ -146,11 +176,26 @@ impl Metrics {
     }
 
     fn line(&mut self, line: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_vec(line).map_err(|e| EngineError::plan(format!("metrics: {e}")))?;
-        text.push(b'\n');
-        self.file.write_all(&text).map_err(|e| EngineError::io("write", &self.path, &e))?;
-        self.bytes += text.len() as u64;
+        self.text.clear();
+        serde_json::to_writer(&mut self.text, line)
+            .map_err(|e| EngineError::plan(format!("metrics: {e}")))?;
+        self.text.push(b'\n');
+        self.file.write_all(&self.text).map_err(|e| EngineError::io("write", &self.path, &e))?;
+        self.bytes += self.text.len() as u64;
         Ok(())
+    }
+}
+
+/// Both files, to be synced.
+#[derive(Debug)]
+pub struct Synced([(PathBuf, File); 2]);
+
+impl Synced {
+    /// Makes what was written last.
+    pub fn run(&self) -> Result<()> {
+        let sync =
+            |(path, file): &(PathBuf, File)| file.sync_data().map_err(|e| EngineError::io("sync", path, &e));
+        self.0.iter().try_for_each(sync)
     }
 }
 
@@ -234,13 +279,13 @@ mod tests {
         let mut metrics = Metrics::create(place.path()).expect("created");
         metrics.step(&line(1, None)).expect("written");
         metrics.sync().expect("synced");
-        let marks = metrics.marks();
+        let marks = metrics.marks(metrics.position());
         let before = text(place.path());
         metrics.step(&line(2, None)).expect("written");
         drop(metrics);
         let mut metrics = Metrics::resume(place.path(), &marks).expect("resumed");
         assert_eq!(text(place.path()), before);
-        assert_eq!(metrics.marks(), marks);
+        assert_eq!(metrics.marks(metrics.position()), marks);
         metrics.step(&line(2, None)).expect("written");
         assert_eq!(text(place.path()).lines().count(), 2);
         let files = disk::list(place.path()).expect("listed");

@@ -82,7 +82,7 @@ pub fn initialize(context: &mut Context, work: &Initialize) -> Result<Ended> {
     let elements: u64 = work.tensors.iter().map(|tensor| tensor.shape.iter().product::<u64>()).sum();
     let bytes = elements * file_dtype(&work.dtype)?.bytes();
     model::write(&path, bytes, &companions, |folder| {
-        initialize::write(&work.tensors, &work.dtype, work.seed, folder)
+        initialize::write(&work.tensors, &work.dtype, work.seed, folder, context.backend)
     })?;
     Ok(made(path, Yields::default(), start))
 }

@@ -227,6 +227,22 @@ pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut Vec<f64>) {
     }
 }
 
+/// Reads one element as f64.
+///
+/// # Panics
+/// Panics when the bytes are not those of one element.
+pub fn element(dtype: Dtype, bytes: &[u8]) -> f64 {
+    const WIDTH: &str = "the bytes of one element";
+    match dtype {
+        Dtype::F64 => f64::from_le_bytes(bytes.try_into().expect(WIDTH)),
+        Dtype::F32 => f64::from(f32::from_le_bytes(bytes.try_into().expect(WIDTH))),
+        Dtype::Bf16 => half::bf16::from_le_bytes(bytes.try_into().expect(WIDTH)).to_f64(),
+        Dtype::F16 => half::f16::from_le_bytes(bytes.try_into().expect(WIDTH)).to_f64(),
+        Dtype::I32 => f64::from(i32::from_le_bytes(bytes.try_into().expect(WIDTH))),
+        Dtype::U8 => f64::from(bytes[0]),
+    }
+}
+
 /// Writes one number as an element of a float dtype, rounded to nearest even.
 pub fn encode(dtype: Dtype, number: f64, out: &mut [u8]) {
     match dtype {
@@ -252,15 +268,44 @@ pub fn encode_all(dtype: Dtype, numbers: &[f64], out: &mut [u8]) {
     }
 }
 
+/// Writes floats of one dtype as those of another, rounded to nearest even.
+pub fn cast(from: Dtype, bytes: &[u8], to: Dtype, out: &mut [u8]) {
+    use half::{bf16, f16};
+    match (from, to) {
+        _ if from == to => out.copy_from_slice(bytes),
+        (Dtype::Bf16, Dtype::F32) => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32().to_le_bytes()),
+        (Dtype::F16, Dtype::F32) => each(bytes, out, |b| f16::from_le_bytes(b).to_f32().to_le_bytes()),
+        (Dtype::F32, Dtype::Bf16) => {
+            each(bytes, out, |b| bf16::from_f32(f32::from_le_bytes(b)).to_le_bytes());
+        }
+        _ => {
+            let (from_width, to_width) = (from.bytes() as usize, to.bytes() as usize);
+            for (x, y) in bytes.chunks_exact(from_width).zip(out.chunks_exact_mut(to_width)) {
+                encode(to, element(from, x), y);
+            }
+        }
+    }
+}
+
+fn each<const N: usize, const M: usize>(x: &[u8], y: &mut [u8], cast: impl Fn([u8; N]) -> [u8; M]) {
+    let pairs = x.as_chunks::<N>().0.iter().zip(y.as_chunks_mut::<M>().0);
+    pairs.for_each(|(x, y)| *y = cast(*x));
+}
+
 /// Returns whether every element is finite: its exponent is not all ones.
 pub fn all_finite(dtype: Dtype, bytes: &[u8]) -> bool {
     match dtype {
-        Dtype::F64 => bytes.as_chunks().0.iter().all(|b| f64::from_le_bytes(*b).is_finite()),
-        Dtype::F32 => bytes.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
-        Dtype::Bf16 => bytes.as_chunks().0.iter().all(|b| half::bf16::from_le_bytes(*b).is_finite()),
-        Dtype::F16 => bytes.as_chunks().0.iter().all(|b| half::f16::from_le_bytes(*b).is_finite()),
+        Dtype::F64 => all(bytes, |b| f64::from_le_bytes(b).is_finite()),
+        Dtype::F32 => all(bytes, |b| f32::from_le_bytes(b).is_finite()),
+        Dtype::Bf16 => all(bytes, |b| half::bf16::from_le_bytes(b).is_finite()),
+        Dtype::F16 => all(bytes, |b| half::f16::from_le_bytes(b).is_finite()),
         Dtype::I32 | Dtype::U8 => true,
     }
+}
+
+/// Looks at every element of a block before it decides: a loop without a branch is one of vectors.
+fn all<const N: usize>(bytes: &[u8], is: impl Fn([u8; N]) -> bool) -> bool {
+    bytes.as_chunks::<N>().0.chunks(1 << 10).all(|block| block.iter().fold(true, |all, b| all & is(*b)))
 }
 
 #[cfg(test)]
@@ -323,7 +368,25 @@ mod tests {
                 let mut back = Vec::new();
                 decode(dtype, &element, &mut back);
                 assert_eq!(back, [number], "{}", dtype.name());
+                assert_eq!(super::element(dtype, &element), number, "{}", dtype.name());
             }
+        }
+    }
+
+    /// Every cast gives what reading as f64 and writing again gives.
+    #[test]
+    fn casts_agree_with_the_long_way() {
+        let numbers = [0.0, -0.0, 1.0, -1.5, 3.140_625, 65_504.0, 1e-7, 0.333_333_343_267_440_8];
+        let dtypes = [Dtype::F64, Dtype::F32, Dtype::Bf16, Dtype::F16];
+        for (from, to) in dtypes.into_iter().flat_map(|from| dtypes.map(|to| (from, to))) {
+            let width = |dtype: Dtype| numbers.len() * dtype.bytes() as usize;
+            let [mut bytes, mut expected, mut found] = [from, to, to].map(|dtype| vec![0; width(dtype)]);
+            encode_all(from, &numbers, &mut bytes);
+            let mut read = Vec::new();
+            decode(from, &bytes, &mut read);
+            encode_all(to, &read, &mut expected);
+            cast(from, &bytes, to, &mut found);
+            assert_eq!(found, expected, "{} to {}", from.name(), to.name());
         }
     }
 

@@ -3,6 +3,8 @@
 //! One loop for all objectives. Going on from a checkpoint gives the bits of a run without a stop: the order
 //! of rows and all random draws follow from seed and step, everything else is in the checkpoint.
 
+mod ahead;
+mod saving;
 mod stage;
 mod step;
 
@@ -19,6 +21,7 @@ use plan::task::Key;
 use plan::work::{Budget, Train};
 use stage::{Loaded, Training};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 use tokenizer::Tokenizer;
 
@@ -59,10 +62,10 @@ pub fn run(context: &mut Context, work: &Train) -> Result<Ended> {
 
 /// The rows that a stage reads, and their order.
 struct Rows {
-    train: Store,
+    train: Arc<Store>,
     /// Absent without held-out rows.
     eval: Option<Store>,
-    batches: Batches,
+    batches: Arc<Batches>,
 }
 
 impl Rows {
@@ -86,7 +89,8 @@ impl Rows {
             return Err(EngineError::new("no-training-rows", "there are no rows to train on")
                 .help("look at what was left out and why in the notes of its data task"));
         }
-        Ok(Rows { train, eval: Some(eval).filter(|eval| eval.rows() > 0), batches })
+        let eval = Some(eval).filter(|eval| eval.rows() > 0);
+        Ok(Rows { train: Arc::new(train), eval, batches: Arc::new(batches) })
     }
 
     fn steps(&self, work: &Train) -> u64 {

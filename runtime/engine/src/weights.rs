@@ -10,9 +10,14 @@ use safetensors::tensor::TensorInfo;
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-/// Bytes of a file that are in memory at once while reading.
+/// Bytes that a thread has in memory at once while reading: they stay in the cache of a core.
+const READ: usize = 1 << 20;
+
+/// Bytes of a value that are in memory at once, as f64, while they are cast for a file.
 const BLOCK: usize = 4 << 20;
 
 /// A shard holds at most this many bytes of tensors, as Hugging Face cuts them.
@@ -91,84 +96,171 @@ pub fn load(executor: &mut Executor, map: &[FileTensor], folder: &Path) -> Resul
     check_covered(executor, map)?;
     let files = ModelFiles::open(folder)?;
     let masters: HashMap<ValueId, ValueId> = masters(executor.module()).into_iter().collect();
+    let mut reads = Vec::new();
     for tensor in map {
-        let (file, info) = files.find(tensor)?;
-        load_tensor(executor, &masters, tensor, file, info)?;
+        reads.extend(reads_of(executor, &masters, tensor, files.find(tensor)?)?);
     }
-    Ok(())
+    let backend = executor.backend();
+    let places: Vec<(ValueId, Range<usize>)> = reads
+        .iter()
+        .flat_map(|read| &read.targets)
+        .map(|target| (target.value, target.bytes.clone()))
+        .collect();
+    let mut parts = executor.parts_mut(&places)?.into_iter();
+    let jobs: Vec<Mutex<Job>> = reads
+        .into_iter()
+        .map(|read| {
+            let parts = parts.by_ref().take(read.targets.len()).collect();
+            Mutex::new(Job { read, parts })
+        })
+        .collect();
+    // The error of the first tensor counts, whichever thread comes upon one first.
+    let failure: Mutex<Option<(usize, EngineError)>> = Mutex::new(None);
+    backend.parallel(jobs.len(), &|index| {
+        let Job { read, parts } = &mut *jobs[index].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = read.run(parts) {
+            let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+            if failure.as_ref().is_none_or(|(first, _)| index < *first) {
+                *failure = Some((index, error));
+            }
+        }
+    });
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
 }
 
-fn load_tensor(
-    executor: &mut Executor,
+/// A read, and the bytes of its targets.
+struct Job<'f, 'm> {
+    read: Read<'f>,
+    parts: Vec<&'m mut [u8]>,
+}
+
+/// Rows of a file tensor `[rows, columns]` that one thread reads, and what they fill.
+struct Read<'f> {
+    tensor: &'f FileTensor,
+    file: &'f TensorFile,
+    info: &'f TensorInfo,
+    dtype: Dtype,
+    rows: Range<usize>,
+    columns: usize,
+    targets: Vec<Target>,
+}
+
+/// Where some of the rows, or columns when the file is transposed, go.
+struct Target {
+    value: ValueId,
+    dtype: Dtype,
+    /// Of the value.
+    bytes: Range<usize>,
+    /// Of the file tensor.
+    from: Range<usize>,
+}
+
+/// Cuts a tensor into reads: blocks of rows, or all of it when it is transposed.
+fn reads_of<'f>(
+    executor: &Executor,
     masters: &HashMap<ValueId, ValueId>,
-    tensor: &FileTensor,
-    file: &TensorFile,
-    info: &TensorInfo,
-) -> Result<()> {
+    tensor: &'f FileTensor,
+    (file, info): (&'f TensorFile, &'f TensorInfo),
+) -> Result<Vec<Read<'f>>> {
     let dtype = tensors::dtype(info.dtype).filter(|dtype| dtype.is_float()).ok_or_else(|| {
         let message = format!("tensor `{}` in {} is {:?}", tensor.name, file.path().display(), info.dtype);
         EngineError::new("wrong-weight-dtype", message).help("use weights in f32, bf16 or f16")
     })?;
     let (rows, columns) = matrix(&tensor.shape);
-    let row_bytes = columns * dtype.bytes() as usize;
-    let block_rows = (BLOCK / row_bytes.max(1)).max(1);
-    let (mut raw, mut numbers) = (Vec::new(), Vec::new());
-    for start in (0..rows).step_by(block_rows) {
-        let count = block_rows.min(rows - start);
-        raw.resize(count * row_bytes, 0);
-        file.read(info, (start * row_bytes) as u64, &mut raw)?;
-        tensors::decode(dtype, &raw, &mut numbers);
-        if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
-            let (path, element) = (file.path().display(), start * columns + at);
-            let message =
-                format!("tensor `{}` in {path} is {} at element {element}", tensor.name, numbers[at]);
-            return Err(EngineError::new("non-finite-weights", message)
-                .help("take the weights from a good copy; training cannot repair them"));
+    let block = if tensor.transpose { rows } else { rows_at_once(columns, dtype) };
+    let read = |start: usize| {
+        let rows_read = start..(start + block).min(rows);
+        let (taken, line) = if tensor.transpose { (0..columns, rows) } else { (rows_read.clone(), columns) };
+        let ids = tensor.pieces.iter().flat_map(|piece| {
+            std::iter::once(piece.value).chain(masters.get(&piece.value).copied()).map(move |id| (piece, id))
+        });
+        let targets = ids.filter_map(|(piece, value)| {
+            let (file_start, value_start) = (piece.file_start as usize, piece.value_start as usize);
+            let from = taken.start.max(file_start)..taken.end.min(file_start + piece.rows as usize);
+            let dtype = executor.module().values[value.index()].dtype;
+            let at = |row: usize| (value_start + row - file_start) * line * dtype.bytes() as usize;
+            (from.start < from.end).then(|| Target {
+                value,
+                dtype,
+                bytes: at(from.start)..at(from.end),
+                from,
+            })
+        });
+        Read { tensor, file, info, dtype, rows: rows_read, columns, targets: targets.collect() }
+    };
+    Ok((0..rows).step_by(block.max(1)).map(read).collect())
+}
+
+/// Returns the rows that are in memory at once while reading.
+fn rows_at_once(columns: usize, dtype: Dtype) -> usize {
+    (READ / (columns * dtype.bytes() as usize).max(1)).max(1)
+}
+
+impl Read<'_> {
+    /// Reads, checks and casts; `parts` are the bytes of the targets.
+    fn run(&self, parts: &mut [&mut [u8]]) -> Result<()> {
+        let mut raw = Vec::new();
+        for start in self.rows.clone().step_by(rows_at_once(self.columns, self.dtype)) {
+            let rows = start..(start + rows_at_once(self.columns, self.dtype)).min(self.rows.end);
+            let row_bytes = self.columns * self.dtype.bytes() as usize;
+            let (offset, length) = ((rows.start * row_bytes) as u64, rows.len() * row_bytes);
+            // Where nothing is to be cast, the arena is what the file is read into.
+            if let ([target], [part]) = (&self.targets[..], &mut *parts)
+                && !self.tensor.transpose
+                && target.dtype == self.dtype
+                && target.from == rows
+            {
+                self.file.read(self.info, offset, part)?;
+                self.check(&rows, part)?;
+                continue;
+            }
+            raw.resize(length, 0);
+            self.file.read(self.info, offset, &mut raw)?;
+            self.check(&rows, &raw)?;
+            for (target, part) in self.targets.iter().zip(&mut *parts) {
+                if self.tensor.transpose {
+                    self.turn(&rows, &raw, target, part);
+                } else {
+                    let source = |row: usize| (row - rows.start) * row_bytes;
+                    let source = &raw[source(target.from.start)..source(target.from.end)];
+                    tensors::cast(self.dtype, source, target.dtype, part);
+                }
+            }
         }
-        for piece in &tensor.pieces {
-            for value in std::iter::once(&piece.value).chain(masters.get(&piece.value)) {
-                let piece = Piece { value: *value, ..*piece };
-                let block = Block { numbers: &numbers, start, rows, columns };
-                store(executor, &piece, tensor.transpose, &block)?;
+        Ok(())
+    }
+
+    /// Row j of the target is column j of the file; row i of the file is its column i.
+    fn turn(&self, rows: &Range<usize>, raw: &[u8], target: &Target, part: &mut [u8]) {
+        let height = matrix(&self.tensor.shape).0;
+        let (wide, narrow) = (self.dtype.bytes() as usize, target.dtype.bytes() as usize);
+        for (j, line) in target.from.clone().zip(part.chunks_exact_mut(height * narrow)) {
+            let line = &mut line[rows.start * narrow..rows.end * narrow];
+            for (i, element) in line.chunks_exact_mut(narrow).enumerate() {
+                let at = (i * self.columns + j) * wide;
+                tensors::encode(target.dtype, tensors::element(self.dtype, &raw[at..at + wide]), element);
             }
         }
     }
-    Ok(())
-}
 
-/// Some rows of a file tensor `[rows, columns]`, from row `start` on.
-struct Block<'a> {
-    numbers: &'a [f64],
-    start: usize,
-    rows: usize,
-    columns: usize,
-}
-
-/// Puts what a piece takes of a block in its place.
-fn store(executor: &mut Executor, piece: &Piece, transpose: bool, block: &Block) -> Result<()> {
-    let dtype = executor.module().values[piece.value.index()].dtype;
-    let element = dtype.bytes() as usize;
-    let (file_start, value_start) = (piece.file_start as usize, piece.value_start as usize);
-    let bytes = executor.bytes_mut(piece.value)?;
-    if transpose {
-        // Row j of the value is column j of the file; row i of the file is its column i.
-        for (offset, row) in block.numbers.chunks(block.columns).enumerate() {
-            let i = block.start + offset;
-            for j in 0..piece.rows as usize {
-                let at = ((value_start + j) * block.rows + i) * element;
-                tensors::encode(dtype, row[file_start + j], &mut bytes[at..at + element]);
-            }
+    /// Fails when one of some rows holds a number that is not finite.
+    fn check(&self, rows: &Range<usize>, raw: &[u8]) -> Result<()> {
+        if tensors::all_finite(self.dtype, raw) {
+            return Ok(());
         }
-        return Ok(());
+        let numbers = raw.chunks_exact(self.dtype.bytes() as usize).map(|x| tensors::element(self.dtype, x));
+        let (at, number) = numbers
+            .enumerate()
+            .find(|(_, number)| !number.is_finite())
+            .expect("one of them is not, or all of them were");
+        let (path, element) = (self.file.path().display(), rows.start * self.columns + at);
+        let message = format!("tensor `{}` in {path} is {number} at element {element}", self.tensor.name);
+        Err(EngineError::new("non-finite-weights", message)
+            .help("take the weights from a good copy; training cannot repair them"))
     }
-    let from = file_start.max(block.start);
-    let to = (file_start + piece.rows as usize).min(block.start + block.numbers.len() / block.columns);
-    if from < to {
-        let source = &block.numbers[(from - block.start) * block.columns..(to - block.start) * block.columns];
-        let at = (value_start + from - file_start) * block.columns * element;
-        tensors::encode_all(dtype, source, &mut bytes[at..at + source.len() * element]);
-    }
-    Ok(())
 }
 
 /// Writes the weights of a module as the files of a model folder, one or in shards.
@@ -376,8 +468,13 @@ pub fn check_value(executor: &Executor, id: ValueId) -> Result<()> {
     if tensors::all_finite(value.dtype, executor.bytes(id)?) {
         return Ok(());
     }
-    let message = format!("`{}` holds a number that is not finite", value.name);
-    Err(EngineError::new("non-finite-weights", message).help("lower the learning rate and run again"))
+    Err(non_finite(&value.name))
+}
+
+/// Makes the error of a trained value that is not to be saved.
+pub fn non_finite(name: &str) -> EngineError {
+    let message = format!("`{name}` holds a number that is not finite");
+    EngineError::new("non-finite-weights", message).help("lower the learning rate and run again")
 }
 
 #[cfg(test)]

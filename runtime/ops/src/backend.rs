@@ -51,4 +51,11 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Fails on operands that the op does not take; the message states op, shapes and dtypes.
     fn run(&self, call: Call<'_, '_>) -> Result<(), OpError>;
+
+    /// Runs tasks `0..count` on the threads of the backend, in any order; returns when all are done.
+    ///
+    /// For what the engine does with large arenas besides ops: touching, loading, drawing.
+    fn parallel(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..count).for_each(task);
+    }
 }

@@ -1,19 +1,20 @@
 //! A stage in training: steps, and between them evaluations, samples and checkpoints.
 
 use super::Rows;
-use crate::checkpoint::{self, Reports, State, instruction_set};
+use super::ahead::{Ahead, Laid, Source};
+use super::saving::Saving;
+use crate::checkpoint::{self, Reports, Snapshot, State, instruction_set};
 use crate::error::{EngineError, Result};
 use crate::evaluate::evaluate;
 use crate::executor::Executor;
 use crate::generate::{Decoding, Prompting, answer};
-use crate::metrics::{Marks, Metrics, StepLine};
+use crate::metrics::{Metrics, Position, StepLine};
 use crate::observer::StepReport;
 use crate::record::Yields;
 use crate::reference::Reference;
 use crate::report::Summary;
 use crate::run::{Context, Ended, Made};
 use crate::{model, weights};
-use data::MicroBatch;
 use plan::NUMERICS_VERSION;
 use plan::task::{Every, Key};
 use plan::work::Train;
@@ -48,7 +49,11 @@ pub struct Training<'c, 'a> {
     pub tokenizer: Tokenizer,
     pub metrics: Metrics,
     pub stage: PathBuf,
-    pub micros: Vec<MicroBatch>,
+    /// The rows of the present step, and those of the next on their way.
+    pub laid: Laid,
+    pub ahead: Ahead,
+    /// The checkpoint that is being written.
+    saving: Option<Saving>,
     pub summary: Summary,
     pub begun: Instant,
     /// Seconds of earlier processes.
@@ -67,8 +72,10 @@ impl<'c, 'a> Training<'c, 'a> {
             return Err(EngineError::plan("the stage has prompts but no program to answer them"));
         }
         let now = Instant::now();
+        let steps = rows.steps(work);
         Ok(Training {
-            steps: rows.steps(work),
+            ahead: Ahead::new(Source::new(&rows, &executor), steps)?,
+            steps,
             context,
             work,
             executor,
@@ -77,7 +84,8 @@ impl<'c, 'a> Training<'c, 'a> {
             tokenizer,
             metrics,
             stage,
-            micros: Vec::new(),
+            laid: Laid::default(),
+            saving: None,
             summary: Summary::default(),
             begun,
             seconds_before: 0.0,
@@ -90,6 +98,19 @@ impl<'c, 'a> Training<'c, 'a> {
 
     /// Trains to the end; returns the steps done when asked to stop before.
     pub fn run(&mut self, resumed: Option<State>) -> Result<Option<u64>> {
+        let ended = self.run_steps(resumed);
+        // Every way out waits for the checkpoint that is being written.
+        match (ended, self.saved()) {
+            (Err(error), Err(second)) => {
+                let note = format!("the last checkpoint was not written: {}", second.message);
+                self.context.observer.note(&self.context.task.name, &note);
+                Err(error)
+            }
+            (ended, saved) => saved.and(ended),
+        }
+    }
+
+    fn run_steps(&mut self, resumed: Option<State>) -> Result<Option<u64>> {
         let mut reports = Reports::Due;
         let mut done = 0;
         if let Some(state) = resumed {
@@ -99,9 +120,9 @@ impl<'c, 'a> Training<'c, 'a> {
         }
         loop {
             let fresh = reports != Reports::Done;
-            let marks = self.report(done, &mut reports)?;
+            let position = self.report(done, &mut reports)?;
             if reports != Reports::Done {
-                self.checkpoint(done, marks, reports)?;
+                self.checkpoint(done, position, reports)?;
                 return Ok(Some(done));
             }
             if done >= self.steps {
@@ -109,7 +130,7 @@ impl<'c, 'a> Training<'c, 'a> {
             }
             let stop = self.stopping();
             if stop || (fresh && done > 0 && self.checkpoint_due(done)) {
-                self.checkpoint(done, marks, reports)?;
+                self.checkpoint(done, position, reports)?;
             }
             if stop {
                 return Ok(Some(done));
@@ -173,25 +194,25 @@ impl<'c, 'a> Training<'c, 'a> {
     /// Evaluates and samples where that is due, unless asked to stop meanwhile.
     ///
     /// Moves `reports` on, and returns how much of the metrics belongs to what was reported.
-    fn report(&mut self, step: u64, reports: &mut Reports) -> Result<Marks> {
-        let marks = self.metrics.marks();
+    fn report(&mut self, step: u64, reports: &mut Reports) -> Result<Position> {
+        let position = self.metrics.position();
         if *reports == Reports::Due {
             let every = self.context.task.conduct.evaluate;
             let due =
                 self.at_edge(step) || every.is_some_and(|every| self.due(every, step, self.last_evaluation));
             if due && !self.evaluate(step)? {
-                return Ok(marks);
+                return Ok(position);
             }
             *reports = Reports::Evaluated;
         }
-        let marks = self.metrics.marks();
+        let position = self.metrics.position();
         if *reports == Reports::Evaluated {
             if !self.samples(step)? {
-                return Ok(marks);
+                return Ok(position);
             }
             *reports = Reports::Done;
         }
-        Ok(self.metrics.marks())
+        Ok(self.metrics.position())
     }
 
     /// Returns whether the step is one after which everything is reported: before the first, and the last.
@@ -274,9 +295,9 @@ impl<'c, 'a> Training<'c, 'a> {
         self.due(every.unwrap_or(Every::Seconds(CHECKPOINT_SECONDS)), step, self.last_checkpoint)
     }
 
-    /// Writes a checkpoint; metrics up to the marks belong to it.
-    fn checkpoint(&mut self, step: u64, marks: Marks, reports: Reports) -> Result<()> {
-        self.metrics.sync()?;
+    /// Begins to write a checkpoint; metrics up to the position belong to it.
+    fn checkpoint(&mut self, step: u64, position: Position, reports: Reports) -> Result<()> {
+        self.saved()?;
         let task = self.context.task;
         let summary = Summary { seconds: self.seconds(), ..self.summary.clone() };
         let state = State {
@@ -287,15 +308,29 @@ impl<'c, 'a> Training<'c, 'a> {
             backend: self.context.backend.name().to_owned(),
             instruction_set: instruction_set().to_owned(),
             decisions: self.executor.module().decisions.clone(),
-            marks,
+            marks: self.metrics.marks(position),
             reports,
             summary,
             tensors: String::new(),
         };
         let keep = task.conduct.checkpoint.map_or(CHECKPOINTS_KEPT, |checkpoint| checkpoint.keep);
-        checkpoint::write(&self.stage, &self.executor, &state, keep)?;
+        let (stage, metrics) = (self.stage.clone(), self.metrics.synced()?);
+        let snapshot = Snapshot::take(&self.executor)?;
+        let write = move || {
+            metrics.run()?;
+            checkpoint::write(&stage, &snapshot, &state, keep)
+        };
+        self.saving = Some(Saving::start(step, write)?);
         self.last_checkpoint = Instant::now();
-        self.context.observer.checkpoint(&task.name, step);
+        Ok(())
+    }
+
+    /// Waits until the checkpoint that is being written is complete.
+    pub fn saved(&mut self) -> Result<()> {
+        if let Some(saving) = self.saving.take() {
+            let step = saving.end()?;
+            self.context.observer.checkpoint(&self.context.task.name, step);
+        }
         Ok(())
     }
 

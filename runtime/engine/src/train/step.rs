@@ -5,7 +5,6 @@ use crate::batch;
 use crate::error::{EngineError, Result};
 use crate::evaluate::write_reference;
 use crate::metrics::Preference;
-use data::MicroBatch;
 use ops::backend::Draw;
 use plan::work::{Unit, batch as names, result};
 
@@ -23,52 +22,39 @@ impl Training<'_, '_> {
     /// Runs the programs of a step: gradients of all micro-steps, then the update.
     pub fn compute(&mut self, index: u64) -> Result<Stepped> {
         let draw = Draw { seed: self.work.seed, step: index };
-        let micros = self.fill(index)?;
-        let count: u64 = self.micros[..micros].iter().map(|micro| batch::count(micro, self.work.unit)).sum();
-        let trained_tokens: u64 = self.micros[..micros].iter().map(|micro| micro.trained() as u64).sum();
+        self.laid = self.ahead.step(index, std::mem::take(&mut self.laid));
+        let micros = self.laid.micros();
+        let count: u64 = micros.iter().map(|micro| batch::count(micro, self.work.unit)).sum();
+        let trained_tokens: u64 = micros.iter().map(|micro| micro.trained() as u64).sum();
         if count == 0 || trained_tokens == 0 {
-            let rows = batch::name_rows(&self.rows.train, &self.micros[..micros]);
+            let rows = batch::name_rows(&self.rows.train, micros);
             let message = format!("no token of step {} has a loss: {rows}", index + 1);
             return Err(EngineError::new("no-trained-tokens-in-step", message)
                 .help("look at these rows in the data; shorten prompts or choose a larger batch"));
         }
         self.executor.write_f32(names::STEP_COUNT, &[count as f32])?;
         self.executor.run("begin", 0, draw)?;
-        let (loss, metrics) = self.run_micros(index, micros, draw)?;
-        let grad_norm = self.update(index, micros, draw)?;
+        let (loss, metrics) = self.run_micros(index, draw)?;
+        let grad_norm = self.update(index, draw)?;
         Ok(Stepped {
             loss: loss as f32,
             grad_norm,
             lr: self.lr(index),
-            tokens: self.micros[..micros].iter().map(|micro| micro.tokens() as u64).sum(),
+            tokens: self.laid.micros().iter().map(|micro| micro.tokens() as u64).sum(),
             trained_tokens,
             preference: metrics.map(|sums| preference(sums, count)),
         })
     }
 
-    /// Lays out the rows of a step; returns the number of micro-steps.
-    fn fill(&mut self, index: u64) -> Result<usize> {
-        let per_epoch = self.rows.batches.steps_per_epoch();
-        let sequences = self.rows.batches.step(index / per_epoch, index % per_epoch);
-        let micro = self.executor.module().decisions.micro_batch_size;
-        let chunks = self.rows.batches.micro_steps(&sequences, micro);
-        let count = chunks.len();
-        self.micros.resize_with(count.max(self.micros.len()), MicroBatch::default);
-        for (micro, sequences) in self.micros.iter_mut().zip(chunks) {
-            micro.fill(&self.rows.train, sequences);
-        }
-        Ok(count)
-    }
-
     /// Runs all micro-steps; returns the loss, and the sums over pairs of a preference objective.
-    fn run_micros(&mut self, index: u64, micros: usize, draw: Draw) -> Result<(f64, Option<[f64; 4]>)> {
+    fn run_micros(&mut self, index: u64, draw: Draw) -> Result<(f64, Option<[f64; 4]>)> {
         let executor = &mut self.executor;
         let whole = executor.accumulates("micro", result::LOSS);
         let sums_whole = executor.accumulates("micro", result::METRICS);
         let has_sums = self.work.unit == Unit::Pairs && executor.writes("micro", result::METRICS);
         let of_rows = self.reference.as_ref().map(|reference| reference.train.as_slice());
         let (mut loss, mut sums) = (0.0, [0.0; 4]);
-        for (number, micro) in self.micros[..micros].iter().enumerate() {
+        for (number, micro) in self.laid.micros().iter().enumerate() {
             batch::write(executor, micro)?;
             write_reference(executor, micro, of_rows)?;
             executor.run("micro", number as u64, draw)?;
@@ -79,7 +65,7 @@ impl Training<'_, '_> {
                 return Err(non_finite("loss", loss, index, &rows));
             }
             if has_sums {
-                let now = executor.read(result::METRICS)?;
+                let now = executor.first::<4>(result::METRICS)?;
                 sums = std::array::from_fn(|i| if sums_whole { now[i] } else { sums[i] + now[i] });
             }
         }
@@ -87,7 +73,9 @@ impl Training<'_, '_> {
     }
 
     /// Runs `update`; a gradient norm that is not finite ends the run before any weight is touched.
-    fn update(&mut self, index: u64, micros: usize, draw: Draw) -> Result<f32> {
+    ///
+    /// Nothing is touched either before the checkpoint of the step before is complete.
+    fn update(&mut self, index: u64, draw: Draw) -> Result<f32> {
         let optimizer = &self.work.optimizer;
         let correction = |beta: f64| (1.0 - beta.powf((index + 1) as f64)) as f32;
         let scalars = [self.lr(index) as f32, correction(optimizer.beta1), correction(optimizer.beta2)];
@@ -95,9 +83,10 @@ impl Training<'_, '_> {
         let rest = self.executor.run_to("update", result::GRAD_NORM, draw)?;
         let norm = self.executor.scalar(result::GRAD_NORM)?;
         if !norm.is_finite() {
-            let rows = batch::name_rows(&self.rows.train, &self.micros[..micros]);
+            let rows = batch::name_rows(&self.rows.train, self.laid.micros());
             return Err(non_finite("gradient norm", norm, index, &rows));
         }
+        self.saved()?;
         self.executor.run_from("update", rest, draw)?;
         Ok(norm as f32)
     }

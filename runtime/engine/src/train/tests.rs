@@ -61,7 +61,7 @@ impl World {
         let tokenizer = tokenizer::train(&spec, texts.into_iter(), |_| {}).expect("trained");
         tokenizer.save(&start, None).expect("saved");
         let w = NewTensor { name: "embed".into(), shape: vec![8, 4], init: Init::Normal { std } };
-        initialize::write(&[w], "f32", 3, &start).expect("written");
+        initialize::write(&[w], "f32", 3, &start, &Loops).expect("written");
     }
 
     /// Ten rows of two datasets to train on and three held out.
@@ -261,6 +261,53 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() {
         assert_eq!(world.weights(), whole.weights(), "{kills:?}");
         assert_eq!(world.metrics(), whole.metrics(), "{kills:?}");
     }
+}
+
+/// Notes what it hears, and puts a file where checkpoints go after a step.
+struct Blocker<'a> {
+    stage: &'a Path,
+    at: Option<u64>,
+    heard: Vec<String>,
+}
+
+impl Observer for Blocker<'_> {
+    fn step(&mut self, _task: &str, report: &StepReport) {
+        self.heard.push(format!("step {}", report.step));
+        if self.at == Some(report.step) {
+            std::fs::write(checkpoint::folder(self.stage), "in the way").expect("written");
+        }
+    }
+    fn checkpoint(&mut self, _task: &str, step: u64) {
+        self.heard.push(format!("saved {step}"));
+    }
+}
+
+#[test]
+fn a_checkpoint_is_complete_before_the_next_update() {
+    let world = World::new();
+    let task = world.task("k1", checkpoints(Every::Steps(4)));
+    let stage = world.stage();
+    let mut observer = Blocker { stage: &stage, at: None, heard: Vec::new() };
+    let never = AtomicBool::new(false);
+    run_task(&task, &world.folder, &Loops, &mut observer, &never, &Options::default()).expect("runs");
+    let expected = ["step 4", "saved 4", "step 5", "step 6", "step 7", "step 8", "saved 8", "step 9"];
+    assert_eq!(observer.heard[3..], expected);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_the_run_at_the_next_update() {
+    let world = World::new();
+    let task = world.task("k1", checkpoints(Every::Steps(4)));
+    let stage = world.stage();
+    let mut observer = Blocker { stage: &stage, at: Some(4), heard: Vec::new() };
+    let never = AtomicBool::new(false);
+    let error = run_task(&task, &world.folder, &Loops, &mut observer, &never, &Options::default());
+    let error = error.expect_err("it cannot be written");
+    assert!(error.message.contains("checkpoints"), "{}", error.message);
+    assert_eq!(error.place, Some(task.origin.clone()));
+    assert_eq!(observer.heard, ["step 1", "step 2", "step 3", "step 4"]);
+    // One evaluation before the first step and one after the third.
+    assert_eq!(world.metrics().len(), 6);
 }
 
 #[test]

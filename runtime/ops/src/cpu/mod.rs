@@ -62,6 +62,10 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn parallel(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.pool.run(count, usize::MAX, task);
+    }
+
     fn run(&self, mut call: Call<'_, '_>) -> Result<(), OpError> {
         let format = number_format(&call);
         self.supports(call.kind, format)?;

@@ -1,17 +1,70 @@
 //! Threads, and what they may touch: a fixed list of tasks, each with its own part of the output.
+//!
+//! Threads are parked between jobs and take tasks from one counter. A step has more than a thousand short
+//! jobs, so threads watch for the next one for a moment before they sleep; nothing is allocated per job.
 
-use rayon::prelude::*;
+use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 /// Work, in rough scalar steps, below which waking other threads costs more than it saves.
 const ALONE: usize = 60_000;
 
+/// Looks at the counter of jobs before a thread sleeps: some tens of microseconds.
+const LOOKS: usize = 1000;
+
 /// The threads of a backend. Which thread takes which task never changes a result.
 #[derive(Debug)]
 pub struct Pool {
-    /// None with one thread: the caller does everything.
-    threads: Option<rayon::ThreadPool>,
+    shared: Arc<Shared>,
+    /// All but the caller's; none with one thread.
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the threads of a pool share.
+#[derive(Debug)]
+struct Shared {
+    /// Number of the newest job: what idle threads watch.
+    newest: AtomicUsize,
+    /// Threads of the pool that are at work on the job.
+    inside: AtomicUsize,
+    /// Whether the caller sleeps until nobody is inside.
+    caller_sleeps: AtomicBool,
+    state: Mutex<State>,
+    wake: Condvar,
+    done: Condvar,
+    looks: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The job that threads may join.
+    job: Option<Job>,
+    /// Threads that wait to be woken.
+    sleeping: usize,
+    /// Whether a caller has the threads; it may have closed its job already and wait for the last of them.
+    taken: bool,
+    stop: bool,
+}
+
+/// A job on the stack of its caller, who waits until nobody is inside before it goes.
+#[derive(Debug, Clone, Copy)]
+struct Job(*const Tasks<'static>);
+
+#[allow(unsafe_code)] // threads of the pool read what the caller's stack holds
+// SAFETY: `Tasks` is Sync, and `Job` is only read between `join` and `leave`; see `join`.
+unsafe impl Send for Job {}
+
+struct Tasks<'a> {
+    task: &'a (dyn Fn(usize) + Sync),
+    count: usize,
+    next: AtomicUsize,
+    /// What the first task that panicked on another thread said.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Pool {
@@ -20,24 +73,40 @@ impl Pool {
     /// # Panics
     /// Panics when the system refuses to start threads.
     pub fn new(threads: usize) -> Self {
-        if threads <= 1 {
-            return Pool { threads: None };
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("ops-{index}"))
-            .build()
-            .unwrap_or_else(|error| panic!("cannot start {threads} threads for ops: {error}"));
-        Pool { threads: Some(pool) }
+        // Where threads share a core, one that watches keeps another from its work.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let shared = Arc::new(Shared {
+            newest: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            caller_sleeps: AtomicBool::new(false),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+            looks: if threads > cores { 0 } else { LOOKS },
+        });
+        let start = |index: usize| {
+            let shared = shared.clone();
+            let named = std::thread::Builder::new().name(format!("ops-{index}"));
+            let started = named.spawn(move || shared.work());
+            started.unwrap_or_else(|error| panic!("cannot start {threads} threads for ops: {error}"))
+        };
+        Pool { threads: (1..threads).map(start).collect(), shared }
     }
 
     /// Runs tasks `0..count`, on all threads when their total `work` is worth it.
+    ///
+    /// # Panics
+    /// Panics when a task does, once no task runs any more.
     pub fn run(&self, count: usize, work: usize, task: impl Fn(usize) + Sync) {
-        match &self.threads {
-            Some(pool) if count > 1 && work > ALONE => {
-                pool.install(|| (0..count).into_par_iter().for_each(&task));
-            }
-            _ => (0..count).for_each(task),
+        if self.threads.is_empty() || count <= 1 || work <= ALONE || !self.shared.take() {
+            return (0..count).for_each(task);
+        }
+        let tasks = Tasks { task: &task, count, next: AtomicUsize::new(0), panic: Mutex::new(None) };
+        let open = self.shared.open(&tasks);
+        tasks.run();
+        drop(open);
+        if let Some(panic) = locked(&tasks.panic).take() {
+            resume_unwind(panic);
         }
     }
 
@@ -49,13 +118,148 @@ impl Pool {
         work: usize,
         task: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        match &self.threads {
-            Some(pool) if y.len() > block && work > ALONE => pool.install(|| {
-                y.par_chunks_mut(block).enumerate().for_each(|(index, y)| task(index, y));
-            }),
-            _ => y.chunks_mut(block.max(1)).enumerate().for_each(|(index, y)| task(index, y)),
+        let (len, block) = (y.len(), block.max(1));
+        let parts = Parts::new(y);
+        self.run(len.div_ceil(block), work, |index| {
+            let at = index * block;
+            #[allow(unsafe_code)] // tasks on several threads write one output
+            // SAFETY: every index is given to one task only, and the blocks of two indices share no element.
+            let y = unsafe { parts.get(at, block.min(len - at)) };
+            task(index, y);
+        });
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        locked(&self.shared.state).stop = true;
+        self.shared.newest.fetch_add(1, Ordering::Release);
+        self.shared.wake.notify_all();
+        for thread in self.threads.drain(..) {
+            // It has handed its panics to the callers of its jobs.
+            let _ = thread.join();
         }
     }
+}
+
+impl Tasks<'_> {
+    /// Takes tasks until there are none.
+    fn run(&self) {
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= self.count {
+                return;
+            }
+            (self.task)(index);
+        }
+    }
+}
+
+impl Shared {
+    /// Takes the threads for one caller; another one, or a task that has tasks itself, goes on alone.
+    fn take(&self) -> bool {
+        !std::mem::replace(&mut locked(&self.state).taken, true)
+    }
+
+    /// Lets threads join a job until the result is dropped.
+    fn open<'a>(&'a self, tasks: &'a Tasks<'a>) -> Open<'a> {
+        let mut state = locked(&self.state);
+        // Only its lifetime is cut off; `work` says why that is sound.
+        state.job = Some(Job(std::ptr::from_ref(tasks).cast()));
+        self.newest.fetch_add(1, Ordering::Release);
+        if state.sleeping > 0 {
+            self.wake.notify_all();
+        }
+        drop(state);
+        Open { shared: self, job: PhantomData }
+    }
+
+    /// What a thread of the pool does.
+    fn work(&self) {
+        let mut seen = 0;
+        while let Some(job) = self.join(&mut seen) {
+            grow_scratch();
+            #[allow(unsafe_code)] // threads of the pool read what the caller's stack holds
+            // SAFETY: `join` counted this thread as inside while the job was open, and `Open::drop` keeps the
+            // caller's frame, where the tasks are, until nobody is inside.
+            let tasks = unsafe { &*job.0 };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| tasks.run())) {
+                locked(&tasks.panic).get_or_insert(panic);
+            }
+            self.leave();
+        }
+    }
+
+    /// Waits for a job that this thread has not seen and counts it as inside; `None` when the pool ends.
+    fn join(&self, seen: &mut usize) -> Option<Job> {
+        loop {
+            self.watch(*seen);
+            let mut state = locked(&self.state);
+            while !state.stop && self.newest.load(Ordering::Acquire) == *seen {
+                state.sleeping += 1;
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.sleeping -= 1;
+            }
+            if state.stop {
+                return None;
+            }
+            *seen = self.newest.load(Ordering::Acquire);
+            if state.job.is_some() {
+                // Under the lock: `Open::drop` takes the job away under it, and looks who is inside after that.
+                self.inside.fetch_add(1, Ordering::SeqCst);
+                return state.job;
+            }
+        }
+    }
+
+    /// Watches for a job for a moment.
+    fn watch(&self, seen: usize) {
+        for _ in 0..self.looks {
+            if self.newest.load(Ordering::Acquire) != seen {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn leave(&self) {
+        if self.inside.fetch_sub(1, Ordering::SeqCst) == 1 && self.caller_sleeps.load(Ordering::SeqCst) {
+            drop(locked(&self.state));
+            self.done.notify_all();
+        }
+    }
+}
+
+/// A job that threads may join.
+struct Open<'a> {
+    shared: &'a Shared,
+    job: PhantomData<&'a Tasks<'a>>,
+}
+
+impl Drop for Open<'_> {
+    /// Closes the job and waits until nobody is inside, also when a task of the caller panicked.
+    fn drop(&mut self) {
+        let Shared { inside, caller_sleeps, state, done, looks, .. } = self.shared;
+        locked(state).job = None;
+        let busy = || inside.load(Ordering::SeqCst) > 0;
+        let mut left = *looks;
+        while busy() && left > 0 {
+            std::hint::spin_loop();
+            left -= 1;
+        }
+        let mut state = locked(state);
+        caller_sleeps.store(true, Ordering::SeqCst);
+        while busy() {
+            state = done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        caller_sleeps.store(false, Ordering::SeqCst);
+        state.taken = false;
+    }
+}
+
+/// Locks; nothing under these locks can panic half way.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A slice of which tasks write parts that do not overlap.
@@ -109,14 +313,16 @@ thread_local! {
     static WIDE_SCRATCH: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The largest requests of any thread, so that a thread that comes late has its scratch before its tasks.
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+static LARGEST_WIDE: AtomicUsize = AtomicUsize::new(0);
+
 /// Lends this thread's scratch. Its content is whatever the last task left.
 ///
-/// It grows to the largest request and stays, so that a step allocates nothing once it has run.
+/// It grows to the largest request of any thread and stays, so that a step allocates nothing once one has run.
 pub fn scratch<R>(len: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
     SCRATCH.with_borrow_mut(|buffer| {
-        if buffer.len() < len {
-            buffer.resize(len, 0.0);
-        }
+        grow(buffer, len, &LARGEST);
         task(&mut buffer[..len])
     })
 }
@@ -124,9 +330,116 @@ pub fn scratch<R>(len: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
 /// Lends this thread's scratch of f64, as [`scratch`].
 pub fn wide_scratch<R>(len: usize, task: impl FnOnce(&mut [f64]) -> R) -> R {
     WIDE_SCRATCH.with_borrow_mut(|buffer| {
-        if buffer.len() < len {
-            buffer.resize(len, 0.0);
-        }
+        grow(buffer, len, &LARGEST_WIDE);
         task(&mut buffer[..len])
     })
+}
+
+/// Grows this thread's scratch to what other threads have asked for.
+fn grow_scratch() {
+    SCRATCH.with_borrow_mut(|buffer| grow(buffer, 0, &LARGEST));
+    WIDE_SCRATCH.with_borrow_mut(|buffer| grow(buffer, 0, &LARGEST_WIDE));
+}
+
+fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize, largest: &AtomicUsize) {
+    let most = largest.fetch_max(len, Ordering::Relaxed).max(len);
+    if buffer.len() < most {
+        buffer.resize(most, T::default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every task runs once, whichever thread takes it, and blocks are written by their own task.
+    #[test]
+    fn every_task_runs_once() {
+        for threads in [1, 2, 3, 5] {
+            let pool = Pool::new(threads);
+            for count in [0, 1, 2, 7, 300] {
+                let hits: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(count, usize::MAX, |task| {
+                    hits[task].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1), "{threads} {count}");
+                let mut y = vec![0; count];
+                pool.blocks(&mut y, 4, usize::MAX, |index, y| y.fill(index + 1));
+                let expected: Vec<usize> = (0..count).map(|at| at / 4 + 1).collect();
+                assert_eq!(y, expected, "{threads} {count}");
+            }
+        }
+    }
+
+    /// Short jobs one after another, some with pauses in which threads fall asleep.
+    #[test]
+    fn threads_come_to_every_kind_of_job() {
+        let pool = Pool::new(2);
+        let total = AtomicUsize::new(0);
+        for job in 0..2000 {
+            if job % 500 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            pool.run(3, usize::MAX, |task| {
+                total.fetch_add(task, Ordering::Relaxed);
+            });
+        }
+        assert_eq!(total.into_inner(), 6000);
+    }
+
+    #[test]
+    fn other_threads_take_tasks() {
+        let pool = Pool::new(2);
+        let met = std::sync::Barrier::new(2);
+        // Returns only when two threads are at it at the same time.
+        pool.run(2, usize::MAX, |_| {
+            met.wait();
+        });
+    }
+
+    #[test]
+    fn tasks_with_tasks_and_two_callers_go_on_alone() {
+        let pool = Pool::new(3);
+        let total = AtomicUsize::new(0);
+        let nested = || {
+            pool.run(8, usize::MAX, |_| {
+                pool.run(8, usize::MAX, |_| {
+                    total.fetch_add(1, Ordering::Relaxed);
+                });
+            });
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..50).for_each(|_| nested()));
+            }
+        });
+        assert_eq!(total.into_inner(), 4 * 50 * 64);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_stays() {
+        let pool = Pool::new(2);
+        for bad in 0..4 {
+            let run = || pool.run(4, usize::MAX, |task| assert_ne!(task, bad, "task {bad}"));
+            let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("it panicked");
+            let said = panic.downcast_ref::<String>().expect("a message");
+            assert!(said.contains(&format!("task {bad}")), "{said}");
+        }
+        let total = AtomicUsize::new(0);
+        pool.run(100, usize::MAX, |_| {
+            total.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(total.into_inner(), 100);
+    }
+
+    #[test]
+    fn late_threads_have_the_scratch_that_others_asked_for() {
+        let pool = Pool::new(2);
+        scratch(1000, |_| ());
+        let met = std::sync::Barrier::new(2);
+        pool.run(2, usize::MAX, |_| {
+            SCRATCH.with_borrow(|buffer| assert!(buffer.len() >= 1000));
+            met.wait();
+        });
+    }
 }

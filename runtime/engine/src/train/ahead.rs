@@ -1,0 +1,259 @@
+//! The rows of the next step, laid out on a thread of their own while the present step computes.
+//!
+//! Which rows a step has follows from its number alone, so that nothing depends on when they are read.
+//! Two sets of buffers go back and forth; once they are large enough, nothing is allocated.
+
+use super::Rows;
+use crate::error::{EngineError, Result};
+use crate::executor::Executor;
+use data::{Batches, MicroBatch, Store};
+use plan::work::extent;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// The rows of one step, as its micro-steps take them.
+#[derive(Debug, Default)]
+pub struct Laid {
+    /// The first `count` are of this step; the others are buffers.
+    buffers: Vec<MicroBatch>,
+    count: usize,
+}
+
+impl Laid {
+    /// Returns the micro-steps, in order.
+    pub fn micros(&self) -> &[MicroBatch] {
+        &self.buffers[..self.count]
+    }
+}
+
+/// Lays out one step ahead.
+#[derive(Debug)]
+pub struct Ahead {
+    exchange: Arc<Exchange>,
+    thread: Option<JoinHandle<()>>,
+    /// The step that was asked for last and has not been taken.
+    asked: Option<u64>,
+    steps: u64,
+}
+
+/// What both sides hand to each other.
+#[derive(Debug, Default)]
+struct Exchange {
+    slot: Mutex<Slot>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum Slot {
+    /// The thread may rest.
+    #[default]
+    Idle,
+    /// A step to be laid out into these buffers.
+    Asked(u64, Laid),
+    Ready(Laid),
+    /// The thread panicked.
+    Failed(Box<dyn Any + Send>),
+    /// Training is over.
+    Closed,
+}
+
+/// What the thread reads, and how it cuts it.
+#[derive(Debug)]
+pub struct Source {
+    store: Arc<Store>,
+    batches: Arc<Batches>,
+    micro_batch_size: u64,
+    /// Capacities of a micro-step: tokens, rows, trained tokens.
+    room: [usize; 3],
+}
+
+impl Ahead {
+    /// Starts the thread of a stage of so many steps.
+    pub fn new(source: Source, steps: u64) -> Result<Ahead> {
+        let exchange = Arc::new(Exchange::default());
+        let named = std::thread::Builder::new().name("rows".into());
+        let thread = {
+            let exchange = exchange.clone();
+            named.spawn(move || exchange.serve(&source))
+        };
+        let thread = thread.map_err(|error| {
+            EngineError::new("out-of-memory", format!("cannot start the thread that reads rows: {error}"))
+                .help("let the process have more threads")
+        })?;
+        Ok(Ahead { exchange, thread: Some(thread), asked: None, steps })
+    }
+
+    /// Returns the rows of a step and has those of the next laid out into the buffers of the last.
+    ///
+    /// # Panics
+    /// Panics when reading these very rows did.
+    pub fn step(&mut self, index: u64, used: Laid) -> Laid {
+        if self.asked != Some(index) {
+            // The first step, or one that was not foreseen: what lies ready is of another one.
+            drop(self.asked.take().map(|_| self.exchange.take()));
+            self.ask(index, Laid::default());
+        }
+        let laid = self.exchange.take();
+        self.asked = None;
+        if index + 1 < self.steps {
+            self.ask(index + 1, used);
+        }
+        laid
+    }
+
+    fn ask(&mut self, index: u64, buffers: Laid) {
+        self.exchange.put(Slot::Asked(index, buffers));
+        self.asked = Some(index);
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.exchange.put(Slot::Closed);
+        if let Some(thread) = self.thread.take() {
+            // Its panics went into the slot.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Exchange {
+    fn locked(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, slot: Slot) {
+        *self.locked() = slot;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the step that was asked for.
+    fn take(&self) -> Laid {
+        let waiting = |slot: &mut Slot| matches!(slot, Slot::Asked(..) | Slot::Idle);
+        let slot = self.changed.wait_while(self.locked(), waiting);
+        let taken = std::mem::take(&mut *slot.unwrap_or_else(PoisonError::into_inner));
+        match taken {
+            Slot::Ready(laid) => laid,
+            Slot::Failed(panic) => resume_unwind(panic),
+            Slot::Idle | Slot::Asked(..) | Slot::Closed => unreachable!("a step was asked for"),
+        }
+    }
+
+    /// Lays out what is asked for until training is over.
+    fn serve(&self, source: &Source) {
+        loop {
+            let waiting = |slot: &mut Slot| matches!(slot, Slot::Idle | Slot::Ready(_) | Slot::Failed(_));
+            let mut slot =
+                self.changed.wait_while(self.locked(), waiting).unwrap_or_else(PoisonError::into_inner);
+            if matches!(*slot, Slot::Closed) {
+                return;
+            }
+            // `Asked` stays to be seen by `take`, with no buffers in it.
+            let Slot::Asked(index, buffers) = &mut *slot else { unreachable!("nothing else wakes it") };
+            let (index, buffers) = (*index, std::mem::take(buffers));
+            drop(slot);
+            let laid = catch_unwind(AssertUnwindSafe(|| source.lay_out(index, buffers)));
+            let mut slot = self.locked();
+            if matches!(*slot, Slot::Closed) {
+                return;
+            }
+            *slot = laid.map_or_else(Slot::Failed, Slot::Ready);
+            self.changed.notify_all();
+        }
+    }
+}
+
+impl Source {
+    /// Takes the rows of a stage as its plan cuts them.
+    pub fn new(rows: &Rows, executor: &Executor) -> Source {
+        let room = |name| executor.capacity(name).map(|capacity| capacity as usize);
+        let tokens = room(extent::TOKENS).unwrap_or(0);
+        let rows_at_once = room(extent::ROWS).unwrap_or(0).min(tokens);
+        Source {
+            store: rows.train.clone(),
+            batches: rows.batches.clone(),
+            micro_batch_size: executor.module().decisions.micro_batch_size,
+            room: [tokens, rows_at_once, room(extent::TRAINED).unwrap_or(tokens)],
+        }
+    }
+
+    /// Lays out the rows of a step.
+    fn lay_out(&self, index: u64, mut laid: Laid) -> Laid {
+        let per_epoch = self.batches.steps_per_epoch();
+        let epoch = self.batches.epoch(index / per_epoch);
+        let chunks = self.batches.micro_steps(epoch.step(index % per_epoch), self.micro_batch_size);
+        laid.count = chunks.len();
+        let [tokens, rows, trained] = self.room;
+        let empty = || MicroBatch::with_capacity(tokens, rows, trained);
+        laid.buffers.resize_with(laid.count.max(laid.buffers.len()), empty);
+        for (micro, sequences) in laid.buffers.iter_mut().zip(chunks) {
+            micro.fill(&self.store, sequences);
+        }
+        laid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data::store::TokenRow;
+    use data::{BatchSpec, Side, StoreWriter};
+    use plan::work::{Batch, Order, Unit};
+
+    /// Thirteen rows in steps of four, micro-steps of three.
+    fn source() -> (tempfile::TempDir, Source) {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let path = place.path().join("store");
+        let mut writer = StoreWriter::create(&path, &["a".into()]).expect("created");
+        for row in 0..13_u32 {
+            let ids: Vec<u32> = (0..2 + row % 5).map(|at| 10 * row + at).collect();
+            let row = TokenRow { mask: vec![1; ids.len()], ids, ..TokenRow::default() };
+            writer.push(Side::Train, &row).expect("pushed");
+        }
+        writer.finish().expect("finished");
+        let store = Store::open(&path, Side::Train).expect("sound");
+        let (unit, batch, order) = (Unit::Tokens, Batch::Sequences(4), Order::Shuffled);
+        let spec = BatchSpec { unit, batch, order, sequence: 8, pack: false, seed: 3 };
+        let batches = Arc::new(Batches::new(&store, &spec));
+        (place, Source { store: Arc::new(store), batches, micro_batch_size: 3, room: [64, 8, 64] })
+    }
+
+    #[test]
+    fn every_step_is_what_it_would_be_without_looking_ahead() {
+        let (_place, direct) = source();
+        let (_other, ahead) = source();
+        let mut ahead = Ahead::new(ahead, 11).expect("started");
+        let mut laid = Laid::default();
+        // Over the ends of epochs, from the middle on, and with a step that comes unforeseen.
+        for index in [0, 1, 2, 3, 4, 5, 9, 10, 2, 3] {
+            laid = ahead.step(index, laid);
+            assert_eq!(laid.micros(), direct.lay_out(index, Laid::default()).micros(), "step {index}");
+            assert_eq!(laid.micros().len(), if index % 4 == 3 { 1 } else { 2 }, "step {index}");
+        }
+    }
+
+    #[test]
+    fn a_failure_comes_with_its_step() {
+        let (_place, mut source) = source();
+        let (_empty, other) = self::source();
+        // Rows 4 to 12 are not there: the step that has the first of them fails, not the one before.
+        let path = _empty.path().join("short");
+        let mut writer = StoreWriter::create(&path, &["a".into()]).expect("created");
+        for row in 0..4 {
+            let ids = other.store.row(row).ids.to_vec();
+            let row = TokenRow { mask: vec![1; ids.len()], ids, ..TokenRow::default() };
+            writer.push(Side::Train, &row).expect("pushed");
+        }
+        writer.finish().expect("finished");
+        let (unit, batch, order) = (Unit::Tokens, Batch::Sequences(4), Order::Sequential);
+        let spec = BatchSpec { unit, batch, order, sequence: 8, pack: false, seed: 3 };
+        source.batches = Arc::new(Batches::new(&source.store, &spec));
+        source.store = Arc::new(Store::open(&path, Side::Train).expect("sound"));
+        let mut ahead = Ahead::new(source, 3).expect("started");
+        let laid = ahead.step(0, Laid::default());
+        assert_eq!(laid.micros().len(), 2);
+        assert!(catch_unwind(AssertUnwindSafe(|| ahead.step(1, laid))).is_err());
+    }
+}
