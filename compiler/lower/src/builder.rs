@@ -41,16 +41,43 @@ pub mod ext {
     pub const CACHED: ExtentId = ExtentId(5);
 }
 
+impl Capacities {
+    /// Returns the extents of a module, in the order of [`ext`].
+    fn extents(self) -> [(&'static str, u64); 6] {
+        [
+            (extent::TOKENS, self.tokens),
+            (extent::ROWS, self.rows),
+            (extent::BOUNDS, self.rows + 1),
+            (extent::TRAINED, self.trained),
+            (extent::SLOTS, self.slots),
+            (extent::CACHED, self.cached),
+        ]
+    }
+}
+
 /// Returns an empty module with all extents.
 pub fn new_module(capacities: Capacities) -> Module {
     let mut module = Module::default();
-    module.extent(extent::TOKENS, capacities.tokens);
-    module.extent(extent::ROWS, capacities.rows);
-    module.extent(extent::BOUNDS, capacities.rows + 1);
-    module.extent(extent::TRAINED, capacities.trained);
-    module.extent(extent::SLOTS, capacities.slots);
-    module.extent(extent::CACHED, capacities.cached);
+    for (name, capacity) in capacities.extents() {
+        module.extent(name, capacity);
+    }
     module
+}
+
+/// Gives a module that is not planned for memory other capacities, and its ops the scratch that goes with them.
+pub fn resize(module: &mut Module, capacities: Capacities) {
+    for (extent, (_, capacity)) in module.extents.iter_mut().zip(capacities.extents()) {
+        extent.capacity = capacity;
+    }
+    for program in std::mem::take(&mut module.programs) {
+        for op in &program.ops {
+            if let Some(scratch) = op.workspace {
+                let bytes = workspace_of(module, op);
+                module.values[scratch.index()].shape = vec![bytes.into()];
+            }
+        }
+        module.programs.push(program);
+    }
 }
 
 /// Attributes of an attention layer that a model gives; the builder adds sites and operands.
@@ -374,13 +401,18 @@ pub fn set(value: ValueId) -> Output {
 
 /// Gives an op the scratch that its shapes need.
 pub fn attach_workspace(module: &mut Module, op: &mut Op, program: &str, index: usize) {
-    let capacities = module.capacities();
-    let sizes = |id: ValueId| module.values[id.index()].sizes(&capacities);
-    let inputs: Vec<Vec<u64>> = op.inputs.iter().map(|&id| sizes(id)).collect();
-    let outputs: Vec<Vec<u64>> = op.outputs.iter().map(|output| sizes(output.value)).collect();
-    let bytes = workspace_bytes(&op.kind, &inputs, &outputs, Dtype::F32.bytes());
+    let bytes = workspace_of(module, op);
     if bytes > 0 {
         let name = format!("{program}/{index}.{}.scratch", op.kind.name());
         op.workspace = Some(module.value(name, Dtype::U8, Role::Workspace, vec![bytes.into()]));
     }
+}
+
+/// Returns the scratch that an op needs at the capacities of its module, in bytes.
+pub fn workspace_of(module: &Module, op: &Op) -> u64 {
+    let capacities = module.capacities();
+    let sizes = |id: ValueId| module.values[id.index()].sizes(&capacities);
+    let inputs: Vec<Vec<u64>> = op.inputs.iter().map(|&id| sizes(id)).collect();
+    let outputs: Vec<Vec<u64>> = op.outputs.iter().map(|output| sizes(output.value)).collect();
+    workspace_bytes(&op.kind, &inputs, &outputs, Dtype::F32.bytes())
 }

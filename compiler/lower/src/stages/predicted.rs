@@ -9,7 +9,7 @@ use super::{Lowering, Options};
 use crate::figures::cost::Pass;
 use crate::figures::formats::{Optimizer, Precision, Quantized, State};
 use crate::figures::memory::{GPU_PROCESS_BYTES, Reference, Setup};
-use crate::figures::trained::{Line, Lora, Selection, Target, TargetName, Trained};
+use crate::figures::trained::{Lora, Selection, Target, TargetName, Trained};
 use crate::figures::{Shapes, activations::Recompute, devices, flops, memory, shapes, time, trained};
 use crate::models::Model;
 use lang::facts::Facts;
@@ -237,7 +237,7 @@ fn selection(settings: &Value, added: Option<u64>) -> Selection {
     let lines = settings.get("train").and_then(Value::as_array);
     Selection {
         lora,
-        train: lines.into_iter().flatten().filter_map(|line| train_line(line, added)).collect(),
+        train: lines.into_iter().flatten().flat_map(|line| trained::lines(&words(line), added)).collect(),
     }
 }
 
@@ -261,19 +261,6 @@ fn lora(settings: &Value) -> Lora {
         also: lists("also").iter().flat_map(words).collect(),
         magnitudes: word(settings, &["variant"]) == Some("dora"),
     }
-}
-
-fn train_line(line: &Value, added: Option<u64>) -> Option<Line> {
-    let mut names = words(line);
-    Some(match names.first().map(String::as_str)? {
-        "new-rows" => Line::NewRows(added?),
-        "layers" => Line::Layers(names.get(1).and_then(|range| {
-            let (first, end) = range.split_once("..")?;
-            Some(first.trim().parse().ok()?..end.trim().parse().ok()?)
-        })),
-        "all-but" => Line::AllBut(names.split_off(1)),
-        _ => Line::Modules(names),
-    })
 }
 
 /// What is known of models by name.
