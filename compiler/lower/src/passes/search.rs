@@ -93,7 +93,9 @@ fn fit(draft: &Draft, micro: u64, choices: &Choices) -> Result<Module, TooLarge>
     let regions = draft.regions();
     match &choices.recompute {
         Recompute::These(recompute) => return checked(plan(recompute)),
-        Recompute::All(level) => return checked(plan(&level.map_or(Vec::new(), |level| all(&regions, level)))),
+        Recompute::All(level) => {
+            return checked(plan(&level.map_or(Vec::new(), |level| all(&regions, level))));
+        }
         Recompute::Auto => {}
     }
     for recompute in [Vec::new(), all(&regions, Level::Cheap)] {

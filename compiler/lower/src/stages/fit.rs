@@ -2,8 +2,8 @@
 //!
 //! Where nothing fits, the diagnostic names what would, found by planning it and not by a rule of thumb.
 
-use super::train::{Counts, PROCESS_BYTES, memory_table};
 use super::Lowering;
+use super::train::{Counts, PROCESS_BYTES, memory_table};
 use crate::passes::search::{Choices, Recompute, TooLarge, cheapest};
 use crate::programs::Draft;
 use lang::diagnostic::Diagnostic;
@@ -62,12 +62,7 @@ impl Lowering<'_> {
 }
 
 impl Job<'_> {
-    fn search(
-        self,
-        micros: Vec<u64>,
-        recompute: Recompute,
-        limit: Option<u64>,
-    ) -> Result<Module, TooLarge> {
+    fn search(self, micros: Vec<u64>, recompute: Recompute, limit: Option<u64>) -> Result<Module, TooLarge> {
         let capacities = |micro| self.counts.capacities(micro, self.conduct, self.positions);
         let choices = Choices {
             micros,

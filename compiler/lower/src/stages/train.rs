@@ -1,7 +1,7 @@
 //! `cpt`, `sft` and `dpo`.
 
-use super::model::{config_dtype, generation_config};
 use super::fit::Job;
+use super::model::{config_dtype, generation_config};
 use super::{Lowering, ModelInfo, predicted, stop_ids};
 use crate::builder::Capacities;
 use crate::figures::trained::{self, Selection};

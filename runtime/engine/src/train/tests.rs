@@ -122,6 +122,7 @@ impl World {
             optimizer: AdamW { lr: 0.05, weight_decay: 0.0, beta1: 0.9, beta2: 0.999, eps: 1e-8, clip: 1.0 },
             schedule: Schedule { shape: ScheduleShape::Cosine, warmup: Warmup::Steps(1), floor: 0.0 },
             seed: 7,
+            trained: None,
             config: None,
             generation_config: None,
             chat_template: None,
