@@ -5,7 +5,7 @@ use crate::gradients;
 use crate::models::Model;
 use crate::objectives::Objective;
 use crate::passes::trained::TrainedPart;
-use crate::passes::{memory, recompute, trained, update};
+use crate::passes::{self, recompute, trained, update};
 use plan::program::{Module, Program, Recomputed};
 use plan::value::{Dtype, Role};
 use plan::weights::{FileTensor, Piece};
@@ -79,7 +79,7 @@ impl Draft {
             module.programs[at] = micro;
         }
         module.decisions.recompute = recompute.to_vec();
-        memory::assign(&mut module);
+        passes::finish(&mut module);
         module
     }
 
@@ -103,7 +103,7 @@ impl Draft {
 pub fn evaluate(model: &Model, objective: Objective, capacities: Capacities, dtype: Dtype) -> Module {
     let mut module = new_module(capacities);
     add_scoring(&mut module, model, objective, dtype);
-    memory::assign(&mut module);
+    passes::finish(&mut module);
     module
 }
 
@@ -111,7 +111,7 @@ pub fn evaluate(model: &Model, objective: Objective, capacities: Capacities, dty
 pub fn generate(model: &Model, capacities: Capacities, dtype: Dtype) -> Module {
     let mut module = new_module(capacities);
     add_generation(&mut module, model, dtype);
-    memory::assign(&mut module);
+    passes::finish(&mut module);
     module
 }
 
@@ -123,7 +123,7 @@ pub fn logits(model: &Model, capacities: Capacities, dtype: Dtype) -> Module {
     let y = b.exchanged(result::LOGITS, vec![ext::TOKENS.into(), model.vocab_size().into()]);
     push_logits(&mut b, hidden.states, hidden.head, y);
     b.finish();
-    memory::assign(&mut module);
+    passes::finish(&mut module);
     module
 }
 

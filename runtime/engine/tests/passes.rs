@@ -7,11 +7,12 @@ use lower::figures::shapes;
 use lower::figures::trained::{Line, Selection};
 use lower::models::Model;
 use lower::objectives::Objective;
+use lower::passes::memory;
 use lower::passes::trained::part;
 use lower::programs::{self, Draft, Training};
 use ops::backend::Draw;
 use ops::cpu::Cpu;
-use plan::op::PreferenceLoss;
+use plan::op::{PreferenceLoss, Write};
 use plan::program::{Level, Module, Recomputed};
 use plan::value::{Dtype, Role, ValueId};
 use plan::work::{AdamW, batch, extent, result};
@@ -164,6 +165,25 @@ fn what_is_computed_again_leaves_no_trace() {
                 assert!(module.arena_bytes(Role::Activation) < draft.plan(&[]).arena_bytes(Role::Activation));
                 assert!(bits(&module) == kept, "{recompute:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_in_place_leaves_no_trace() {
+    for config in [llama(), gpt2()] {
+        for objective in [Objective::CrossEntropy, DPO] {
+            let draft = draft(&config, objective, &[]);
+            let mut apart = draft.module().clone();
+            memory::assign(&mut apart);
+            let together = draft.plan(&[]);
+            let rewriting = |module: &Module| {
+                let ops = &module.program("micro").expect("there").ops;
+                ops.iter().filter(|op| op.outputs.iter().any(|o| o.write == Write::Update)).count()
+            };
+            assert!(rewriting(&apart) == 0 && rewriting(&together) >= 3);
+            assert!(together.arena_bytes(Role::Activation) < apart.arena_bytes(Role::Activation));
+            assert!(bits(&together) == bits(&apart));
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::backend::{Call, OpError};
 use crate::view::Dims;
-use plan::op::{HeadGrads, OpKind, Write};
+use plan::op::{HeadGrads, OpKind, Write, in_place};
 use plan::value::Dtype;
 
 /// Operands of an op, inputs and outputs.
@@ -154,7 +154,11 @@ pub fn check(call: &Call<'_, '_>, float: Dtype) -> Result<(), OpError> {
         }
     } else {
         let inputs = call.inputs.iter().map(|view| (view.dims, view.dtype));
-        check_operands(op, signature.inputs, inputs, &mut sizes, float)?;
+        if rewrites(call) {
+            check_operands(op, &without_rewritten(call.kind, signature.inputs), inputs, &mut sizes, float)?;
+        } else {
+            check_operands(op, signature.inputs, inputs, &mut sizes, float)?;
+        }
     }
     let text = match (call.kind, call.outputs.len()) {
         (OpKind::PreferenceLoss { .. }, 2) => "loss 1, metrics 4",
@@ -164,6 +168,19 @@ pub fn check(call: &Call<'_, '_>, float: Dtype) -> Result<(), OpError> {
     check_operands(op, text, outputs, &mut sizes, float)?;
     check_pairs(call, &sizes)?;
     check_writes(call)
+}
+
+/// Returns whether an op that may work in place does, so that some inputs are outputs.
+pub fn rewrites(call: &Call<'_, '_>) -> bool {
+    let outputs = in_place(call.kind).iter().filter_map(|&(_, output)| call.outputs.get(output));
+    outputs.map(|output| output.write).any(|write| write == Write::Update)
+}
+
+/// Returns the inputs of an op that works in place.
+fn without_rewritten(kind: &OpKind, inputs: &str) -> String {
+    let is_left = |at: &usize| in_place(kind).iter().all(|(input, _)| input != at);
+    let left = inputs.split(", ").enumerate().filter(|(at, _)| is_left(at)).map(|(_, text)| text);
+    left.collect::<Vec<_>>().join(", ")
 }
 
 fn check_operands(
@@ -253,7 +270,9 @@ fn check_pairs(call: &Call<'_, '_>, sizes: &Sizes) -> Result<(), OpError> {
 fn check_writes(call: &Call<'_, '_>) -> Result<(), OpError> {
     let op = call.kind.name();
     let updates = matches!(call.kind, OpKind::AdamW { .. } | OpKind::CacheAppend);
+    let (pairs, in_place) = (in_place(call.kind), rewrites(call));
     for (index, output) in call.outputs.iter().enumerate() {
+        let updates = updates || in_place && pairs.iter().any(|(_, output)| *output == index);
         let fits = match output.write {
             Write::Update => updates,
             Write::Set | Write::Add => !updates,

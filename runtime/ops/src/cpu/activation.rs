@@ -34,20 +34,32 @@ pub fn gated(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), 
     Ok(())
 }
 
-/// `[dy, x] → [dx]`.
+/// `[dy, x] → [dx]`, or in place `[x] → [dy]`.
 pub fn act_grad(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
-    let (dy, x) = (call.inputs[0].f32(), call.inputs[1].f32());
     let output = &mut call.outputs[0];
     let add = adds(output);
+    let (dy, x) = match call.inputs {
+        [dy, x] => (dy.f32(), x.f32()),
+        [x] => {
+            let x = x.f32();
+            pool.blocks(output.f32(), BLOCK, WORK * x.len(), |block, dy| scale(f, &x[block * BLOCK..], dy));
+            return Ok(());
+        }
+        _ => unreachable!("operands are checked"),
+    };
     pool.blocks(output.f32(), BLOCK, WORK * x.len(), |block, dx| {
         slopes(f, &dy[block * BLOCK..], &x[block * BLOCK..], dx, add);
     });
     Ok(())
 }
 
-/// `[dy, gate, up] → [dgate, dup]`.
+/// `[dy, gate, up] → [dgate, dup]`, or in place `[dy] → [gate, up]`.
 pub fn gated_grad(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
-    let (dy, gate, up) = (call.inputs[0].f32(), call.inputs[1].f32(), call.inputs[2].f32());
+    let dy = call.inputs[0].f32();
+    let operands = match call.inputs {
+        [_, gate, up] => Some((gate.f32(), up.f32())),
+        _ => None, // in place
+    };
     let [dgate, dup] = &mut call.outputs[..] else { unreachable!("operands are checked") };
     let (add_gate, add_up) = (adds(dgate), adds(dup));
     let (dgate, dup) = (Parts::new(dgate.f32()), Parts::new(dup.f32()));
@@ -56,8 +68,13 @@ pub fn gated_grad(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result
         #[allow(unsafe_code)] // tasks write blocks of two outputs
         // SAFETY: each task takes its block of each output once.
         let (dgate, dup) = unsafe { (dgate.get(at, len), dup.get(at, len)) };
-        let (dy, gate, up) = (&dy[at..][..len], &gate[at..][..len], &up[at..][..len]);
-        gated_slopes(f, dy, gate, up, dgate, dup, add_gate, add_up);
+        let dy = &dy[at..][..len];
+        match operands {
+            Some((gate, up)) => {
+                gated_slopes(f, dy, &gate[at..][..len], &up[at..][..len], dgate, dup, add_gate, add_up);
+            }
+            None => gated_slopes_in_place(f, dy, dgate, dup),
+        }
     });
     Ok(())
 }
@@ -163,6 +180,29 @@ multiversion! {
     fn slopes[I](f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32], add: bool) {
         let (dy, x) = (&dy[..dx.len()], &x[..dx.len()]);
         with_function!(f, F => put_all(add, dx, dy.iter().zip(x).map(|(dy, x)| dy * both::<I, F>(*x).1)));
+    }
+}
+
+multiversion! {
+    /// Multiplies dy by f′(x).
+    fn scale[I](f: Activation, x: &[f32], dy: &mut [f32]) {
+        let x = &x[..dy.len()];
+        with_function!(f, F => for (dy, x) in dy.iter_mut().zip(x) {
+            *dy *= both::<I, F>(*x).1;
+        });
+    }
+}
+
+multiversion! {
+    /// Replaces gate and up by their gradients.
+    fn gated_slopes_in_place[I](f: Activation, dy: &[f32], gate: &mut [f32], up: &mut [f32]) {
+        let len = gate.len();
+        let (dy, up) = (&dy[..len], &mut up[..len]);
+        with_function!(f, F => for i in 0..len {
+            let (value, slope) = both::<I, F>(gate[i]);
+            gate[i] = dy[i] * up[i] * slope;
+            up[i] = dy[i] * value;
+        });
     }
 }
 

@@ -11,7 +11,7 @@ use crate::backend::{Call, OpError};
 /// Tokens of one task, and the longest run of turning on.
 const ROWS: usize = 64;
 
-/// `[x [N, heads·D], positions [N]] → [y]`.
+/// `[x [N, heads·D], positions [N]] → [y]`, or in place `[positions] → [x]`.
 pub fn rope(
     pool: &Pool,
     call: &mut Call<'_, '_>,
@@ -20,13 +20,17 @@ pub fn rope(
     scale: f64,
     inverse: bool,
 ) -> Result<(), OpError> {
-    let (x, positions) = (call.inputs[0].f32(), call.inputs[1].i32());
-    let columns = call.inputs[0].dims.columns();
+    let (x, positions) = match call.inputs {
+        [x, positions] => (Some(x.f32()), positions.i32()),
+        [positions] => (None, positions.i32()),
+        _ => unreachable!("operands are checked"),
+    };
     let output = &mut call.outputs[0];
-    let add = adds(output);
-    pool.blocks(output.f32(), ROWS * columns, x.len() * 4, |block, y| {
+    let (columns, add) = (output.dims.columns(), adds(output));
+    let work = positions.len() * columns * 4;
+    pool.blocks(output.f32(), ROWS * columns, work, |block, y| {
         let first = block * ROWS;
-        let x = &x[first * columns..][..y.len()];
+        let x = x.map(|x| &x[first * columns..][..y.len()]);
         let positions = &positions[first..][..y.len() / columns.max(1)];
         wide_scratch(4 * inv_freq.len(), |angles| {
             scratch(head_dim, |turn| {
@@ -39,7 +43,8 @@ pub fn rope(
 
 multiversion! {
     /// `angles` is scratch for four numbers per frequency, `turn` for one per channel of a head.
-    fn rotate[I](x: &[f32], positions: &[i32], inv_freq: &[f64], scale: f64, inverse: bool, angles: &mut [f64], turn: &mut [f32], y: &mut [f32], add: bool) {
+    /// Without `x` the rows of y are turned where they are.
+    fn rotate[I](x: Option<&[f32]>, positions: &[i32], inv_freq: &[f64], scale: f64, inverse: bool, angles: &mut [f64], turn: &mut [f32], y: &mut [f32], add: bool) {
         let half = inv_freq.len();
         let columns = y.len() / positions.len().max(1);
         let (cos, rest) = angles.split_at_mut(half);
@@ -69,8 +74,17 @@ multiversion! {
                 turn_sin[i] = (sin[i] * sine_scale) as f32;
             }
             let (c, s) = (&turn_cos[..half], &turn_sin[..half]);
-            let x = x[row * columns..][..columns].chunks_exact(2 * half);
             let y = y[row * columns..][..columns].chunks_exact_mut(2 * half);
+            let Some(x) = x else {
+                for y in y {
+                    let (low, high) = y.split_at_mut(half);
+                    for ((l, h), (c, s)) in low.iter_mut().zip(high).zip(c.iter().zip(s)) {
+                        (*l, *h) = (I::fma(*l, *c, -(*h * s)), I::fma(*h, *c, *l * s));
+                    }
+                }
+                continue;
+            };
+            let x = x[row * columns..][..columns].chunks_exact(2 * half);
             for (x, y) in x.zip(y) {
                 let (low, high) = x.split_at(half);
                 let (y_low, y_high) = y.split_at_mut(half);
