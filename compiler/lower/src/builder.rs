@@ -5,6 +5,7 @@ use plan::op::{Activation, Attention, Dropout, HeadGrads, Op, OpKind, Output, Pr
 use plan::program::{Module, Program};
 use plan::value::{Dim, Dtype, ExtentId, Role, ValueId};
 use plan::work::{batch, extent};
+use std::collections::HashMap;
 
 /// What a forward pass is for; decides dropout and how attention finds its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,13 +110,17 @@ pub struct Builder<'m> {
     program: String,
     /// Sites of random draws, numbered in order of the forward pass.
     sites: u32,
+    /// Values that outlive a program, by name.
+    names: HashMap<String, ValueId>,
 }
 
 impl<'m> Builder<'m> {
     /// Starts a program.
     pub fn new(module: &'m mut Module, program: &str, mode: Mode, dtype: Dtype) -> Self {
         let (region, program) = (String::new(), program.to_owned());
-        Builder { module, ops: Vec::new(), mode, dtype, region, program, sites: 0 }
+        let lasting = module.values.iter().enumerate().filter(|(_, value)| value.role.is_persistent());
+        let names = lasting.map(|(index, value)| (value.name.clone(), ValueId(index as u32))).collect();
+        Builder { module, ops: Vec::new(), mode, dtype, region, program, sites: 0, names }
     }
 
     /// Ends the program and adds it to the module.
@@ -131,10 +136,8 @@ impl<'m> Builder<'m> {
 
     /// Returns the persistent value of that name, declared on first use.
     pub fn persistent(&mut self, name: &str, dtype: Dtype, role: Role, shape: Vec<Dim>) -> ValueId {
-        match self.module.named(name) {
-            Some(id) => id,
-            None => self.module.value(name, dtype, role, shape),
-        }
+        let module = &mut *self.module;
+        *self.names.entry(name.to_owned()).or_insert_with(|| module.value(name, dtype, role, shape))
     }
 
     /// Returns a weight, declared on first use.

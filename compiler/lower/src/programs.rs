@@ -7,9 +7,10 @@ use crate::objectives::Objective;
 use crate::passes::trained::TrainedPart;
 use crate::passes::{self, recompute, trained, update};
 use plan::program::{Module, Program, Recomputed};
-use plan::value::{Dtype, Role};
+use plan::value::{Dtype, Role, ValueId};
 use plan::weights::{FileTensor, Piece};
 use plan::work::{AdamW, batch, result};
+use std::collections::HashMap;
 
 /// Name of the program of a micro-step.
 const MICRO: &str = "micro";
@@ -153,25 +154,24 @@ fn add_generation(module: &mut Module, model: &Model, dtype: Dtype) {
     b.finish();
 }
 
-fn push_logits(
-    b: &mut Builder,
-    states: plan::value::ValueId,
-    head: plan::value::ValueId,
-    y: plan::value::ValueId,
-) {
+fn push_logits(b: &mut Builder, states: ValueId, head: ValueId, y: ValueId) {
     let kind = plan::op::OpKind::Linear { quantized: None, adapter: None };
     b.push(kind, vec![states, head], vec![crate::builder::set(y)]);
 }
 
 /// Returns how the model's files map to the values of a module.
 pub fn file_tensors(model: &Model, module: &Module) -> Vec<FileTensor> {
+    let values = module.values.iter().enumerate();
+    let ids: HashMap<&str, ValueId> =
+        values.map(|(index, value)| (value.name.as_str(), ValueId(index as u32))).collect();
     let tensor = |spec: crate::models::WeightSpec| {
         let mut start = 0;
         let pieces = spec
             .values
             .iter()
             .map(|(name, rows)| {
-                let value = module.named(name).expect("every weight of a model is used by its forward pass");
+                let value =
+                    *ids.get(name.as_str()).expect("every weight of a model is used by its forward pass");
                 debug_assert_eq!(module.values[value.index()].role, Role::Weight);
                 start += rows;
                 Piece { value, file_start: start - rows, value_start: 0, rows: *rows }

@@ -10,10 +10,10 @@ use lower::figures::trained::{Selection, trained};
 use lower::figures::{Shapes, devices, shapes};
 use lower::models::Model;
 use lower::objectives::Objective;
-use lower::programs;
+use lower::programs::{self, Training};
 use plan::cost::program_cost;
 use plan::op::PreferenceLoss;
-use plan::program::Module;
+use plan::program::{Level, Module, Recomputed};
 use plan::value::{Dtype, Role};
 use plan::work::AdamW;
 use serde_json::{Value, json};
@@ -117,6 +117,21 @@ fn preference_stages_too() {
     let loss = PreferenceLoss::Sigmoid { label_smoothing: 0.0 };
     for config in configs() {
         check(&config, Objective::Preference { loss, beta: 0.1 }, 2048);
+    }
+}
+
+#[test]
+fn blocks_that_are_computed_again_too() {
+    let training = Training { objective: Objective::CrossEntropy, optimizer: &ADAMW, part: None };
+    for config in configs() {
+        let capacities = Capacities { tokens: 2048, rows: 8, trained: 2048, slots: 0, cached: 0 };
+        let draft = programs::draft(&model(&config), &training, capacities, Dtype::F32);
+        let blocks = draft.regions().into_iter().map(|region| Recomputed { region, level: Level::Block });
+        let exact = draft.plan(&blocks.collect::<Vec<_>>());
+        let shapes: Shapes = shapes(&config).unwrap();
+        let setup = Setup { recompute: Recompute::Block, ..setup(2048) };
+        let predicted = memory(&shapes, &trained(&shapes, &Selection::default()), &setup);
+        compare(&config, &predicted, &exact, [0.1, 0.05]);
     }
 }
 

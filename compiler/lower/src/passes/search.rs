@@ -55,15 +55,13 @@ pub fn cheapest(draft: &Draft, choices: &Choices) -> Result<Module, TooLarge> {
     let mut smallest: Option<Module> = None;
     for &micro in &choices.micros {
         let sized = draft.resized((choices.capacities)(micro));
-        let steps = choices.batch.div_ceil(micro.max(1)) as f64;
-        let cost = |module: &Module| steps * micro_cost(module, micro * choices.sequence_tokens, choices);
-        // To compute less again in more micro-steps can pay; to begin dearer than the best cannot.
-        if best.as_ref().is_some_and(|(least, _)| cost(sized.module()) >= *least) {
+        // More micro-steps cost more, but may have less to compute again; that cannot make up for too many.
+        if best.as_ref().is_some_and(|(least, _)| cost(&sized.plan(&[]), micro, choices) >= *least) {
             break;
         }
         match fit(&sized, micro, choices) {
             Ok(module) => {
-                let cost = cost(&module);
+                let cost = cost(&module, micro, choices);
                 if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                     best = Some((cost, module));
                 }
@@ -130,12 +128,14 @@ fn mixed(regions: &[String], blocks: usize) -> Vec<Recomputed> {
     regions.map(|(index, region)| Recomputed { region: region.clone(), level: level(index) }).collect()
 }
 
-/// Returns the cost of one micro-step of so many tokens, in operations.
-fn micro_cost(module: &Module, tokens: u64, choices: &Choices) -> f64 {
+/// Returns the cost of a step with so many sequences per micro-step, in operations.
+pub fn cost(module: &Module, micro: u64, choices: &Choices) -> f64 {
+    let tokens = micro * choices.sequence_tokens;
     let mut extents = module.capacities();
     extents[ext::TOKENS.0 as usize] = tokens;
     extents[ext::TRAINED.0 as usize] = tokens;
-    let micro = module.program("micro").expect("a training stage has micro-steps");
-    let costs = micro.ops.iter().map(|op| op_cost(module, op, &extents, choices.row_tokens));
-    costs.map(|cost| cost.flops.max(BALANCE * cost.bytes)).sum()
+    let program = module.program("micro").expect("a training stage has micro-steps");
+    let costs = program.ops.iter().map(|op| op_cost(module, op, &extents, choices.row_tokens));
+    let one: f64 = costs.map(|cost| cost.flops.max(BALANCE * cost.bytes)).sum();
+    one * choices.batch.div_ceil(micro.max(1)) as f64
 }
