@@ -8,7 +8,7 @@ use lower::objectives::Objective;
 use lower::passes::{memory, trained as passes};
 use lower::programs::{self, Training};
 use plan::op::{HeadGrads, Op, OpKind, PreferenceLoss};
-use plan::program::{Module, Program};
+use plan::program::{Level, Module, Program, Recomputed};
 use plan::value::{Dtype, Role};
 use plan::work::AdamW;
 use serde_json::{Value, json};
@@ -155,6 +155,32 @@ fn the_head_alone_needs_no_backward_pass() {
     let tied = self::module(&llama(true), &["embed_tokens lm_head"]);
     assert!(backward_regions(&tied).contains("embed"));
     assert_eq!(with_gradient(&tied), ["embed_tokens.weight"].into());
+}
+
+#[test]
+fn the_text_of_a_program_tells_what_the_passes_did() {
+    let config = llama(true);
+    let model = Model::from_config(&config).unwrap();
+    let part = passes::part(&model, &shapes(&config).unwrap(), &selection(&["layers 2..4", "v_proj"]));
+    let training = Training { objective: Objective::CrossEntropy, optimizer: &ADAMW, part: part.as_ref() };
+    let capacities = Capacities { tokens: 64, rows: 4, trained: 64, slots: 0, cached: 0 };
+    let draft = programs::draft(&model, &training, capacities, Dtype::F32);
+    let levels = [Level::Block, Level::Block, Level::Cheap].into_iter();
+    let recompute = draft.regions().into_iter().zip(levels);
+    let module =
+        draft.plan(&recompute.map(|(region, level)| Recomputed { region, level }).collect::<Vec<_>>());
+    let text = plan::text::program(&module, module.program("micro").unwrap());
+    let lines: Vec<&str> = text.lines().take(3).collect();
+    let frozen = "  # frozen, 18 weights: embed_tokens.weight, norm.weight, parts of layers.0..2";
+    assert_eq!(lines[1], frozen);
+    assert_eq!(lines[2], "  # computed again: block of layers.0..2; cheap of layers.2");
+    assert!(text.contains("micro/layers.1.gate_proj.again f32[tokens, 64]@"), "{text}");
+    assert!(text.contains("micro/layers.2.q_proj! f32[tokens, 32]@"), "{text}");
+    // Whole layers are named as such.
+    let module = self::module(&config, &["layers 3..4"]);
+    let text = plan::text::program(&module, module.program("micro").unwrap());
+    let line = text.lines().nth(1).unwrap();
+    assert_eq!(line, "  # frozen, 29 weights: embed_tokens.weight, layers.0..3, norm.weight");
 }
 
 /// One tensor of the file is three values, and trained with all of them.
