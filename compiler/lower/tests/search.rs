@@ -131,8 +131,8 @@ fn choices(mebibytes: Option<u64>, micros: &[u64], recompute: Recompute) -> Choi
     }
 }
 
-fn decide(choices: &Choices) -> Result<Module, Module> {
-    cheapest(&draft(&smollm2(), 512), choices).map_err(|too_large| *too_large.module)
+fn decide(choices: &Choices) -> Result<Module, Box<Module>> {
+    cheapest(&draft(&smollm2(), 512), choices).map_err(|too_large| too_large.module)
 }
 
 fn levels(module: &Module) -> [usize; 2] {
