@@ -253,13 +253,15 @@ fn the_cheapest_that_fits_is_chosen() {
     };
     let free = with(&text, None);
     assert_eq!((decisions(&free).micro_batch_size, decisions(&free).recompute.len()), (8, 0));
-    // A byte too few: norms and activation functions are computed again, which costs least.
+    // A byte too few: two micro-steps of a model this small cost less than activations that are made twice.
     let tight = with(&text, Some(bytes(&free) - 1));
     assert!(bytes(&tight) < bytes(&free));
     let levels = |lowered: &Lowered| {
         decisions(lowered).recompute.into_iter().map(|recomputed| recomputed.level).collect::<Vec<_>>()
     };
-    assert_eq!((decisions(&tight).micro_batch_size, levels(&tight)), (8, vec![Level::Cheap; 2]));
+    assert_eq!((decisions(&tight).micro_batch_size, levels(&tight)), (4, vec![]));
+    let written = text.replacen("batch 8", "batch 8 micro=8", 1);
+    assert_eq!(levels(&with(&written, Some(bytes(&free) - 1))), [Level::Cheap; 2]);
     // Where nothing may be computed again there are fewer sequences at once.
     let keeping = text.replacen("batch 8", "recompute none; batch 8", 1);
     let few = with(&keeping, Some(bytes(&free) - 1));
@@ -280,6 +282,15 @@ fn a_resumed_run_takes_what_was_decided() {
     let written = whole().replacen("batch 8", "recompute none; batch 8 micro=4", 1);
     let now = decisions(&lowered(&written, &COUNTS, &options));
     assert_eq!((now.micro_batch_size, now.recompute.len()), (4, 0));
+    // With less memory than then it is decided anew.
+    let bytes = |lowered: &Lowered| {
+        task(&lowered.plan, "a").figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>()
+    };
+    let free = lowered(&whole(), &COUNTS, &Options::default());
+    let large = ("a".to_owned(), decisions(&free));
+    let memory = Some(bytes(&free) - 1);
+    let tight = Options { decisions: [large.clone()].into(), memory, ..Options::default() };
+    assert_ne!(decisions(&lowered(&whole(), &COUNTS, &tight)), large.1);
 }
 
 #[test]

@@ -29,22 +29,24 @@ pub(super) struct Job<'j> {
 }
 
 impl Lowering<'_> {
-    /// Returns the cheapest module that fits, or reports that none does.
+    /// Returns the module of an earlier run's decisions where it fits, else the cheapest that does, or reports
+    /// that none does.
     pub(super) fn fit(&mut self, job: Job) -> Option<Module> {
         let limit = self.limit();
         let before = self.options.decisions.get(&job.stage.name);
-        let written = job.stage.micro.as_ref().map(|micro| micro.value);
-        let micros = match written.or(before.map(|decisions| decisions.micro_batch_size)) {
-            Some(micro) => vec![micro.clamp(1, job.counts.batch.max(1))],
-            None => job.micros(),
-        };
-        let recompute = match (job.stage.recompute.value, before) {
-            (recipe::Recompute::Auto, Some(decisions)) => Recompute::These(decisions.recompute.clone()),
-            (recipe::Recompute::Auto, None) => Recompute::Auto,
-            (recipe::Recompute::None, _) => Recompute::All(None),
-            (recipe::Recompute::Block, _) => Recompute::All(Some(Level::Block)),
-        };
-        match job.search(micros, recompute, limit) {
+        // On a machine with less memory what was decided may no longer do; the run then says what differs.
+        let again = before.and_then(|before| {
+            let micros = job.written().unwrap_or_else(|| vec![before.micro_batch_size.max(1)]);
+            let recompute = match job.recompute() {
+                Recompute::Auto => Recompute::These(before.recompute.clone()),
+                written => written,
+            };
+            job.search(micros, recompute, limit).ok()
+        });
+        if again.is_some() {
+            return again;
+        }
+        match job.search(job.written().unwrap_or_else(|| job.micros()), job.recompute(), limit) {
             Ok(module) => Some(module),
             Err(TooLarge { module }) => {
                 // Without a limit everything fits.
@@ -74,6 +76,21 @@ impl Job<'_> {
             limit: limit.map(|limit| limit.saturating_sub(PROCESS_BYTES)),
         };
         cheapest(self.draft, &choices)
+    }
+
+    /// The micro batch that the recipe asks for.
+    fn written(self) -> Option<Vec<u64>> {
+        let micro = self.stage.micro.as_ref()?.value;
+        Some(vec![micro.clamp(1, self.counts.batch.max(1))])
+    }
+
+    /// What the recipe says about computing activations again.
+    fn recompute(self) -> Recompute {
+        match self.stage.recompute.value {
+            recipe::Recompute::Auto => Recompute::Auto,
+            recipe::Recompute::None => Recompute::All(None),
+            recipe::Recompute::Block => Recompute::All(Some(Level::Block)),
+        }
     }
 
     /// The micro batches to choose from: the one that keeps the machine busy, then halves of it.
@@ -128,7 +145,7 @@ fn exceeds_memory(job: Job, module: &Module, limit: u64) -> Diagnostic {
 fn remedy(job: Job, limit: u64) -> String {
     let stage = job.stage;
     let written = stage.micro.as_ref().map(|micro| micro.value);
-    let fixed = written.map_or_else(|| job.micros(), |micro| vec![micro]);
+    let fixed = job.written().unwrap_or_else(|| job.micros());
     if stage.recompute.value == recipe::Recompute::None
         && job.search(fixed, Recompute::Auto, Some(limit)).is_ok()
     {
