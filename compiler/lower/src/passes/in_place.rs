@@ -8,7 +8,6 @@
 use plan::op::{Op, OpKind, Output, Write, in_place};
 use plan::program::{Module, Program};
 use plan::value::{Role, Value, ValueId};
-use std::collections::HashMap;
 
 /// Rewrites the programs of a module, before it is planned for memory.
 pub fn apply(module: &mut Module) {
@@ -24,27 +23,28 @@ pub fn apply(module: &mut Module) {
 /// State of the pass over one program.
 struct Pass<'m> {
     values: &'m [Value],
-    /// First and last op that touch a value.
-    spans: HashMap<ValueId, (usize, usize)>,
-    /// Values that live on under another's name.
-    renamed: HashMap<ValueId, ValueId>,
+    /// First and last op that touch each value.
+    spans: Vec<(usize, usize)>,
+    /// The value under whose name each lives on, if not its own.
+    renamed: Vec<Option<ValueId>>,
 }
 
 impl<'m> Pass<'m> {
     fn new(values: &'m [Value], program: &Program) -> Self {
-        let mut spans = HashMap::new();
+        let mut spans = vec![(usize::MAX, 0); values.len()];
         for (index, op) in program.ops.iter().enumerate() {
             for id in op.values() {
-                spans.entry(id).or_insert((index, index)).1 = index;
+                let span = &mut spans[id.index()];
+                *span = (span.0.min(index), index);
             }
         }
-        Pass { values, spans, renamed: HashMap::new() }
+        Pass { values, spans, renamed: vec![None; values.len()] }
     }
 
     fn rename(&self, op: &mut Op) {
         let outputs = op.outputs.iter_mut().map(|output| &mut output.value);
         for id in op.inputs.iter_mut().chain(outputs) {
-            *id = self.renamed.get(id).copied().unwrap_or(*id);
+            *id = self.renamed[id.index()].unwrap_or(*id);
         }
     }
 
@@ -93,16 +93,15 @@ impl<'m> Pass<'m> {
             && (a.dtype, &a.shape) == (b.dtype, &b.shape)
             && is_once
             && write == Write::Set
-            && self.spans[&from].1 == index
-            && self.spans[&to].0 == index
+            && self.spans[from.index()].1 == index
+            && self.spans[to.index()].0 == index
     }
 
     /// Makes an output live on as the operand.
     fn take(&mut self, op: &mut Op, from: usize, to: usize, write: Write) {
         let (old, new) = (op.inputs[from], op.outputs[to].value);
-        let end = self.spans[&new].1;
-        self.spans.entry(old).and_modify(|span| span.1 = end);
-        self.renamed.insert(new, old);
+        self.spans[old.index()].1 = self.spans[new.index()].1;
+        self.renamed[new.index()] = Some(old);
         op.outputs[to] = Output { value: old, write };
     }
 }

@@ -49,72 +49,145 @@ pub struct TooLarge {
 /// Returns the cheapest module that fits, with its decisions.
 ///
 /// # Errors
-/// Fails with the smallest that was tried when none fits.
+/// Fails with the smallest that may be chosen when none fits.
 pub fn cheapest(draft: &Draft, choices: &Choices) -> Result<Module, TooLarge> {
-    let mut best: Option<(f64, Module)> = None;
-    let mut smallest: Option<Module> = None;
-    for &micro in &choices.micros {
-        let sized = draft.resized((choices.capacities)(micro));
-        // More micro-steps cost more, but may have less to compute again; that cannot make up for too many.
-        if best.as_ref().is_some_and(|(least, _)| cost(&sized.plan(&[]), micro, choices) >= *least) {
-            break;
+    let sizes = choices.micros.iter().map(|&micro| Size {
+        micro,
+        draft: draft.resized((choices.capacities)(micro)),
+        choices,
+    });
+    let regions = draft.regions();
+    let recompute = match &choices.recompute {
+        Recompute::Auto => return Auto { regions, best: None, smallest: None }.search(sizes),
+        Recompute::All(level) => level.map_or(Vec::new(), |level| all(&regions, level)),
+        Recompute::These(recompute) => recompute.clone(),
+    };
+    // The first that fits is the cheapest, since fewer sequences at once only add traffic.
+    let mut smallest = None;
+    for size in sizes {
+        let module = size.plan(&recompute);
+        if size.fits(&module) {
+            return Ok(module);
         }
-        match fit(&sized, micro, choices) {
-            Ok(module) => {
-                let cost = cost(&module, micro, choices);
-                if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-                    best = Some((cost, module));
-                }
-            }
-            Err(TooLarge { module }) => smallest = Some(*module),
-        }
+        smallest = Some(module);
     }
-    match (best, smallest) {
-        (Some((_, module)), _) => Ok(module),
-        (None, Some(module)) => Err(TooLarge { module: Box::new(module) }),
-        (None, None) => unreachable!("there is at least one micro batch to choose"),
+    Err(TooLarge::of(smallest))
+}
+
+impl TooLarge {
+    fn of(smallest: Option<Module>) -> Self {
+        TooLarge { module: Box::new(smallest.expect("there is at least one micro batch to choose")) }
     }
 }
 
-/// Returns the module of a micro batch that computes the least again and fits.
-fn fit(draft: &Draft, micro: u64, choices: &Choices) -> Result<Module, TooLarge> {
-    let plan = |recompute: &[Recomputed]| {
-        let mut module = draft.plan(recompute);
-        module.decisions.micro_batch_size = micro;
+/// The programs for one micro batch.
+struct Size<'c> {
+    micro: u64,
+    draft: Draft,
+    choices: &'c Choices<'c>,
+}
+
+impl Size<'_> {
+    fn plan(&self, recompute: &[Recomputed]) -> Module {
+        let mut module = self.draft.plan(recompute);
+        module.decisions.micro_batch_size = self.micro;
         module
-    };
-    let fits = |module: &Module| choices.limit.is_none_or(|limit| module.total_bytes() <= limit);
-    let checked = |module: Module| match fits(&module) {
-        true => Ok(module),
-        false => Err(TooLarge { module: Box::new(module) }),
-    };
-    let regions = draft.regions();
-    match &choices.recompute {
-        Recompute::These(recompute) => return checked(plan(recompute)),
-        Recompute::All(level) => {
-            return checked(plan(&level.map_or(Vec::new(), |level| all(&regions, level))));
-        }
-        Recompute::Auto => {}
     }
-    for recompute in [Vec::new(), all(&regions, Level::Cheap)] {
-        let module = plan(&recompute);
-        if fits(&module) {
-            return Ok(module);
+
+    fn fits(&self, module: &Module) -> bool {
+        self.choices.limit.is_none_or(|limit| module.total_bytes() <= limit)
+    }
+
+    fn cost(&self, module: &Module) -> f64 {
+        cost(module, self.micro, self.choices)
+    }
+}
+
+/// The search where the recipe leaves recomputation to it.
+struct Auto {
+    regions: Vec<String>,
+    best: Option<(f64, Module)>,
+    smallest: Option<Module>,
+}
+
+impl Auto {
+    fn search<'c>(mut self, sizes: impl Iterator<Item = Size<'c>>) -> Result<Module, TooLarge> {
+        // Sizes at which not even what is cheap suffices, with the cost of that.
+        let mut open: Vec<(Size, f64)> = Vec::new();
+        for size in sizes {
+            let none = size.plan(&[]);
+            // From here on more micro-steps cost more than there is to gain.
+            if !self.is_better(size.cost(&none)) {
+                break;
+            }
+            if size.fits(&none) {
+                self.take(&size, none);
+                break;
+            }
+            let cheap = size.plan(&all(&self.regions, Level::Cheap));
+            if size.fits(&cheap) {
+                self.take(&size, cheap);
+            } else {
+                let cost = size.cost(&cheap);
+                open.push((size, cost));
+            }
+        }
+        for (size, cheap) in open {
+            self.blocks(&size, cheap);
+        }
+        match self.best {
+            Some((_, module)) => Ok(module),
+            None => Err(TooLarge::of(self.smallest)),
         }
     }
-    // The fewest whole blocks; more never need more memory, so the bound is found by halving.
-    let mut found = checked(plan(&mixed(&regions, regions.len())))?;
-    let (mut too_few, mut enough) = (0, regions.len());
-    while too_few + 1 < enough {
-        let middle = too_few + (enough - too_few) / 2;
-        let module = plan(&mixed(&regions, middle));
-        if fits(&module) {
-            (enough, found) = (middle, module);
-        } else {
-            too_few = middle;
+
+    fn is_better(&self, cost: f64) -> bool {
+        self.best.as_ref().is_none_or(|(least, _)| cost < *least)
+    }
+
+    fn take(&mut self, size: &Size, module: Module) {
+        let cost = size.cost(&module);
+        if self.is_better(cost) {
+            self.best = Some((cost, module));
         }
     }
-    Ok(found)
+
+    /// Looks for the fewest whole blocks with which a size fits, as long as they cost less than the best.
+    fn blocks(&mut self, size: &Size, cheap: f64) {
+        if !self.is_better(cheap) {
+            return;
+        }
+        let every = self.mixed(size, self.regions.len());
+        if !size.fits(&every) {
+            self.smallest = Some(every);
+            return;
+        }
+        // Each block costs the same.
+        let block = (size.cost(&every) - cheap) / self.regions.len().max(1) as f64;
+        let within = |(least, _): &(f64, Module)| ((least - cheap) / block).ceil() as usize;
+        let affordable = self.best.as_ref().map(|best| within(best).saturating_sub(1));
+        let mut enough = affordable.unwrap_or(self.regions.len()).min(self.regions.len());
+        let mut found = if enough == self.regions.len() { every } else { self.mixed(size, enough) };
+        if !size.fits(&found) {
+            return;
+        }
+        let mut too_few = 0;
+        // More never need more memory, so the bound is found by halving.
+        while too_few + 1 < enough {
+            let middle = too_few + (enough - too_few) / 2;
+            let module = self.mixed(size, middle);
+            if size.fits(&module) {
+                (enough, found) = (middle, module);
+            } else {
+                too_few = middle;
+            }
+        }
+        self.take(size, found);
+    }
+
+    fn mixed(&self, size: &Size, blocks: usize) -> Module {
+        size.plan(&mixed(&self.regions, blocks))
+    }
 }
 
 fn all(regions: &[String], level: Level) -> Vec<Recomputed> {
