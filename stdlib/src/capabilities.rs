@@ -33,6 +33,9 @@ pub static FORMATS: &[Place] = &[
     Place { mark: ".xz", doc: "Any of these, compressed with xz.", status: Status::Later },
 ];
 
+/// Words among the free texts of a child that do not run yet: child, word.
+pub static WORDS: &[(&str, &str)] = &[("train", "new-rows")];
+
 /// Returns the page `docs/language/capabilities.md`.
 pub fn page() -> String {
     let mut page = String::from(
@@ -65,6 +68,7 @@ fn places(places: &'static [Place]) -> impl Iterator<Item = (String, Status)> {
 
 /// What of a node that runs does not run yet: children, properties and words, without what stands in those.
 fn later_parts(top: &str) -> Vec<String> {
+    let trains = top == "defaults" || schema::top(top).is_some_and(|top| top.training);
     let mut found: Vec<String> = Vec::new();
     for (path, entry) in entries() {
         let Some(inner) = path.strip_prefix(&format!("{top}.")) else { continue };
@@ -73,6 +77,8 @@ fn later_parts(top: &str) -> Vec<String> {
         if entry.status() == Status::Later && !is_within && !matches!(entry, Entry::Field(..)) {
             found.push(format!("`{inner}`"));
         }
+        let words = WORDS.iter().filter(|(child, _)| trains && *child == inner);
+        found.extend(words.map(|(child, word)| format!("`{child}.{word}`")));
     }
     found
 }

@@ -143,6 +143,7 @@ impl Assembly<'_> {
             overflow: overflow(item, sequence),
             precision: item.child_argument("precision")?.spanned(|value| read_word(value, precision))?,
             template: template_ref(item),
+            train: item.children_of("train").map(words).collect::<Option<_>>()?,
             recompute: item.child_argument("recompute")?.spanned(|value| read_word(value, recompute))?,
             evaluate: self.stage_evaluate(item),
             checkpoint: item.child("checkpoint").and_then(checkpoint),
@@ -196,6 +197,11 @@ impl Assembly<'_> {
             seed: item.child_argument("seed")?.spanned(integer)?,
         })
     }
+}
+
+/// The words of a line, in order.
+fn words(line: &Item) -> Option<Vec<Spanned<String>>> {
+    line.arguments.iter().map(|slot| slot.spanned(text)).collect()
 }
 
 /// A value that nobody wrote, placed at the node's kind word.

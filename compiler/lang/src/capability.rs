@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::rules::sources;
 use crate::source::Span;
 use serde::{Deserialize, Serialize};
-use stdlib::capabilities::{FORMATS, Place, SCHEMES};
+use stdlib::capabilities::{FORMATS, Place, SCHEMES, WORDS};
 use stdlib::schema::{self, Choice, Status};
 
 /// A part of the language that is used and cannot be run.
@@ -70,6 +70,11 @@ pub fn of_source(text: &str, kind: &str, span: Span) -> Option<Missing> {
 pub fn of_template(name: &str, span: Span) -> Option<Missing> {
     let entry = schema::TEMPLATES.iter().find(|entry| name.strip_prefix("std:") == Some(entry.name))?;
     (entry.status == Status::Later).then(|| Missing::new(format!("`{name}`"), span))
+}
+
+/// Returns what is missing for a word among the free texts of a child.
+pub fn of_word(child: &str, word: &str, span: Span) -> Option<Missing> {
+    WORDS.contains(&(child, word)).then(|| Missing::new(format!("`{child} {word}`"), span))
 }
 
 /// Returns what to write in place of a word that cannot be run.

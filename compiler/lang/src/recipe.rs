@@ -233,6 +233,8 @@ pub struct Train {
     pub overflow: Spanned<Overflow>,
     pub precision: Spanned<Precision>,
     pub template: Option<TemplateRef>,
+    /// The words of each `train` line; without lines everything is trained.
+    pub train: Vec<Vec<Spanned<String>>>,
     pub recompute: Spanned<Recompute>,
     pub evaluate: Option<StageEvaluate>,
     pub checkpoint: Option<Checkpoint>,

@@ -5,6 +5,7 @@ use plan::op::{Activation, Attention, Dropout, HeadGrads, Op, OpKind, Output, Pr
 use plan::program::{Module, Program};
 use plan::value::{Dim, Dtype, ExtentId, Role, ValueId};
 use plan::work::{batch, extent};
+use std::collections::HashMap;
 
 /// What a forward pass is for; decides dropout and how attention finds its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +42,43 @@ pub mod ext {
     pub const CACHED: ExtentId = ExtentId(5);
 }
 
+impl Capacities {
+    /// Returns the extents of a module, in the order of [`ext`].
+    fn extents(self) -> [(&'static str, u64); 6] {
+        [
+            (extent::TOKENS, self.tokens),
+            (extent::ROWS, self.rows),
+            (extent::BOUNDS, self.rows + 1),
+            (extent::TRAINED, self.trained),
+            (extent::SLOTS, self.slots),
+            (extent::CACHED, self.cached),
+        ]
+    }
+}
+
 /// Returns an empty module with all extents.
 pub fn new_module(capacities: Capacities) -> Module {
     let mut module = Module::default();
-    module.extent(extent::TOKENS, capacities.tokens);
-    module.extent(extent::ROWS, capacities.rows);
-    module.extent(extent::BOUNDS, capacities.rows + 1);
-    module.extent(extent::TRAINED, capacities.trained);
-    module.extent(extent::SLOTS, capacities.slots);
-    module.extent(extent::CACHED, capacities.cached);
+    for (name, capacity) in capacities.extents() {
+        module.extent(name, capacity);
+    }
     module
+}
+
+/// Gives a module that is not planned for memory other capacities, and its ops the scratch that goes with them.
+pub fn resize(module: &mut Module, capacities: Capacities) {
+    for (extent, (_, capacity)) in module.extents.iter_mut().zip(capacities.extents()) {
+        extent.capacity = capacity;
+    }
+    for program in std::mem::take(&mut module.programs) {
+        for op in &program.ops {
+            if let Some(scratch) = op.workspace {
+                let bytes = workspace_of(module, op);
+                module.values[scratch.index()].shape = vec![bytes.into()];
+            }
+        }
+        module.programs.push(program);
+    }
 }
 
 /// Attributes of an attention layer that a model gives; the builder adds sites and operands.
@@ -82,13 +110,17 @@ pub struct Builder<'m> {
     program: String,
     /// Sites of random draws, numbered in order of the forward pass.
     sites: u32,
+    /// Values that outlive a program, by name.
+    names: HashMap<String, ValueId>,
 }
 
 impl<'m> Builder<'m> {
     /// Starts a program.
     pub fn new(module: &'m mut Module, program: &str, mode: Mode, dtype: Dtype) -> Self {
         let (region, program) = (String::new(), program.to_owned());
-        Builder { module, ops: Vec::new(), mode, dtype, region, program, sites: 0 }
+        let lasting = module.values.iter().enumerate().filter(|(_, value)| value.role.is_persistent());
+        let names = lasting.map(|(index, value)| (value.name.clone(), ValueId(index as u32))).collect();
+        Builder { module, ops: Vec::new(), mode, dtype, region, program, sites: 0, names }
     }
 
     /// Ends the program and adds it to the module.
@@ -104,10 +136,8 @@ impl<'m> Builder<'m> {
 
     /// Returns the persistent value of that name, declared on first use.
     pub fn persistent(&mut self, name: &str, dtype: Dtype, role: Role, shape: Vec<Dim>) -> ValueId {
-        match self.module.named(name) {
-            Some(id) => id,
-            None => self.module.value(name, dtype, role, shape),
-        }
+        let module = &mut *self.module;
+        *self.names.entry(name.to_owned()).or_insert_with(|| module.value(name, dtype, role, shape))
     }
 
     /// Returns a weight, declared on first use.
@@ -379,14 +409,18 @@ pub fn set(value: ValueId) -> Output {
 
 /// Gives an op the scratch that its shapes need.
 pub fn attach_workspace(module: &mut Module, op: &mut Op, program: &str, index: usize) {
-    let capacities = module.capacities();
-    let sizes = |id: ValueId| module.values[id.index()].sizes(&capacities);
-    let inputs: Vec<Vec<u64>> = op.inputs.iter().map(|&id| sizes(id)).collect();
-    let narrow = op.values().any(|id| module.values[id.index()].dtype == Dtype::Bf16);
-    let format = if narrow { Dtype::Bf16 } else { Dtype::F32 };
-    let bytes = workspace_bytes(&op.kind, &inputs, format);
+    let bytes = workspace_of(module, op);
     if bytes > 0 {
         let name = format!("{program}/{index}.{}.scratch", op.kind.name());
         op.workspace = Some(module.value(name, Dtype::U8, Role::Workspace, vec![bytes.into()]));
     }
+}
+
+/// Returns the scratch that an op needs at the capacities of its module, in bytes.
+pub fn workspace_of(module: &Module, op: &Op) -> u64 {
+    let capacities = module.capacities();
+    let sizes = |id: ValueId| module.values[id.index()].sizes(&capacities);
+    let inputs: Vec<Vec<u64>> = op.inputs.iter().map(|&id| sizes(id)).collect();
+    let narrow = op.values().any(|id| module.values[id.index()].dtype == Dtype::Bf16);
+    workspace_bytes(&op.kind, &inputs, if narrow { Dtype::Bf16 } else { Dtype::F32 })
 }

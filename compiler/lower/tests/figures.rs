@@ -6,14 +6,15 @@ use lower::figures::activations::Recompute;
 use lower::figures::cost::{Pass, flops};
 use lower::figures::formats::{Optimizer, Precision, State};
 use lower::figures::memory::{Inference, Memory, Reference, Setup, inference, memory};
-use lower::figures::trained::{Selection, trained};
+use lower::figures::trained::{Line, Selection, trained};
 use lower::figures::{Shapes, devices, shapes};
 use lower::models::Model;
 use lower::objectives::Objective;
-use lower::programs;
+use lower::passes::trained::part;
+use lower::programs::{self, Training};
 use plan::cost::program_cost;
 use plan::op::PreferenceLoss;
-use plan::program::Module;
+use plan::program::{Level, Module, Recomputed};
 use plan::value::{Dtype, Role};
 use plan::work::AdamW;
 use serde_json::{Value, json};
@@ -117,6 +118,48 @@ fn preference_stages_too() {
     let loss = PreferenceLoss::Sigmoid { label_smoothing: 0.0 };
     for config in configs() {
         check(&config, Objective::Preference { loss, beta: 0.1 }, 2048);
+    }
+}
+
+/// What the lowest trained layer keeps is counted as a whole, so that models of few layers are left out.
+#[test]
+fn stages_that_train_a_part_too() {
+    for config in configs() {
+        let shapes: Shapes = shapes(&config).unwrap();
+        if shapes.layers < 12 {
+            continue;
+        }
+        for train in [
+            vec![Line::Layers(Some(2..12))],
+            vec![Line::Modules(vec!["embed_tokens".into(), "lm_head".into()])],
+            vec![Line::AllBut(vec!["embed_tokens".into(), "lm_head".into()])],
+            vec![Line::Modules(vec!["norm".into(), "ln_f".into(), "mlp".into()])],
+        ] {
+            let selection = Selection { lora: None, train };
+            let model = model(&config);
+            let part = part(&model, &shapes, &selection);
+            let training =
+                Training { objective: Objective::CrossEntropy, optimizer: &ADAMW, part: part.as_ref() };
+            let capacities = Capacities { tokens: 2048, rows: 8, trained: 2048, slots: 0, cached: 0 };
+            let exact = programs::draft(&model, &training, capacities, Dtype::F32).plan(&[]);
+            let predicted = memory(&shapes, &trained(&shapes, &selection), &setup(2048));
+            compare(&config, &predicted, &exact, [0.1, 0.05]);
+        }
+    }
+}
+
+#[test]
+fn blocks_that_are_computed_again_too() {
+    let training = Training { objective: Objective::CrossEntropy, optimizer: &ADAMW, part: None };
+    for config in configs() {
+        let capacities = Capacities { tokens: 2048, rows: 8, trained: 2048, slots: 0, cached: 0 };
+        let draft = programs::draft(&model(&config), &training, capacities, Dtype::F32);
+        let blocks = draft.regions().into_iter().map(|region| Recomputed { region, level: Level::Block });
+        let exact = draft.plan(&blocks.collect::<Vec<_>>());
+        let shapes: Shapes = shapes(&config).unwrap();
+        let setup = Setup { recompute: Recompute::Block, ..setup(2048) };
+        let predicted = memory(&shapes, &trained(&shapes, &Selection::default()), &setup);
+        compare(&config, &predicted, &exact, [0.1, 0.05]);
     }
 }
 

@@ -6,7 +6,7 @@ use lang::facts::{
 };
 use lang::{Input, check};
 use lower::{Lowered, Options, lower};
-use plan::program::Decisions;
+use plan::program::{Decisions, Level, Recomputed};
 use plan::task::{Every, Plan, Task};
 use plan::work::{Artifact, Batch, MixAmount, Work};
 use serde_json::json;
@@ -245,6 +245,10 @@ fn a_new_model_takes_the_vocabulary_of_its_tokenizer() {
     assert_eq!(task(&early, "a").figures.parameters, task(&known, "a").figures.parameters);
 }
 
+fn decisions(lowered: &Lowered) -> Decisions {
+    train(&lowered.plan, "a").module.as_ref().expect("it fits").decisions.clone()
+}
+
 #[test]
 fn rows_that_are_not_prepared_are_refused_where_nothing_could_help() {
     let text = whole();
@@ -267,29 +271,109 @@ fn rows_that_are_not_prepared_are_refused_where_nothing_could_help() {
 }
 
 #[test]
-fn the_largest_micro_batch_that_fits_is_chosen() {
+fn the_cheapest_that_fits_is_chosen() {
     let text = whole();
-    let with = |memory: Option<u64>| lowered(&text, &COUNTS, &Options { memory, ..Options::default() });
-    let micro = |lowered: &Lowered| task(&lowered.plan, "a").figures.micro_batch_size;
-    assert_eq!(micro(&with(None)), Some(8));
-    let bytes: u64 = task(&with(None).plan, "a").figures.memory.iter().map(|(_, bytes)| bytes).sum();
-    let smaller = with(Some(bytes - 1));
-    assert!(micro(&smaller).is_some_and(|micro| micro < 8), "{:?}", micro(&smaller));
-    let none = with(Some(1 << 20));
-    let found = none.diagnostics.iter().find(|found| found.code == "exceeds-memory");
-    let found = found.unwrap_or_else(|| panic!("{:?}", none.diagnostics));
-    assert!(!found.notes.iter().any(|note| note.contains("is not written")), "{:?}", found.notes);
-    let unwritten = text.replacen("; sequence 64", "", 1);
-    let options = Options { memory: Some(1 << 20), ..Options::default() };
-    let none = lowered(&unwritten, &COUNTS, &options).diagnostics;
-    let note = "the length of `sequence` is not written; it is 128, as many as model `base` has positions";
-    let found = none.iter().find(|found| found.code == "exceeds-memory").expect("it does not fit either");
-    assert!(found.notes.iter().any(|found| found == note), "{:?}", found.notes);
-    let decisions = Decisions { micro_batch_size: 2, ..Decisions::default() };
-    let options = Options { decisions: [("a".to_owned(), decisions)].into(), ..Options::default() };
-    assert_eq!(micro(&lowered(&text, &COUNTS, &options)), Some(2));
+    let with =
+        |text: &str, memory: Option<u64>| lowered(text, &COUNTS, &Options { memory, ..Options::default() });
+    let bytes = |lowered: &Lowered| {
+        task(&lowered.plan, "a").figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>()
+    };
+    let free = with(&text, None);
+    assert_eq!((decisions(&free).micro_batch_size, decisions(&free).recompute.len()), (8, 0));
+    // A byte too few: two micro-steps of a model this small cost less than activations that are made twice.
+    let tight = with(&text, Some(bytes(&free) - 1));
+    assert!(bytes(&tight) < bytes(&free));
+    let levels = |lowered: &Lowered| {
+        decisions(lowered).recompute.into_iter().map(|recomputed| recomputed.level).collect::<Vec<_>>()
+    };
+    assert_eq!((decisions(&tight).micro_batch_size, levels(&tight)), (4, vec![]));
+    let written = text.replacen("batch 8", "batch 8 micro=8", 1);
+    assert_eq!(levels(&with(&written, Some(bytes(&free) - 1))), [Level::Cheap; 2]);
+    // Where nothing may be computed again there are fewer sequences at once.
+    let keeping = text.replacen("batch 8", "recompute none; batch 8", 1);
+    let few = with(&keeping, Some(bytes(&free) - 1));
+    assert!(decisions(&few).micro_batch_size < 8 && levels(&few).is_empty());
+    let blocks = text.replacen("batch 8", "recompute block; batch 8", 1);
+    assert_eq!(levels(&with(&blocks, None)), [Level::Block; 2]);
     let written = text.replacen("batch 8", "batch 8 micro=4", 1);
-    assert_eq!(micro(&lowered(&written, &COUNTS, &Options::default())), Some(4));
+    assert_eq!(decisions(&with(&written, None)).micro_batch_size, 4);
+}
+
+#[test]
+fn a_resumed_run_takes_what_was_decided() {
+    let recompute = vec![Recomputed { region: "layers.1".into(), level: Level::Block }];
+    let before = Decisions { micro_batch_size: 2, recompute };
+    let options = Options { decisions: [("a".to_owned(), before.clone())].into(), ..Options::default() };
+    assert_eq!(decisions(&lowered(&whole(), &COUNTS, &options)), before);
+    // What the recipe says now goes before what was decided.
+    let written = whole().replacen("batch 8", "recompute none; batch 8 micro=4", 1);
+    let now = decisions(&lowered(&written, &COUNTS, &options));
+    assert_eq!((now.micro_batch_size, now.recompute.len()), (4, 0));
+    // With less memory than then it is decided anew.
+    let bytes = |lowered: &Lowered| {
+        task(&lowered.plan, "a").figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>()
+    };
+    let free = lowered(&whole(), &COUNTS, &Options::default());
+    let large = ("a".to_owned(), decisions(&free));
+    let memory = Some(bytes(&free) - 1);
+    let tight = Options { decisions: [large.clone()].into(), memory, ..Options::default() };
+    assert_ne!(decisions(&lowered(&whole(), &COUNTS, &tight)), large.1);
+}
+
+#[test]
+fn what_would_fit_is_told() {
+    let help = |text: &str, memory: u64| {
+        let found = lowered(text, &COUNTS, &Options { memory: Some(memory), ..Options::default() });
+        let found = found.diagnostics.into_iter().find(|found| found.code == "exceeds-memory");
+        found.expect("it does not fit").help.expect("there is help")
+    };
+    let fits = |text: &str, memory: u64| {
+        let options = Options { memory: Some(memory), ..Options::default() };
+        assert!(lowered(text, &COUNTS, &options).diagnostics.iter().all(|f| f.code != "exceeds-memory"));
+    };
+    // Without prompts, which need room for themselves.
+    let stage = "cpt a { model base; data texts; sequence 128 pack=#true; batch 8; epochs 2 }\n";
+    let text = [MODEL, TEXTS, DEFAULTS, stage].concat();
+    let memory = |text: &str| {
+        let plan = lowered(text, &COUNTS, &Options::default()).plan;
+        task(&plan, "a").figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>()
+    };
+    let (all, one) = (text.replace("batch 8", "batch 8 micro=8"), text.replace("batch 8", "batch 8 micro=1"));
+    let none = |text: &str| text.replace("batch 8", "recompute none; batch 8");
+    assert_eq!(help(&none(&one), memory(&none(&one)) - 1), "write `recompute auto`, with which it fits");
+    assert_eq!(
+        help(&none(&all), memory(&none(&one))),
+        "write `micro=1`, or leave it out and it is chosen to fit"
+    );
+    let least = memory(&one.replace("batch 8", "recompute block; batch 8"));
+    let told = help(&text, least - 1);
+    assert!(told.starts_with("write `sequence 64`, with which it fits, or give at least "), "{told}");
+    fits(&text.replace("sequence 128", "sequence 64"), least - 1);
+    let enough = told.split("at least ").nth(1).and_then(|rest| rest.split("MiB").next()).expect("a size");
+    fits(&text, enough.parse::<u64>().expect("a number") << 20);
+    assert!(help(&text, 1 << 20).starts_with("choose a smaller model, or give at least "));
+}
+
+/// Names, order and repetition of what is trained make no difference to the key; what it comes to does.
+#[test]
+fn what_is_trained_is_in_the_key_and_in_the_figures() {
+    let of = |lines: &str| {
+        let plan = plan(&whole().replacen("batch 8", &format!("{lines}; batch 8"), 1), &COUNTS);
+        let task = task(&plan, "a");
+        let trained = train(&plan, "a").trained.clone();
+        (task.key.clone().expect("known"), task.figures.trained_parameters.expect("known"), trained)
+    };
+    let plain = of("seed 42");
+    assert_eq!(plain.2, None);
+    assert_eq!(of("train layers; train embed_tokens lm_head norm"), plain);
+    let top = of("train layers \"1..2\"");
+    assert_eq!(of("train all-but embed_tokens lm_head norm; seed 42").0, of("train layers").0);
+    assert!(top.0 != plain.0 && top.1 < plain.1);
+    let names = top.2.expect("a part");
+    assert!(names.len() == 9 && names.iter().all(|name| name.starts_with("model.layers.1.")));
+    // The figure is the number of elements that the program updates.
+    let layer = 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32 + 2 * 32;
+    assert_eq!((top.1, of("train layers").1), (layer, 2 * layer));
 }
 
 #[test]

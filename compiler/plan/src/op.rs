@@ -310,6 +310,18 @@ impl OpKind {
     }
 }
 
+/// Returns the operands of an op that may be given as its outputs instead: pairs of input and output.
+///
+/// Written so, the op lacks these inputs and has [`Write::Update`] for all of these outputs: it reads what
+/// they hold and rewrites it.
+pub fn in_place(kind: &OpKind) -> &'static [(usize, usize)] {
+    match kind {
+        OpKind::Rope { .. } | OpKind::ActGrad { .. } => &[(0, 0)],
+        OpKind::GatedActGrad { .. } => &[(1, 0), (2, 1)],
+        _ => &[], // the others read and write different places
+    }
+}
+
 /// Tokens whose logits exist at once in the head ops.
 pub const HEAD_CHUNK: u64 = 256;
 

@@ -47,8 +47,35 @@ impl Default for Mesh {
 pub struct Decisions {
     /// Sequences (or pairs) per micro-step and device.
     pub micro_batch_size: u64,
-    /// Regions whose activations are computed again in the backward pass.
-    pub recompute: Vec<String>,
+    /// Regions of which activations are computed again in the backward pass.
+    pub recompute: Vec<Recomputed>,
+}
+
+/// A region of which activations are computed again in the backward pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recomputed {
+    pub region: String,
+    pub level: Level,
+}
+
+/// How much of a region is computed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Norms and activation functions, whose inputs are kept anyway.
+    Cheap,
+    /// Everything; only the input of the region is kept.
+    Block,
+}
+
+impl Level {
+    /// Returns the name that `adapt plan` prints.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Cheap => "cheap",
+            Level::Block => "block",
+        }
+    }
 }
 
 /// One block of memory that values of a role live in.

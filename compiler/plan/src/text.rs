@@ -1,13 +1,19 @@
 //! Programs and plans as readable, diffable text.
 
 use crate::op::{Op, OpKind, Write};
-use crate::program::{Module, Program};
-use crate::value::{Dim, ValueId};
+use crate::program::{Level, Module, Program};
+use crate::value::{Dim, Role, ValueId};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Returns a program as text, one op per line, preceded by its region where that changes.
 pub fn program(module: &Module, program: &Program) -> String {
     let mut out = format!("program {}\n", program.name);
+    if program.name == "micro" {
+        for line in [frozen(module), recomputed(module)].into_iter().flatten() {
+            let _ = writeln!(out, "  # {line}");
+        }
+    }
     let mut region = "";
     for op in &program.ops {
         if op.region != region {
@@ -17,6 +23,76 @@ pub fn program(module: &Module, program: &Program) -> String {
         let _ = writeln!(out, "    {}", op_line(module, op));
     }
     out
+}
+
+/// Returns what is left as it is: weights outside the layers, and layers as a whole or in part.
+fn frozen(module: &Module) -> Option<String> {
+    let update = module.program("update")?;
+    let written: BTreeSet<ValueId> =
+        update.ops.iter().flat_map(|op| &op.outputs).map(|output| output.value).collect();
+    let weights = module.values.iter().enumerate().filter(|(_, value)| value.role == Role::Weight);
+    // Names or layers with the number of their weights, and of those that are frozen.
+    let mut groups: Vec<(&str, usize, usize)> = Vec::new();
+    for (index, value) in weights {
+        let group = layer(&value.name);
+        if groups.last().is_none_or(|(name, ..)| *name != group) {
+            groups.push((group, 0, 0));
+        }
+        let (_, all, frozen) = groups.last_mut().expect("one was added");
+        *all += 1;
+        *frozen += usize::from(!written.contains(&ValueId(index as u32)));
+    }
+    let count: usize = groups.iter().map(|(.., frozen)| frozen).sum();
+    let named = |keep: fn(usize, usize) -> bool| {
+        let kept = groups.iter().filter(|(_, all, frozen)| keep(*all, *frozen));
+        ranges(&kept.map(|(name, ..)| *name).collect::<Vec<_>>())
+    };
+    let whole = named(|all, frozen| frozen == all);
+    let parts = named(|all, frozen| frozen > 0 && frozen < all);
+    let parts = parts.into_iter().map(|name| format!("parts of {name}"));
+    let listed: Vec<String> = whole.into_iter().chain(parts).collect();
+    (count > 0).then(|| format!("frozen, {count} weights: {}", listed.join(", ")))
+}
+
+/// Returns the layer that a name begins with, else the name.
+fn layer(name: &str) -> &str {
+    let end = name.strip_prefix("layers.").and_then(|rest| rest.find('.')).map(|at| "layers.".len() + at);
+    &name[..end.unwrap_or(name.len())]
+}
+
+/// Returns which regions are computed again, and how much of them.
+fn recomputed(module: &Module) -> Option<String> {
+    let levels = [Level::Block, Level::Cheap].map(|level| {
+        let regions = module.decisions.recompute.iter().filter(|recomputed| recomputed.level == level);
+        let regions: Vec<&str> = regions.map(|recomputed| recomputed.region.as_str()).collect();
+        (!regions.is_empty()).then(|| format!("{} of {}", level.name(), ranges(&regions).join(", ")))
+    });
+    let levels: Vec<String> = levels.into_iter().flatten().collect();
+    (!levels.is_empty()).then(|| format!("computed again: {}", levels.join("; ")))
+}
+
+/// Joins names that count up: `layers.0`, `layers.1`, `layers.2` are `layers.0..3`.
+fn ranges(names: &[&str]) -> Vec<String> {
+    let numbered = |name: &str| {
+        let (stem, number) = name.rsplit_once('.')?;
+        Some((stem.to_owned(), number.parse::<u64>().ok()?))
+    };
+    let mut runs: Vec<(String, Option<(u64, u64)>)> = Vec::new();
+    for name in names {
+        match (numbered(name), runs.last_mut()) {
+            (Some((stem, number)), Some((last, Some((_, end))))) if *last == stem && *end == number => {
+                *end += 1;
+            }
+            (Some((stem, number)), _) => runs.push((stem, Some((number, number + 1)))),
+            (None, _) => runs.push(((*name).to_owned(), None)),
+        }
+    }
+    let text = |(stem, run)| match run {
+        None => stem,
+        Some((first, end)) if first + 1 == end => format!("{stem}.{first}"),
+        Some((first, end)) => format!("{stem}.{first}..{end}"),
+    };
+    runs.into_iter().map(text).collect()
 }
 
 fn op_line(module: &Module, op: &Op) -> String {

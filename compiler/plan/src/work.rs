@@ -334,6 +334,9 @@ pub struct Train {
     pub optimizer: AdamW,
     pub schedule: Schedule,
     pub seed: u64,
+    /// The file tensors that are trained, sorted; absent when all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained: Option<Vec<String>>,
     /// The result's config.json (the start's with what the stage changes).
     pub config: Option<serde_json::Value>,
     pub generation_config: Option<serde_json::Value>,

@@ -12,6 +12,7 @@ pub mod evaluate;
 pub mod events;
 pub mod executor;
 pub mod folder;
+pub mod frozen;
 pub mod generate;
 pub mod initialize;
 pub mod lock;

@@ -3,6 +3,7 @@
 use crate::disk;
 use crate::error::{EngineError, Result};
 use crate::executor::{Executor, masters};
+use crate::frozen::Frozen;
 use crate::tensors::{self, Header, TensorFile};
 use plan::value::{Dtype, Role, ValueId};
 use plan::weights::{FileTensor, Piece};
@@ -43,7 +44,7 @@ impl ModelFiles {
     }
 
     /// Returns a tensor by its name or an alias, checked against its shape in the plan.
-    fn find(&self, tensor: &FileTensor) -> Result<(&TensorFile, &TensorInfo)> {
+    pub fn find(&self, tensor: &FileTensor) -> Result<(&TensorFile, &TensorInfo)> {
         let mut names = std::iter::once(&tensor.name).chain(&tensor.aliases);
         let found = names.find_map(|name| Some((&self.files[*self.by_tensor.get(name)?], name)));
         let Some((file, name)) = found else {
@@ -264,14 +265,21 @@ impl Read<'_> {
 }
 
 /// Writes the weights of a module as the files of a model folder, one or in shards.
-pub fn save(executor: &Executor, map: &[FileTensor], dtype: &str, folder: &Path) -> Result<()> {
+pub fn save(
+    executor: &Executor,
+    map: &[FileTensor],
+    frozen: &Frozen,
+    dtype: &str,
+    folder: &Path,
+) -> Result<()> {
     check_finite(executor, map)?;
     let dtype = file_dtype(dtype)?;
     let masters: HashMap<ValueId, ValueId> = masters(executor.module()).into_iter().collect();
     let by_name: HashMap<&str, &FileTensor> =
         map.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-    let fill = |header: &Header, out: &mut dyn Write| {
-        save_tensor(executor, &masters, by_name[header.name.as_str()], dtype, out)
+    let fill = |header: &Header, out: &mut dyn Write| match frozen.write(&header.name, dtype, out)? {
+        true => Ok(()),
+        false => save_tensor(executor, &masters, by_name[header.name.as_str()], dtype, out),
     };
     write_files(folder, headers(map, dtype), SHARD_BYTES, fill)
 }
@@ -394,7 +402,7 @@ fn source<'e>(
 }
 
 /// Writes elements of one dtype as those of another.
-fn write_cast(from: Dtype, bytes: &[u8], to: Dtype, out: &mut dyn Write) -> std::io::Result<()> {
+pub fn write_cast(from: Dtype, bytes: &[u8], to: Dtype, out: &mut dyn Write) -> std::io::Result<()> {
     if from == to {
         return out.write_all(bytes);
     }
@@ -536,7 +544,7 @@ mod tests {
                 assert_eq!(numbers(&executor, "k"), [4.5, 5.5, 6.5]);
                 assert_eq!(numbers(&executor, "t"), [-1.5, 0.5, 2.5, 4.5, -0.5, 1.5, 3.5, 5.5]);
                 let again = tempfile::tempdir().expect("a temporary folder");
-                save(&executor, &map, file.name(), again.path()).expect("saved");
+                save(&executor, &map, &Frozen::default(), file.name(), again.path()).expect("saved");
                 let mut second = Executor::new(&module, &Loops).expect("sound");
                 load(&mut second, &map, again.path()).expect("loaded");
                 for name in ["q", "k", "t", "b"] {

@@ -7,13 +7,18 @@ mod world;
 use engine::folder::RunFolder;
 use engine::observer::{Answer, Evaluation};
 use engine::run::{Options, Outcome, run_task};
+use engine::tensors::TensorFile;
+use lower::figures::shapes;
+use lower::figures::trained::{Line, Selection};
 use lower::models::Model;
 use lower::objectives::Objective;
-use lower::programs;
-use plan::task::Conduct;
+use lower::passes::trained::part;
+use lower::programs::{self, Training};
+use plan::task::{Conduct, Task};
 use plan::value::Dtype;
 use plan::work::{Artifact, Evaluate, Generate, RowType, TrainTokenizer, Unit, Work};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -104,4 +109,59 @@ fn a_tokenizer_and_data_are_taken_from_the_cache() {
     assert!(matches!(outcome, Ok(Outcome::AlreadyDone(_))), "{outcome:?}");
     let path: PathBuf = other.result("tokenizer:base").expect("recorded");
     assert!(path.starts_with(Path::new(&cache)) && path.join("tokenizer.json").exists());
+}
+
+/// The same stage with nothing trained but the tensors of which a name of these is part.
+fn with_part(mut task: Task, config: &Value, names: &[&str]) -> Task {
+    let Work::Train(work) = &mut task.work else { panic!("a training stage") };
+    let model = Model::from_config(config).expect("sound");
+    let line = Line::Modules(names.iter().map(|name| (*name).to_owned()).collect());
+    let selection = Selection { lora: None, train: vec![line] };
+    let part = part(&model, &shapes(config).expect("known"), &selection);
+    let training = Training { objective: Objective::CrossEntropy, optimizer: &ADAMW, part: part.as_ref() };
+    let mut module = programs::draft(&model, &training, CAPACITIES, Dtype::F32).plan(&[]);
+    module.decisions.micro_batch_size = 1;
+    work.trained = part.map(|part| part.tensors);
+    work.tensors = programs::file_tensors(&model, &module);
+    work.module = Some(module);
+    task
+}
+
+/// Returns the bytes of each tensor of a saved model.
+fn tensors(world: &World, stage: &str) -> BTreeMap<String, Vec<u8>> {
+    let path = world.folder.task_folder(stage).join("model/model.safetensors");
+    let file = TensorFile::open(&path).expect("sound");
+    let bytes = |name: &String| {
+        let info = file.info(name).expect("there");
+        let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
+        file.read(info, 0, &mut bytes).expect("read");
+        bytes
+    };
+    file.names().iter().map(|name| (name.clone(), bytes(name))).collect()
+}
+
+#[test]
+fn frozen_tensors_keep_their_bytes_and_stops_leave_no_trace() {
+    let whole = World::new(1);
+    let config = whole.prepare();
+    let cpt = train(&config, "dutch", "init:base", "data:text", Objective::CrossEntropy);
+    let cpt = with_part(cpt, &config, &["down_proj", "norm"]);
+    let read = whole.done(&cpt).summary;
+    assert!(read.after.expect("held out").loss < read.before.expect("held out").loss);
+    let (before, after) = (tensors(&whole, "init:base"), tensors(&whole, "dutch"));
+    assert_eq!(before.len(), after.len());
+    for (name, bytes) in &before {
+        let is_trained = name.contains("down_proj") || name == "model.norm.weight";
+        assert_eq!(*bytes != after[name], is_trained, "{name}");
+    }
+    // A checkpoint holds three tensors for each that is trained.
+    let pieces = World::new(2);
+    pieces.prepare();
+    let (_, stops) = pieces.in_pieces(&cpt, 3);
+    assert!(stops > 3);
+    assert_eq!(pieces.model_bytes("dutch"), whole.model_bytes("dutch"));
+    let checkpoints = whole.folder.task_folder("dutch").join("checkpoints");
+    let last = std::fs::read_dir(checkpoints).expect("kept").next().expect("one").expect("readable").path();
+    let state = TensorFile::open(&last.join("state.safetensors")).expect("sound");
+    assert_eq!(state.names().len(), 3 * 3);
 }

@@ -7,7 +7,7 @@
 
 use crate::backend::{Call, OpError};
 use crate::view::Dims;
-use plan::op::{HeadGrads, OpKind, Write};
+use plan::op::{HeadGrads, OpKind, Write, in_place};
 use plan::value::Dtype;
 
 /// Operands of an op, inputs and outputs.
@@ -119,6 +119,10 @@ pub fn dtypes(kind: &OpKind, format: Dtype) -> Option<(Vec<Dtype>, Vec<Dtype>)> 
 /// Returns the call's number format: the dtype of its first operand without a mark; f32 when it has none.
 pub fn number_format(call: &Call<'_, '_>) -> Dtype {
     let Some(signature) = signature(call.kind) else { return Dtype::F32 };
+    if rewrites(call) {
+        // What is rewritten has it.
+        return call.outputs.first().map_or(Dtype::F32, |output| output.dtype);
+    }
     let operands = signature.inputs.split([',', '|']).map(str::trim).zip(call.inputs);
     let unmarked = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic());
     let mut of_format = operands.filter(|(text, _)| unmarked(text));
@@ -191,31 +195,42 @@ pub fn check(call: &Call<'_, '_>, float: Dtype) -> Result<(), OpError> {
         }
     } else {
         let inputs = call.inputs.iter().map(|view| (view.dims, view.dtype));
-        check_operands(op, signature.inputs, inputs, &mut sizes, float)?;
+        let rewritten = if rewrites(call) { in_place(call.kind) } else { &[] };
+        check_operands(op, signature.inputs, rewritten, inputs, &mut sizes, float)?;
     }
     let text = match (call.kind, call.outputs.len()) {
         (OpKind::PreferenceLoss { .. }, 2) => "=loss 1, =metrics 4",
         _ => signature.outputs,
     };
     let outputs = call.outputs.iter().map(|view| (view.dims, view.dtype));
-    check_operands(op, text, outputs, &mut sizes, float)?;
+    check_operands(op, text, &[], outputs, &mut sizes, float)?;
     check_pairs(call, &sizes)?;
     check_writes(call)
 }
 
+/// Returns whether an op that may work in place does, so that some inputs are outputs.
+pub fn rewrites(call: &Call<'_, '_>) -> bool {
+    let outputs = in_place(call.kind).iter().filter_map(|&(_, output)| call.outputs.get(output));
+    outputs.map(|output| output.write).any(|write| write == Write::Update)
+}
+
+/// Checks operands against their text; of inputs those that are rewritten are not there.
 fn check_operands(
     op: &str,
     text: &str,
+    rewritten: &[(usize, usize)],
     operands: impl ExactSizeIterator<Item = (Dims, Dtype)>,
     sizes: &mut Sizes,
     float: Dtype,
 ) -> Result<(), OpError> {
-    let least = text.split('|').next().map_or(0, |required| required.split(',').count());
-    let most = text.split([',', '|']).count();
+    let least = text.split('|').next().map_or(0, |required| required.split(',').count()) - rewritten.len();
+    let most = text.split([',', '|']).count() - rewritten.len();
     if operands.len() < least || operands.len() > most {
         return Err(OpError(format!("{op}: {} operands for `{text}`", operands.len())));
     }
-    for (operand, (dims, dtype)) in text.split([',', '|']).map(str::trim).zip(operands) {
+    let is_left = |at: usize| rewritten.iter().all(|(input, _)| *input != at);
+    let texts = text.split([',', '|']).map(str::trim).enumerate().filter(|(at, _)| is_left(*at));
+    for ((_, operand), (dims, dtype)) in texts.zip(operands) {
         let (name, shape) = operand.split_once(' ').unwrap_or((operand, "*"));
         let expected = match name.chars().next() {
             Some('#') => Dtype::I32,
@@ -292,7 +307,9 @@ fn check_pairs(call: &Call<'_, '_>, sizes: &Sizes) -> Result<(), OpError> {
 fn check_writes(call: &Call<'_, '_>) -> Result<(), OpError> {
     let op = call.kind.name();
     let updates = matches!(call.kind, OpKind::AdamW { .. } | OpKind::CacheAppend);
+    let (pairs, in_place) = (in_place(call.kind), rewrites(call));
     for (index, output) in call.outputs.iter().enumerate() {
+        let updates = updates || in_place && pairs.iter().any(|(_, output)| *output == index);
         let fits = match output.write {
             Write::Update => updates,
             Write::Set | Write::Add => !updates,

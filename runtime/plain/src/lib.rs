@@ -11,8 +11,8 @@ mod update;
 
 use candle_core::Tensor;
 use ops::backend::{Backend, Call, Draw, OpError};
-use ops::check::{check, check_index, check_rising, check_rows};
-use plan::op::OpKind;
+use ops::check::{check, check_index, check_rising, check_rows, rewrites};
+use plan::op::{OpKind, in_place};
 use plan::value::Dtype;
 
 /// The plain backend.
@@ -57,8 +57,14 @@ impl Backend for Plain {
 }
 
 fn compute(call: Call<'_, '_>) -> candle_core::Result<()> {
-    let inputs = call.inputs.iter().map(tensors::read).collect::<candle_core::Result<Vec<_>>>()?;
+    let mut inputs = call.inputs.iter().map(tensors::read).collect::<candle_core::Result<Vec<_>>>()?;
     let current = call.outputs.iter().map(tensors::read_output).collect::<candle_core::Result<Vec<_>>>()?;
+    if rewrites(&call) {
+        // What an op rewrites in place stands where its definition has it.
+        for &(input, output) in in_place(call.kind) {
+            inputs.insert(input, current[output].clone());
+        }
+    }
     let results = results(call.kind, &inputs, &current, call.draw)?;
     for ((output, current), result) in call.outputs.iter_mut().zip(&current).zip(&results) {
         tensors::write(output, current, result)?;

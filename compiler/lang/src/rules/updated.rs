@@ -4,6 +4,7 @@ use super::Context;
 use super::flow::{ModelType, switched_on};
 use super::overlap;
 use super::weights::{self, EMBEDDING, HEAD};
+use crate::capability;
 use crate::diagnostic::Diagnostic;
 use crate::suggest;
 use crate::tree::{Item, Slot};
@@ -67,7 +68,11 @@ pub fn check(context: &mut Context, item: &Item, start: &ModelType) {
     weights::check_head(context, start, &names);
     for part in &parts {
         match part {
-            Part::NewRows(slot) => check_new_rows(context, item, start, slot),
+            Part::NewRows(slot) => {
+                let missing = capability::of_word("train", "new-rows", slot.span);
+                context.later.extend(missing.map(|missing| (item.declared().to_owned(), missing)));
+                check_new_rows(context, item, start, slot);
+            }
             Part::Layers(_, ranges) => ranges.iter().for_each(|range| check_range(context, start, range)),
             Part::AllBut(word, names) => check_all_but(context, start, word, names),
             Part::Weight(_) => {}

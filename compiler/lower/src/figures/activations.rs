@@ -14,10 +14,10 @@
 //! Of experts the MLP's part counts for each expert of a token, with the token's sorted copy and the
 //! experts' outputs, H each, and the router's scores.
 //!
-//! In passing there are, at most, the gradients of the residual stream, H, and of the MLP's inner values,
-//! or the head's final states with their gradient, 3H; and holes that the head's values leave, too small for
-//! what comes next, 2H. With `recompute block` a layer keeps its input, H,
-//! and one layer at a time what is listed above.
+//! In passing there are, at most, the head's final states with their sum and gradient, 3H, or the gradients of
+//! the residual stream, H, and of what stands before the projection down, I where that is not kept and leaves
+//! no place; other gradients lie where their values were. With `recompute block` a layer keeps its input, H, and
+//! one layer at a time what is listed above.
 
 use super::architecture::{Kind, Place, Shapes};
 use super::trained::{Part, Trained};
@@ -41,12 +41,12 @@ pub fn elements_per_token(shapes: &Shapes, trained: &Trained, recompute: Recompu
     let norms = Norms::new(shapes);
     let layers = (lowest..shapes.layers).map(|layer| kept(shapes, norms, needs.of(layer)));
     let last = needs.of(shapes.layers - 1);
-    let passing = in_passing(shapes, last).max(3 * h) + 2 * h;
+    let passing = in_passing(shapes, last);
     match recompute {
-        Recompute::None => layers.sum::<u64>() + passing,
+        Recompute::None => layers.sum::<u64>() + passing.max(3 * h),
         Recompute::Block => {
             let one = layers.max().unwrap_or(0);
-            u64::from(shapes.layers - lowest) * h + one + passing
+            u64::from(shapes.layers - lowest) * h + (one + passing).max(3 * h)
         }
     }
 }
@@ -155,13 +155,11 @@ fn mlp(shapes: &Shapes, needs: LayerNeeds) -> u64 {
     }
 }
 
-/// Gradients in the layer where the backward pass begins: of the residual stream, of what stands before the
-/// projection down and of what was projected up. What stood before the projection down is free by then.
+/// Gradients in the layer where the backward pass begins: of the residual stream, and of what stands before the
+/// projection down, which takes that value's place where it was kept.
 fn in_passing(shapes: &Shapes, needs: LayerNeeds) -> u64 {
-    let i = shapes.intermediate;
-    let gradients = if shapes.gated { 3 * i } else { 2 * i };
-    let freed = u64::from(needs.mlp_out) * i;
-    shapes.hidden + per_token(shapes) * (gradients - freed)
+    let before = if needs.mlp_out { 0 } else { shapes.intermediate };
+    shapes.hidden + per_token(shapes) * before
 }
 
 fn per_token(shapes: &Shapes) -> u64 {

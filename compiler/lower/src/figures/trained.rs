@@ -54,6 +54,36 @@ pub enum Line {
     NewRows(u64),
 }
 
+/// Reads the words of a line of `train`; `added` is the number of rows that the vocabulary has grown by.
+///
+/// New rows are left out where their number is not known.
+pub fn lines(words: &[String], added: Option<u64>) -> Vec<Line> {
+    if let Some((first, names)) = words.split_first()
+        && first == "all-but"
+    {
+        return vec![Line::AllBut(names.to_vec())];
+    }
+    let (mut lines, mut names) = (Vec::new(), Vec::new());
+    for word in words {
+        match (word.as_str(), range(word), lines.last_mut()) {
+            ("new-rows", ..) => lines.extend(added.map(Line::NewRows)),
+            ("layers", ..) => lines.push(Line::Layers(None)),
+            (_, Some(range), Some(Line::Layers(all @ None))) => *all = Some(range),
+            (_, Some(range), _) => lines.push(Line::Layers(Some(range))),
+            (_, None, _) => names.push(word.clone()),
+        }
+    }
+    if !names.is_empty() {
+        lines.push(Line::Modules(names));
+    }
+    lines
+}
+
+fn range(word: &str) -> Option<Range<u32>> {
+    let (first, end) = word.split_once("..")?;
+    Some(first.trim().parse().ok()?..end.trim().parse().ok()?)
+}
+
 /// What is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trained {
@@ -247,7 +277,10 @@ impl Search<'_> {
     fn all_but(&mut self, names: &[String]) {
         let mut left_out = BTreeSet::new();
         for name in names {
-            let found = self.indices(|tensor| contains(self.shapes, tensor, name));
+            let found = match name.as_str() {
+                "layers" => self.indices(|tensor| tensor.layer.is_some()),
+                name => self.indices(|tensor| contains(self.shapes, tensor, name)),
+            };
             self.note(name, &found, || module_names(self.shapes));
             left_out.extend(found);
         }
@@ -410,8 +443,23 @@ mod tests {
         assert_eq!(count(&[Line::Layers(Some(0..2)), Line::Layers(Some(1..3))]), 3 * layer);
         assert_eq!(count(&[Line::Modules(names(&["embed_tokens"])), Line::Layers(Some(0..1))]), 80 + layer);
         assert_eq!(count(&[Line::AllBut(names(&["embed_tokens"]))]), shapes.parameters() - 80);
+        assert_eq!(count(&[Line::AllBut(names(&["layers", "norm"]))]), 2 * 80);
         assert_eq!(count(&[Line::NewRows(3)]), 2 * 3 * 8);
         assert_eq!(count(&[Line::Modules(names(&["mlp"]))]), 3 * 3 * 16 * 8);
+    }
+
+    #[test]
+    fn words_of_a_line() {
+        let of = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            lines(&words, Some(3))
+        };
+        assert_eq!(of("layers"), [Line::Layers(None)]);
+        let ranges = [0..8, 12..16].map(|range| Line::Layers(Some(range)));
+        assert_eq!(of("layers 0..8 12..16"), ranges);
+        assert_eq!(of("norm layers 0..8 wte"), [ranges[0].clone(), Line::Modules(names(&["norm", "wte"]))]);
+        assert_eq!(of("all-but layers wte"), [Line::AllBut(names(&["layers", "wte"]))]);
+        assert_eq!(of("new-rows lm_head"), [Line::NewRows(3), Line::Modules(names(&["lm_head"]))]);
     }
 
     #[test]

@@ -70,8 +70,9 @@ impl Pass<'_, '_> {
         self.slots.get(&value).map(|slot| slot.id)
     }
 
-    fn is_weight(&self, value: ValueId) -> bool {
-        self.b.module.values[value.index()].role == Role::Weight
+    /// Whether the gradient of a value outlives the program; of a frozen weight it does not.
+    fn lasts(&self, value: ValueId) -> bool {
+        self.b.module.values[value.index()].role == Role::Weight && self.needs(value)
     }
 
     /// Returns where to write a contribution to the gradient of `value`, and how.
@@ -84,7 +85,7 @@ impl Pass<'_, '_> {
                 Output { value: own, write: Write::Add }
             }
             None => {
-                let write = if self.is_weight(value) { Write::Accumulate } else { Write::Set };
+                let write = if self.lasts(value) { Write::Accumulate } else { Write::Set };
                 Output { value: self.fresh(value), write }
             }
         }
@@ -94,7 +95,7 @@ impl Pass<'_, '_> {
     fn fresh(&mut self, value: ValueId) -> ValueId {
         let of = self.b.module.values[value.index()].clone();
         let name = of.name.rsplit('/').next().unwrap_or(&of.name).to_owned();
-        let id = if of.role == Role::Weight {
+        let id = if self.lasts(value) {
             // In f32 whatever the format: micro-steps and chunks add up.
             self.b.persistent(&format!("{name}.grad"), Dtype::F32, Role::Gradient, of.shape)
         } else {

@@ -22,6 +22,10 @@ pub fn fuse_loss(pass: &mut Pass, op: &mut Op) {
 
 /// Appends the ops that carry the gradients of an op's outputs to its inputs.
 pub fn backward(pass: &mut Pass, op: &Op) {
+    // Nothing trained reaches the op: its outputs may have gradients only because a fused op gives them too.
+    if !op.outputs.iter().any(|output| pass.needs(output.value)) {
+        return;
+    }
     let input = |index: usize| op.inputs[index];
     let output = |index: usize| op.outputs[index].value;
     match &op.kind {
@@ -127,11 +131,12 @@ fn one(pass: &mut Pass, kind: OpKind, inputs: &[ValueId], of: ValueId) {
 fn linear(pass: &mut Pass, op: &Op) {
     let Some(dy) = pass.gradient(op.outputs[0].value) else { return };
     let (x, w) = (op.inputs[0], op.inputs[1]);
-    one(pass, OpKind::LinearGradX, &[dy, w], x);
-    one(pass, OpKind::LinearGradW, &[dy, x], w);
     if let Some(&bias) = op.inputs.get(2) {
         one(pass, OpKind::BiasGrad, &[dy], bias);
     }
+    // The weight comes before x, whose gradient may then lie where x was.
+    one(pass, OpKind::LinearGradW, &[dy, x], w);
+    one(pass, OpKind::LinearGradX, &[dy, w], x);
 }
 
 /// Norms with residual: `affine` weights follow x among the inputs, `statistics` follow y among the outputs.
@@ -155,7 +160,7 @@ fn norm(pass: &mut Pass, op: &Op, kind: OpKind, affine: usize, statistics: usize
     };
     let weights: Vec<ValueId> = op.inputs[1..=affine].to_vec();
     let mut outputs: Vec<Output> = vec![set(dx)];
-    if weights.iter().all(|&weight| pass.needs(weight)) {
+    if weights.iter().any(|&weight| pass.needs(weight)) {
         outputs.extend(weights.iter().map(|&weight| pass.contribute(weight)));
     }
     pass.b.push(kind, inputs, outputs);

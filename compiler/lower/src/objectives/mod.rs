@@ -8,7 +8,7 @@ mod preference;
 use crate::builder::{Builder, Mode};
 use crate::models::Model;
 use plan::op::PreferenceLoss;
-use plan::value::{Role, ValueId};
+use plan::value::ValueId;
 use plan::work::Unit;
 
 /// A loss.
@@ -57,10 +57,4 @@ fn loss_write(b: &Builder) -> plan::op::Write {
         Mode::Train => plan::op::Write::Accumulate,
         Mode::Score | Mode::Prefill | Mode::Decode => plan::op::Write::Set,
     }
-}
-
-/// Returns the trained weights of a module: all of them.
-pub fn all_weights(module: &plan::program::Module) -> std::collections::HashSet<ValueId> {
-    let ids = (0..module.values.len() as u32).map(ValueId);
-    ids.filter(|id| module.values[id.index()].role == Role::Weight).collect()
 }

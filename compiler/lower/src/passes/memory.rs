@@ -47,22 +47,23 @@ fn round_up(bytes: u64) -> u64 {
 
 /// First and last op that touch each value of a role, in order of first use.
 pub fn lifetimes(module: &Module, program: &Program, role: Role) -> Vec<(ValueId, usize, usize)> {
-    let mut spans: BTreeMap<ValueId, (usize, usize)> = BTreeMap::new();
+    let mut places: Vec<Option<usize>> = vec![None; module.values.len()];
+    let mut list: Vec<(ValueId, usize, usize)> = Vec::new();
     for (index, op) in program.ops.iter().enumerate() {
         for id in op.values().filter(|id| module.values[id.index()].role == role) {
-            let span = spans.entry(id).or_insert_with(|| {
+            let place = *places[id.index()].get_or_insert_with(|| {
                 assert!(
                     !op.inputs.contains(&id),
                     "`{}` is read before it is written in `{}`",
                     module.values[id.index()].name,
                     program.name
                 );
-                (index, index)
+                list.push((id, index, index));
+                list.len() - 1
             });
-            span.1 = index;
+            list[place].2 = index;
         }
     }
-    let mut list: Vec<_> = spans.into_iter().map(|(id, (first, last))| (id, first, last)).collect();
     list.sort_by_key(|&(id, first, _)| (first, id));
     list
 }
@@ -71,20 +72,19 @@ pub fn lifetimes(module: &Module, program: &Program, role: Role) -> Vec<(ValueId
 fn place(module: &mut Module, program: &Program, role: Role, sizes: &[u64]) -> u64 {
     let lifetimes = lifetimes(module, program, role);
     let mut free = FreeList::default();
-    let mut living: Vec<(usize, u64, u64)> = Vec::new();
+    // Places that become free after each op, and the op up to which that was done.
+    let mut ending: Vec<Vec<(u64, u64)>> = vec![Vec::new(); program.ops.len()];
+    let mut passed = 0;
     for (id, first, last) in lifetimes {
         // What died before this op is free; what the op itself still reads is not.
-        living.retain(|&(end, offset, size)| {
-            let dead = end < first;
-            if dead {
-                free.release(offset, size);
-            }
-            !dead
-        });
+        for (offset, size) in ending[passed..first].iter().flatten() {
+            free.release(*offset, *size);
+        }
+        passed = first;
         let size = sizes[id.index()];
         let offset = free.take(size);
         module.values[id.index()].offset = Some(offset);
-        living.push((last, offset, size));
+        ending[last].push((offset, size));
     }
     free.end
 }

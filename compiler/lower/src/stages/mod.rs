@@ -3,6 +3,7 @@
 mod counts;
 mod data;
 mod evaluate;
+mod fit;
 mod generate;
 mod known;
 mod limit;
@@ -12,6 +13,7 @@ mod predicted;
 mod tokenizer;
 mod train;
 
+use crate::figures::Shapes;
 use crate::figures::time::Machine;
 use crate::keys;
 use crate::models::Model;
@@ -95,6 +97,8 @@ struct ModelInfo {
     model: Option<Model>,
     /// The model as far as it can be told before its vocabulary is known, for estimates.
     guess: Option<Model>,
+    /// The tensors of that model.
+    shapes: Option<Rc<Shapes>>,
     generation_config: Option<Value>,
     tokenizer: TokenizerInfo,
     /// The chat template that it carries.

@@ -1,6 +1,7 @@
 //! `model`: a folder, or a new model of a known architecture.
 
 use super::{Lowering, ModelInfo, stop_ids};
+use crate::figures::shapes;
 use crate::models::Model;
 use lang::diagnostic::Diagnostic;
 use lang::facts::{TokenizerFact, Want};
@@ -8,6 +9,7 @@ use lang::recipe::{self, Dtype, ModelSource, TokenizerSource};
 use plan::task::{Conduct, Figures};
 use plan::work::{Artifact, Initialize, Work};
 use serde_json::{Value, json};
+use std::rc::Rc;
 
 impl Lowering<'_> {
     /// Returns what a `model` declaration stands for.
@@ -30,6 +32,7 @@ impl Lowering<'_> {
                 config: None,
                 model: None,
                 guess: None,
+                shapes: None,
                 generation_config: None,
                 template: None,
                 dtype: "f32".into(),
@@ -49,6 +52,7 @@ impl Lowering<'_> {
             generation_config: fact.generation_config.clone(),
             template: tokenizer.fact.as_ref().and_then(|fact| fact.chat_template.clone()),
             dtype,
+            shapes: shapes(&config).ok().map(Rc::new),
             config: Some(config),
             guess: model.clone(),
             model,
@@ -82,16 +86,19 @@ impl Lowering<'_> {
         let name = format!("init:{}", declared.name);
         let name = self.task(&name, Work::Initialize(work), Conduct::default(), declared.at, figures);
         let artifact = Artifact::Task(name);
-        let guess = model.clone().or_else(|| {
+        let guessed = config.clone().or_else(|| {
             let mut config = Model::new_config(architecture, &fields);
             config["vocab_size"] = json!(self.asked_vocab(declared.tokenizer.as_ref()?)?);
-            Model::from_config(&config).ok()
+            Some(config)
         });
+        let guess = model.clone().or_else(|| Model::from_config(guessed.as_ref()?).ok());
+        let shapes = guessed.as_ref().and_then(|config| shapes(config).ok()).map(Rc::new);
         Some(ModelInfo {
             artifact,
             config,
             model,
             guess,
+            shapes,
             generation_config,
             template: None,
             dtype,

@@ -5,11 +5,12 @@
 
 use super::counts;
 use super::known::Known;
+use super::train;
 use super::{Lowering, Options, limit};
 use crate::figures::cost::Pass;
 use crate::figures::formats::{Optimizer, Precision, Quantized, State};
 use crate::figures::memory::{GPU_PROCESS_BYTES, Reference, Setup};
-use crate::figures::trained::{Line, Lora, Selection, Target, TargetName, Trained};
+use crate::figures::trained::{Lora, Selection, Target, TargetName, Trained};
 use crate::figures::{Shapes, activations::Recompute, devices, flops, memory, time, trained};
 use lang::diagnostic::Diagnostic;
 use lang::facts::Facts;
@@ -38,7 +39,7 @@ impl Lowering<'_> {
         };
         let is_pairs = matches!(stage.objective, recipe::Objective::Dpo { .. });
         let setup = Setup {
-            precision: Precision::F32,
+            precision: if train::precision(stage) == Dtype::F32 { Precision::F32 } else { Precision::BF16 },
             quantized: None,
             optimizer: Optimizer::AdamW(State::F32),
             recompute: Recompute::Block,
@@ -51,7 +52,7 @@ impl Lowering<'_> {
             name: &stage.name,
             at: stage.micro.as_ref().map_or(stage.batch.span, |micro| micro.span),
             shapes: &shapes,
-            trained: &trained(&shapes, &Selection::default()),
+            trained: &trained(&shapes, &train::selection(stage)),
             setup,
             sequence,
             micro: stage.micro.as_ref().map(|micro| micro.value),
@@ -328,9 +329,12 @@ fn selection(settings: &Value, added: Option<u64>) -> Counted {
     let is_on = |lora: &&Value| word(lora, &["none"]) != Some("none");
     let lora = settings.get("lora").filter(is_on).map(lora);
     let lines = settings.get("train").and_then(Value::as_array);
-    let lines: Vec<Option<Line>> = lines.into_iter().flatten().map(|line| train_line(line, added)).collect();
-    let is_whole = lines.iter().all(Option::is_some);
-    Counted { what: Selection { lora, train: lines.into_iter().flatten().collect() }, is_whole }
+    let lines: Vec<Vec<String>> = lines.into_iter().flatten().map(words).collect();
+    // Rows that cannot be counted leave the whole count unknown.
+    let new_rows = lines.iter().flatten().any(|word| word == "new-rows");
+    let is_whole = !new_rows || added.is_some();
+    let train = lines.iter().flat_map(|line| trained::lines(line, added)).collect();
+    Counted { what: Selection { lora, train }, is_whole }
 }
 
 fn lora(settings: &Value) -> Lora {
@@ -353,18 +357,4 @@ fn lora(settings: &Value) -> Lora {
         also: lists("also").iter().flat_map(words).collect(),
         magnitudes: word(settings, &["variant"]) == Some("dora"),
     }
-}
-
-/// Reads a line of `train`; nothing when the rows that it means cannot be counted.
-fn train_line(line: &Value, added: Option<u64>) -> Option<Line> {
-    let mut names = words(line);
-    Some(match names.first().map(String::as_str)? {
-        "new-rows" => Line::NewRows(added?),
-        "layers" => Line::Layers(names.get(1).and_then(|range| {
-            let (first, end) = range.split_once("..")?;
-            Some(first.trim().parse().ok()?..end.trim().parse().ok()?)
-        })),
-        "all-but" => Line::AllBut(names.split_off(1)),
-        _ => Line::Modules(names),
-    })
 }

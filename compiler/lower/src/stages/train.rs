@@ -1,15 +1,17 @@
 //! `cpt`, `sft` and `dpo`.
 
 use super::counts::counted;
+use super::fit::Job;
 use super::model::{config_dtype, generation_config};
-use super::{Lowering, ModelInfo, limit, predicted, stop_ids};
+use super::{Lowering, ModelInfo, predicted, stop_ids};
 use crate::builder::Capacities;
+use crate::figures::trained::{self, Selection};
 use crate::models::Model;
 use crate::objectives::Objective;
-use crate::programs;
-use lang::diagnostic::Diagnostic;
+use crate::passes::{self, trained::TrainedPart};
+use crate::programs::{self, Training};
 use lang::facts::PreparedFact;
-use lang::origin::{self, LONGEST_DEFAULT_SEQUENCE};
+use lang::origin::LONGEST_DEFAULT_SEQUENCE;
 use lang::recipe::{self, DpoLoss, Every, Shape, Train};
 use plan::cost::program_cost;
 use plan::op::PreferenceLoss;
@@ -67,22 +69,23 @@ impl Lowering<'_> {
         let prepared = self.whole_data(&data, eval_data.as_deref());
         let counts = Counts::new(stage, objective.unit(), sequence, prepared.as_ref(), guess);
         let conduct = self.conduct(stage, &start, template.as_deref());
-        let module = match (&start.model, &prepared) {
-            (Some(model), Some(_)) => self.fit(stage, model, objective, &counts, &conduct),
-            _ => None,
-        };
-        let estimated = match (&module, &start.guess) {
-            (None, Some(model)) => {
-                let micro = stage.micro.as_ref().map_or(counts.default_micro(), |micro| micro.value);
-                let micro = micro.min(counts.batch.max(1));
-                let capacities = counts.capacities(micro, &conduct, model.max_positions());
-                let mut module =
-                    programs::train(model, objective, &optimizer(stage), capacities, precision(stage));
-                module.decisions.micro_batch_size = micro;
-                Some(module)
+        let part = part(stage, &start);
+        let optimizer = optimizer(stage);
+        let draft = start.guess.as_ref().map(|model| {
+            let micro = stage.micro.as_ref().map_or(counts.default_micro(), |micro| micro.value);
+            let capacities =
+                counts.capacities(micro.clamp(1, counts.batch.max(1)), &conduct, model.max_positions());
+            let training = Training { objective, optimizer: &optimizer, part: part.as_ref() };
+            programs::draft(model, &training, capacities, precision(stage))
+        });
+        let module = match (&start.model, &draft, &prepared) {
+            (Some(model), Some(draft), Some(_)) => {
+                let positions = model.max_positions();
+                self.fit(Job { stage, draft, counts: &counts, conduct: &conduct, positions })
             }
             _ => None,
         };
+        let estimated = draft.as_ref().filter(|_| module.is_none()).map(|draft| draft.plan(&[]));
         if prepared.is_none() {
             self.hold_estimate(stage, sequence);
         }
@@ -119,9 +122,10 @@ impl Lowering<'_> {
             budget: budget(stage.budget.value),
             steps: prepared.is_some().then_some(counts.steps),
             precision: precision(stage),
-            optimizer: optimizer(stage),
+            optimizer,
             schedule: schedule(stage),
             seed: stage.seed.value,
+            trained: part.map(|part| part.tensors),
             config: config.clone(),
             generation_config: tokenizer.map(|tokenizer| {
                 generation_config(start.generation_config.as_ref(), tokenizer, result_template.as_deref())
@@ -161,37 +165,6 @@ impl Lowering<'_> {
         Some(fact)
     }
 
-    /// Returns the module with the largest micro batch that fits, or reports that none does.
-    fn fit(
-        &mut self,
-        stage: &Train,
-        model: &Model,
-        objective: Objective,
-        counts: &Counts,
-        conduct: &Conduct,
-    ) -> Option<Module> {
-        let own = self.facts.hardware.as_ref().map(|hardware| hardware.memory);
-        let limit = limit::named(self.options).or(own);
-        let before = self.options.decisions.get(&stage.name).map(|decisions| decisions.micro_batch_size);
-        let wanted = stage.micro.as_ref().map(|micro| micro.value).or(before);
-        let mut micro = wanted.unwrap_or_else(|| counts.default_micro()).clamp(1, counts.batch.max(1));
-        loop {
-            let capacities = counts.capacities(micro, conduct, model.max_positions());
-            let mut module =
-                programs::train(model, objective, &optimizer(stage), capacities, precision(stage));
-            module.decisions.micro_batch_size = micro;
-            let bytes = module.total_bytes() + PROCESS_BYTES;
-            match limit {
-                Some(limit) if bytes > limit && micro > 1 && wanted.is_none() => micro = micro.div_ceil(2),
-                Some(limit) if bytes > limit => {
-                    self.diagnostics.push(exceeds_memory(stage, model, &module, (bytes, limit)));
-                    return None;
-                }
-                _ => return Some(module),
-            }
-        }
-    }
-
     fn conduct(&self, stage: &Train, start: &ModelInfo, template: Option<&str>) -> Conduct {
         let samples = stage.samples.iter().map(|sample| Sample {
             every: every(sample.every.value),
@@ -227,18 +200,18 @@ struct Guess {
 
 /// How much there is to do; estimates until the data is prepared.
 #[derive(Debug, Clone, Copy)]
-struct Counts {
+pub(super) struct Counts {
     unit: Unit,
     estimate: bool,
     /// Sequences (or pairs) per step.
-    batch: u64,
+    pub batch: u64,
     steps: u64,
     tokens_per_step: f64,
     /// Tokens of the longest sequence that a micro-step may hold.
-    longest: u64,
+    pub longest: u64,
     /// Most rows in one sequence.
     rows_per_sequence: u64,
-    mean_row: f64,
+    pub mean_row: f64,
 }
 
 impl Counts {
@@ -286,8 +259,13 @@ impl Counts {
         }
     }
 
+    /// Returns the counts with sequences of at most so many tokens.
+    pub(super) fn shortened(self, longest: u64) -> Counts {
+        Counts { longest, ..self }
+    }
+
     /// Tokens of one sequence (or pair) at most.
-    fn tokens_per_sequence(&self) -> u64 {
+    pub(super) fn tokens_per_sequence(&self) -> u64 {
         match self.unit {
             Unit::Tokens => self.longest,
             Unit::Pairs => 2 * self.longest,
@@ -295,12 +273,12 @@ impl Counts {
     }
 
     /// The largest micro batch within the token target, evened out over the micro-steps.
-    fn default_micro(&self) -> u64 {
+    pub(super) fn default_micro(&self) -> u64 {
         let most = (MICRO_STEP_TOKENS / self.tokens_per_sequence()).clamp(1, self.batch.max(1));
         self.batch.max(1).div_ceil(self.batch.max(1).div_ceil(most))
     }
 
-    fn capacities(&self, micro: u64, conduct: &Conduct, positions: u64) -> Capacities {
+    pub(super) fn capacities(&self, micro: u64, conduct: &Conduct, positions: u64) -> Capacities {
         let sampling = sampling_capacities(
             conduct.samples.iter().map(|sample| (sample.prompts.as_slice(), sample.sampling.max_tokens)),
             positions,
@@ -335,7 +313,7 @@ pub(super) fn sequence(written: Option<u64>, model: Option<&Model>) -> u64 {
 }
 
 /// Returns the number format of a stage that runs; others are planned from their settings.
-fn precision(stage: &Train) -> Dtype {
+pub(super) fn precision(stage: &Train) -> Dtype {
     match stage.precision.value {
         recipe::Precision::F32 => Dtype::F32,
         recipe::Precision::Bf16 => Dtype::Bf16,
@@ -435,6 +413,26 @@ pub(super) fn memory_table(module: &Module) -> Vec<(String, u64)> {
     arenas.filter(|(_, bytes)| *bytes > 0).chain([process]).collect()
 }
 
+/// Returns the elements of all values of a role.
+fn elements(module: &Module, role: Role) -> u64 {
+    let values = module.values.iter().filter(|value| value.role == role);
+    values.map(|value| value.elements(&module.capacities())).sum()
+}
+
+/// Returns what the lines of `train` name.
+pub(super) fn selection(stage: &Train) -> Selection {
+    let lines = stage.train.iter().flat_map(|line| {
+        let words: Vec<String> = line.iter().map(|word| word.value.clone()).collect();
+        trained::lines(&words, None)
+    });
+    Selection { lora: None, train: lines.collect() }
+}
+
+/// Returns what the stage trains; nothing when that is everything, or what there is to train is not known.
+fn part(stage: &Train, start: &ModelInfo) -> Option<TrainedPart> {
+    passes::trained::part(start.guess.as_ref()?, start.shapes.as_deref()?, &selection(stage))
+}
+
 fn figures(
     stage: &Train,
     start: &ModelInfo,
@@ -461,7 +459,7 @@ fn figures(
         steps: Some(Figure { value: counts.steps as f64, estimate: counts.estimate && !exact_steps }),
         tokens: figure(counts.steps as f64 * counts.tokens_per_step),
         parameters,
-        trained_parameters: parameters,
+        trained_parameters: module.map(|module| elements(module, Role::Gradient)).or(parameters),
         seconds: None,
         seconds_at_most: false,
         devices: None,
@@ -479,27 +477,5 @@ fn figures(
                 }
             )
         )),
-    }
-}
-
-fn exceeds_memory(stage: &Train, model: &Model, module: &Module, (bytes, limit): (u64, u64)) -> Diagnostic {
-    let micro = module.decisions.micro_batch_size;
-    let (span, remedy) = match &stage.micro {
-        Some(written) => (written.span, "lower `micro`, or leave it out and it is chosen to fit"),
-        None => (stage.batch.span, "lower `sequence`, choose a smaller model, or give more with `--memory`"),
-    };
-    let table: Vec<String> =
-        memory_table(module).iter().map(|(name, bytes)| format!("{name} {}", limit::size(*bytes))).collect();
-    let found = Diagnostic::error(
-        "exceeds-memory",
-        format!("stage `{}` needs {}, {} may be used", stage.name, limit::size(bytes), limit::size(limit)),
-        span,
-        format!("with {micro} sequences per micro-step"),
-    )
-    .with_help(remedy)
-    .with_note(table.join(", "));
-    match &stage.sequence {
-        Some(_) => found,
-        None => found.with_note(origin::default_sequence(&stage.model.name, model.max_positions())),
     }
 }

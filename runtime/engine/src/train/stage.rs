@@ -7,6 +7,7 @@ use crate::checkpoint::{self, Reports, Snapshot, State, instruction_set};
 use crate::error::{EngineError, Result};
 use crate::evaluate::evaluate;
 use crate::executor::Executor;
+use crate::frozen::Frozen;
 use crate::generate::{Decoding, Prompting, answer};
 use crate::metrics::{Metrics, Position, StepLine};
 use crate::observer::StepReport;
@@ -352,7 +353,8 @@ impl<'c, 'a> Training<'c, 'a> {
         };
         let bytes = weights::saved_bytes(&work.tensors, &work.dtype)?;
         model::write(&path, bytes, &companions, |folder| {
-            weights::save(&self.executor, &work.tensors, &work.dtype, folder)
+            let frozen = Frozen::open(self.executor.module(), &work.tensors, start)?;
+            weights::save(&self.executor, &work.tensors, &frozen, &work.dtype, folder)
         })?;
         // Those that the recipe asks for stay; the ones kept against a crash have done their work.
         if self.context.task.conduct.checkpoint.is_none() {

@@ -1,7 +1,7 @@
 //! Activation functions, gated and plain, and their gradients. Operands have any shape.
 
 use super::adds;
-use super::float::{OutParts, by_blocks, stage};
+use super::float::{OutParts, by_blocks, rewrite_by_blocks, stage};
 use super::pool::Pool;
 use super::simd::{Isa, exp, multiversion, put_all, sigmoid, tanh};
 use crate::backend::{Call, OpError};
@@ -33,19 +33,29 @@ pub fn gated(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), 
     Ok(())
 }
 
-/// `[dy, x] → [dx]`.
+/// `[dy, x] → [dx]`, or in place `[x] → [dy]`.
 pub fn act_grad(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
-    let inputs = [call.inputs[0].floats(), call.inputs[1].floats()];
     let output = &mut call.outputs[0];
-    let (add, cut) = (adds(output), (BLOCK, WORK * inputs[0].len()));
-    by_blocks(pool, inputs, (output.floats(), add), cut, |[dy, x], dx, add| slopes(f, dy, x, dx, add));
+    let (add, cut) = (adds(output), (BLOCK, WORK * output.dims.elements()));
+    let dx = output.floats();
+    match call.inputs {
+        [dy, x] => by_blocks(pool, [dy.floats(), x.floats()], (dx, add), cut, |[dy, x], dx, add| {
+            slopes(f, dy, x, dx, add);
+        }),
+        [x] => rewrite_by_blocks(pool, x.floats(), dx, cut, |x, dy| scale(f, x, dy)),
+        _ => unreachable!("operands are checked"),
+    }
     Ok(())
 }
 
-/// `[dy, gate, up] → [dgate, dup]`.
+/// `[dy, gate, up] → [dgate, dup]`, or in place `[dy] → [gate, up]`.
 pub fn gated_grad(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result<(), OpError> {
-    let inputs = [0, 1, 2].map(|index: usize| call.inputs[index].floats());
-    let elements = inputs[0].len();
+    let dy = call.inputs[0].floats();
+    let operands = match call.inputs {
+        [_, gate, up] => Some((gate.floats(), up.floats())),
+        _ => None, // in place
+    };
+    let elements = dy.len();
     let [dgate, dup] = &mut call.outputs[..] else { unreachable!("operands are checked") };
     let (add_gate, add_up) = (adds(dgate), adds(dup));
     let (dgate, dup) = (OutParts::new(dgate.floats()), OutParts::new(dup.floats()));
@@ -54,16 +64,22 @@ pub fn gated_grad(pool: &Pool, call: &mut Call<'_, '_>, f: Activation) -> Result
         stage(5 * len, |buffer| {
             let mut buffers = buffer.chunks_exact_mut(len);
             let mut next = || buffers.next().expect("five buffers");
-            let [dy, gate, up] = inputs.map(|x| x.part(at, len, next()));
+            let dy = dy.part(at, len, next());
+            let operands = operands.map(|(gate, up)| (gate.part(at, len, next()), up.part(at, len, next())));
             let (gate_buffer, up_buffer) = (next(), next());
             #[allow(unsafe_code)] // tasks write blocks of two outputs
             // SAFETY: each task takes its block of each output once.
             unsafe {
-                dgate.write(at, len, add_gate, gate_buffer, |dgate, add_gate| {
-                    dup.write(at, len, add_up, up_buffer, |dup, add_up| {
-                        gated_slopes(f, dy, gate, up, dgate, dup, add_gate, add_up);
-                    });
-                });
+                match operands {
+                    Some((gate, up)) => dgate.write(at, len, add_gate, gate_buffer, |dgate, add_gate| {
+                        dup.write(at, len, add_up, up_buffer, |dup, add_up| {
+                            gated_slopes(f, dy, gate, up, dgate, dup, add_gate, add_up);
+                        });
+                    }),
+                    None => dgate.rewrite(at, len, gate_buffer, |gate| {
+                        dup.rewrite(at, len, up_buffer, |up| gated_slopes_in_place(f, dy, gate, up));
+                    }),
+                }
             }
         });
     });
@@ -171,6 +187,29 @@ multiversion! {
     fn slopes[I](f: Activation, dy: &[f32], x: &[f32], dx: &mut [f32], add: bool) {
         let (dy, x) = (&dy[..dx.len()], &x[..dx.len()]);
         with_function!(f, F => put_all(add, dx, dy.iter().zip(x).map(|(dy, x)| dy * both::<I, F>(*x).1)));
+    }
+}
+
+multiversion! {
+    /// Multiplies dy by f′(x).
+    fn scale[I](f: Activation, x: &[f32], dy: &mut [f32]) {
+        let x = &x[..dy.len()];
+        with_function!(f, F => for (dy, x) in dy.iter_mut().zip(x) {
+            *dy *= both::<I, F>(*x).1;
+        });
+    }
+}
+
+multiversion! {
+    /// Replaces gate and up by their gradients.
+    fn gated_slopes_in_place[I](f: Activation, dy: &[f32], gate: &mut [f32], up: &mut [f32]) {
+        let len = gate.len();
+        let (dy, up) = (&dy[..len], &mut up[..len]);
+        with_function!(f, F => for i in 0..len {
+            let (value, slope) = both::<I, F>(gate[i]);
+            gate[i] = dy[i] * up[i] * slope;
+            up[i] = dy[i] * value;
+        });
     }
 }
 

@@ -201,6 +201,28 @@ impl<'a> OutParts<'a> {
     }
 }
 
+impl OutParts<'_> {
+    /// Lets a kernel rewrite `len` elements from `at` on, in f32.
+    ///
+    /// # Safety
+    /// While this runs nobody else asks for any of these elements.
+    #[allow(unsafe_code)] // tasks on several threads write one output
+    #[inline(always)]
+    pub unsafe fn rewrite(&self, at: usize, len: usize, buffer: &mut [f32], kernel: impl FnOnce(&mut [f32])) {
+        match self {
+            // SAFETY: the caller keeps parts apart.
+            OutParts::F32(y) => kernel(unsafe { y.get(at, len) }),
+            OutParts::Bf16(y) => {
+                // SAFETY: as above.
+                let (y, buffer) = (unsafe { y.get(at, len) }, &mut buffer[..len]);
+                widen(y, buffer);
+                kernel(buffer);
+                round(buffer, y, false);
+            }
+        }
+    }
+}
+
 thread_local! {
     static STAGE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
@@ -237,6 +259,30 @@ pub fn by_blocks<const N: usize>(
             // SAFETY: each task has its own block.
             unsafe {
                 y.write(at, count, add, out, |y, add| kernel(inputs, y, add));
+            }
+        });
+    });
+}
+
+/// Rewrites an output block by block, with an input of the same shape.
+pub fn rewrite_by_blocks(
+    pool: &Pool,
+    x: Floats<'_>,
+    y: FloatsMut<'_>,
+    (block, work): (usize, usize),
+    kernel: impl Fn(&[f32], &mut [f32]) + Sync,
+) {
+    let len = y.len();
+    let y = OutParts::new(y);
+    pool.run(len.div_ceil(block.max(1)), work, |task| {
+        let (at, count) = (task * block, block.min(len - task * block));
+        stage(2 * count, |buffer| {
+            let (out, buffer) = buffer.split_at_mut(count);
+            let x = x.part(at, count, buffer);
+            #[allow(unsafe_code)] // tasks write blocks of one output
+            // SAFETY: each task has its own block.
+            unsafe {
+                y.rewrite(at, count, out, |y| kernel(x, y));
             }
         });
     });

@@ -12,7 +12,7 @@ use crate::backend::{Call, OpError};
 /// Tokens of one task, and the longest run of turning on.
 const ROWS: usize = 32;
 
-/// `[x [N, heads·D], positions [N]] → [y]`.
+/// `[x [N, heads·D], positions [N]] → [y]`, or in place `[positions] → [x]`.
 pub fn rope(
     pool: &Pool,
     call: &mut Call<'_, '_>,
@@ -21,16 +21,19 @@ pub fn rope(
     scale: f64,
     inverse: bool,
 ) -> Result<(), OpError> {
-    let (x, positions) = (call.inputs[0].floats(), call.inputs[1].i32());
-    let columns = call.inputs[0].dims.columns();
+    let (x, positions) = match call.inputs {
+        [x, positions] => (Some(x.floats()), positions.i32()),
+        [positions] => (None, positions.i32()),
+        _ => unreachable!("operands are checked"),
+    };
     let output = &mut call.outputs[0];
-    let add = adds(output);
+    let (columns, add) = (output.dims.columns(), adds(output));
     let y = OutParts::new(output.floats());
-    pool.run(positions.len().div_ceil(ROWS), x.len() * 4, |task| {
+    pool.run(positions.len().div_ceil(ROWS), positions.len() * columns * 4, |task| {
         let first = task * ROWS;
         let positions = &positions[first..positions.len().min(first + ROWS)];
         let (at, len) = (first * columns, positions.len() * columns);
-        let rotate = |x: &[f32], y: &mut [f32], add: bool| {
+        let rotate = |x: Option<&[f32]>, y: &mut [f32], add: bool| {
             wide_scratch(4 * inv_freq.len(), |angles| {
                 scratch(head_dim, |turn| {
                     rotate(x, positions, inv_freq, scale, inverse, angles, turn, y, add);
@@ -39,11 +42,13 @@ pub fn rope(
         };
         stage(2 * len, |buffer| {
             let (out, buffer) = buffer.split_at_mut(len);
-            let x = x.part(at, len, buffer);
             #[allow(unsafe_code)] // tasks write rows of one output
             // SAFETY: each task has its own rows.
             unsafe {
-                y.write(at, len, add, out, |y, add| rotate(x, y, add));
+                match x.map(|x| x.part(at, len, buffer)) {
+                    Some(x) => y.write(at, len, add, out, |y, add| rotate(Some(x), y, add)),
+                    None => y.rewrite(at, len, out, |y| rotate(None, y, add)),
+                }
             }
         });
     });
@@ -52,7 +57,8 @@ pub fn rope(
 
 multiversion! {
     /// `angles` is scratch for four numbers per frequency, `turn` for one per channel of a head.
-    fn rotate[I](x: &[f32], positions: &[i32], inv_freq: &[f64], scale: f64, inverse: bool, angles: &mut [f64], turn: &mut [f32], y: &mut [f32], add: bool) {
+    /// Without `x` the rows of y are turned where they are.
+    fn rotate[I](x: Option<&[f32]>, positions: &[i32], inv_freq: &[f64], scale: f64, inverse: bool, angles: &mut [f64], turn: &mut [f32], y: &mut [f32], add: bool) {
         let half = inv_freq.len();
         let columns = y.len() / positions.len().max(1);
         let (cos, rest) = angles.split_at_mut(half);
@@ -82,8 +88,17 @@ multiversion! {
                 turn_sin[i] = (sin[i] * sine_scale) as f32;
             }
             let (c, s) = (&turn_cos[..half], &turn_sin[..half]);
-            let x = x[row * columns..][..columns].chunks_exact(2 * half);
             let y = y[row * columns..][..columns].chunks_exact_mut(2 * half);
+            let Some(x) = x else {
+                for y in y {
+                    let (low, high) = y.split_at_mut(half);
+                    for ((l, h), (c, s)) in low.iter_mut().zip(high).zip(c.iter().zip(s)) {
+                        (*l, *h) = (I::fma(*l, *c, -(*h * s)), I::fma(*h, *c, *l * s));
+                    }
+                }
+                continue;
+            };
+            let x = x[row * columns..][..columns].chunks_exact(2 * half);
             for (x, y) in x.zip(y) {
                 let (low, high) = x.split_at(half);
                 let (y_low, y_high) = y.split_at_mut(half);

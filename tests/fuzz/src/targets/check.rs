@@ -175,9 +175,13 @@ fn lowered(
     let options = Options { name: "recipe".into(), ..Options::default() };
     for _ in 0..ROUNDS {
         let once = |facts: &Facts| timed(|| lower(recipe, sources, facts, &options));
-        let Lowered { plan, diagnostics, wants } = once(&world.facts);
+        let Lowered { plan, diagnostics, wants, notes } = once(&world.facts);
         let again = once(&world.facts);
-        if again.plan != plan || again.diagnostics != diagnostics || again.wants != wants {
+        if again.plan != plan
+            || again.diagnostics != diagnostics
+            || again.wants != wants
+            || again.notes != notes
+        {
             let detail = format!("{plan:#?}\n{:#?}", again.plan);
             return Err(Finding::new("plans differ when lowered again", detail));
         }

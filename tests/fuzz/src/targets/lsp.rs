@@ -8,6 +8,7 @@ use crate::random::{Random, hash};
 use crate::words;
 use crate::world::World;
 use lang::facts::{Facts, Want};
+use lang::lock::Kind;
 use lsp::{Abilities, Editor, Encoding, Look, Outside};
 use lsp_types::{
     Diagnostic, Position, Range, TextDocumentContentChangeEvent, TextDocumentContentChangePartial, Uri,
@@ -63,8 +64,8 @@ impl Look for Seen {
         news
     }
 
-    fn sources(&self) -> Vec<String> {
-        vec!["hf:o/m".to_owned()]
+    fn sources(&self) -> Vec<(String, Kind)> {
+        vec![("hf:o/m".to_owned(), Kind::Model)]
     }
 }
 
