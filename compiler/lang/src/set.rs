@@ -91,7 +91,8 @@ pub struct Assignment {
     value: Value,
 }
 
-/// Finds the place of every value; parameters, `defaults` and declarations are set at once, stages are returned.
+/// Finds the place of every value; parameters, `defaults` and declarations are set at once, and so is what a stage
+/// is like, which decides what it has. The other values of stages are returned.
 pub fn apply(sets: Vec<Set>, files: &mut Files, diagnostics: &mut Vec<Diagnostic>) -> Vec<Assignment> {
     let mut later = Vec::new();
     for set in sets {
@@ -103,7 +104,7 @@ pub fn apply(sets: Vec<Set>, files: &mut Files, diagnostics: &mut Vec<Diagnostic
             Ok(places) => {
                 for place in places {
                     let assignment = Assignment { place, value: set.value.clone() };
-                    if is_training(files, &assignment.place) {
+                    if is_training(files, &assignment.place) && !is_like(&assignment.place) {
                         later.push(assignment)
                     } else {
                         assign(assignment, files)
@@ -127,6 +128,10 @@ pub fn finish(assignments: Vec<Assignment>, files: &mut Files) {
 fn is_training(files: &Files, place: &Place) -> bool {
     let node = place.node.map(|node| &files.files[place.file].document.nodes[node]);
     node.and_then(|node| schema::top(&node.name.text)).is_some_and(|schema| schema.training)
+}
+
+fn is_like(place: &Place) -> bool {
+    place.children.is_empty() && matches!(&place.slot, PlaceSlot::Property(name) if name == "like")
 }
 
 /// A parameter wins over every other meaning of a path.

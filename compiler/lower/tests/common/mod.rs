@@ -43,4 +43,3 @@ pub fn prepared(rows: u64) -> PreparedFact {
     };
     PreparedFact { train: part(rows), eval: part(rows / 10) }
 }
-
