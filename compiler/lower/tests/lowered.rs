@@ -9,6 +9,7 @@ use lower::builder::Capacities;
 use lower::models::Model;
 use lower::objectives::Objective;
 use lower::{Lowered, Options, lower, programs};
+use plan::cost::program_cost;
 use plan::op::PreferenceLoss;
 use plan::program::{Decisions, Level, Recomputed};
 use plan::task::{Every, Plan, Task};
@@ -207,8 +208,9 @@ fn the_prompt_of_a_pair_needs_room_once() {
     assert!(text.contains("# the prompt of a pair is computed once\n"), "{text}");
     assert!(text.contains("cu_seqlens, row_numbers, prefixes)"), "{text}");
     // Of 40 tokens 10 are those of the row before.
-    let per_token = |plan: &Plan| task(plan, "c").figures.flops_per_token.expect("all is known");
-    assert!(per_token(&plan) < 0.8 * per_token(&self::plan(&whole(), &[])));
+    let micro = program_cost(module, module.program("micro").expect("there"), &module.capacities(), 40.0);
+    let per_token = task(&plan, "c").figures.flops_per_token.expect("all is known");
+    assert!((per_token / (0.75 * micro.flops / 360.0) - 1.0).abs() < 1e-9, "{per_token}");
 }
 
 #[test]

@@ -178,7 +178,8 @@ fn agree(config: &Value, loss: PreferenceLoss, dtype: Dtype, most: f64) {
     let shared: usize = PAIRS.iter().map(|[prompt, ..]| prompt).sum();
     assert_eq!(many - few, shared);
     assert!(once.len() > 10, "{:?}", once.keys());
-    for (name, numbers) in &once {
+    // Softmax takes no notice of what is added to all keys: that gradient is zero but for rounding.
+    for (name, numbers) in once.iter().filter(|(name, _)| !name.ends_with("k_proj.bias.grad")) {
         let error = distance(numbers, &twice[name]);
         assert!(error <= most, "{name} is off by {error:.1e} with {loss:?} in {}", dtype.name());
     }
