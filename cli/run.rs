@@ -258,6 +258,8 @@ fn prepared_fact(prepared: &Prepared) -> PreparedFact {
         trained_tokens: side.trained_tokens,
         longest: side.longest,
         sequences: side.packed_sequences,
+        longest_pair: side.longest_pair,
+        shared_tokens: side.shared_tokens,
     };
     PreparedFact { train: part(&prepared.train), eval: part(&prepared.eval) }
 }

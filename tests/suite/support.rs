@@ -136,6 +136,9 @@ pub fn write_rows(executor: &mut Executor, rows: &[Row]) {
     ] {
         executor.write_i32(name, values).unwrap();
     }
+    if executor.has(batch::PREFIXES) {
+        executor.write_i32(batch::PREFIXES, &vec![0; rows.len()]).unwrap();
+    }
 }
 
 /// Returns an executor with the weights of a model folder.

@@ -177,6 +177,12 @@ pub struct PartFact {
     pub longest: u64,
     /// Sequences per epoch after packing; equals `rows` (or pairs) without packing.
     pub sequences: u64,
+    /// Tokens of the longest pair, where what both rows begin with counts once; 0 without pairs.
+    #[serde(default)]
+    pub longest_pair: u64,
+    /// Of `tokens`, those with which both rows of a pair begin, once for each pair.
+    #[serde(default)]
+    pub shared_tokens: u64,
 }
 
 /// The machine that plans are made for.

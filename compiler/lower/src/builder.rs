@@ -106,6 +106,8 @@ pub struct Builder<'m> {
     pub mode: Mode,
     /// Number format of activations.
     pub dtype: Dtype,
+    /// Whether rows may go on from the beginning of an earlier one.
+    pub prefixes: bool,
     region: String,
     program: String,
     /// Sites of random draws, numbered in order of the forward pass.
@@ -120,7 +122,7 @@ impl<'m> Builder<'m> {
         let (region, program) = (String::new(), program.to_owned());
         let lasting = module.values.iter().enumerate().filter(|(_, value)| value.role.is_persistent());
         let names = lasting.map(|(index, value)| (value.name.clone(), ValueId(index as u32))).collect();
-        Builder { module, ops: Vec::new(), mode, dtype, region, program, sites: 0, names }
+        Builder { module, ops: Vec::new(), mode, dtype, prefixes: false, region, program, sites: 0, names }
     }
 
     /// Ends the program and adds it to the module.
@@ -309,7 +311,9 @@ impl<'m> Builder<'m> {
         let (bounds, numbers) = self.rows();
         let o = self.activation("attention", self.shape(q));
         let lse = self.statistic("attention.lse", vec![self.shape(q)[0], u64::from(kind.heads).into()]);
-        self.push(OpKind::Attention(kind), vec![q, k, v, bounds, numbers], vec![set(o), set(lse)]);
+        let prefixes = self.prefixes.then(|| self.index(batch::PREFIXES, ext::ROWS));
+        let inputs = [q, k, v, bounds, numbers].into_iter().chain(prefixes).collect();
+        self.push(OpKind::Attention(kind), inputs, vec![set(o), set(lse)]);
         o
     }
 

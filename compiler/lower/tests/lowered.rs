@@ -5,10 +5,17 @@ mod common;
 use common::{model, prepared, tokenizer};
 use lang::facts::{Facts, Fingerprint, HardwareFact, PathFact, RowsFact, TokenizerFact, Want};
 use lang::{Input, check};
-use lower::{Lowered, Options, lower};
+use lower::builder::Capacities;
+use lower::models::Model;
+use lower::objectives::Objective;
+use lower::{Lowered, Options, lower, programs};
+use plan::cost::program_cost;
+use plan::op::PreferenceLoss;
 use plan::program::{Decisions, Level, Recomputed};
 use plan::task::{Every, Plan, Task};
-use plan::work::{Artifact, Batch, MixAmount, Work};
+use plan::text;
+use plan::value::Dtype;
+use plan::work::{AdamW, Artifact, Batch, MixAmount, Work};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -146,6 +153,43 @@ fn steps_follow_from_what_was_prepared() {
     assert!(figures.flops_per_token.is_some_and(|flops| flops > 6.0 * 10_000.0));
     assert_eq!(figures.loss.as_deref(), Some("mean over the trained tokens of 8 sequences"));
     assert_eq!(task(&plan, "c").figures.loss.as_deref(), Some("mean over the pairs of 4 pairs"));
+}
+
+#[test]
+fn the_prompt_of_a_pair_needs_room_once() {
+    let plan = plan(&whole(), &COUNTS);
+    let module = train(&plan, "c").module.as_ref().expect("all is known");
+    // The longest row has 60 tokens, the longest pair 90.
+    assert_eq!((module.decisions.micro_batch_size, module.extents[0].capacity), (4, 4 * 90));
+    let text = text::program(module, module.program("micro").expect("there"));
+    assert!(text.contains("# the prompt of a pair is computed once\n"), "{text}");
+    assert!(text.contains("cu_seqlens, row_numbers, prefixes)"), "{text}");
+    // Of 40 tokens 10 are those of the row before.
+    let micro = program_cost(module, module.program("micro").expect("there"), &module.capacities(), 40.0);
+    let per_token = task(&plan, "c").figures.flops_per_token.expect("all is known");
+    assert!((per_token / (0.75 * micro.flops / 360.0) - 1.0).abs() < 1e-9, "{per_token}");
+}
+
+#[test]
+fn dropout_keeps_a_prompt_for_each_answer() {
+    let objective =
+        Objective::Preference { loss: PreferenceLoss::Sigmoid { label_smoothing: 0.0 }, beta: 0.1 };
+    let fields =
+        [("n_embd", 32), ("n_head", 2), ("n_layer", 1)].map(|(name, size)| (name.into(), size.into()));
+    let config = Model::new_config("gpt2", &fields);
+    let model = Model::from_config(&config).expect("sound");
+    assert!(!objective.shares_prompts(&model));
+    let capacities = Capacities { tokens: 64, rows: 4, trained: 64, slots: 0, cached: 0 };
+    let optimizer = AdamW { lr: 1e-3, weight_decay: 0.0, beta1: 0.9, beta2: 0.999, eps: 1e-8, clip: 1.0 };
+    let module = programs::train(&model, objective, &optimizer, capacities, Dtype::F32);
+    let text = |name: &str| text::program(&module, module.program(name).expect("there"));
+    assert!(
+        text("micro").contains("# the prompt of a pair is computed for each answer: dropout draws by row\n")
+    );
+    assert_eq!(
+        ["micro", "evaluate", "reference"].map(|name| text(name).contains("prefixes")),
+        [false, true, true]
+    );
 }
 
 #[test]

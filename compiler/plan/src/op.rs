@@ -177,10 +177,14 @@ pub enum OpKind {
     /// positions · inv_freq[i]; cos and sin times `scale`. `inverse` rotates back (the gradient).
     /// Su et al. 2021, arXiv 2104.09864, in the half-split layout of Hugging Face.
     Rope { head_dim: u32, inv_freq: Vec<f64>, scale: f64, inverse: bool },
-    /// `[q [N,A·D], k [N,K·D], v [N,K·D], cu_seqlens [R+1], row_numbers [R]] → [o [N,A·D], lse [N,A]]`:
+    /// `[q [N,A·D], k [N,K·D], v [N,K·D], cu_seqlens [R+1], row_numbers [R], prefixes? [R]] → [o [N,A·D], lse [N,A]]`:
     /// causal softmax attention inside each row; lse = log Σ exp(score), natural logarithm, f32.
+    /// A row with a prefix p > 0 goes on from the first p tokens of the last row before it that has none, its trunk:
+    /// its tokens stand at the positions p, p + 1, … and see those p tokens, at 0 … p − 1, besides their own row. So
+    /// what rows begin with alike is there once. Not with dropout, whose draws are of one row.
     Attention(Attention),
-    /// `[do, q, k, v, o, lse, cu_seqlens, row_numbers] → [dq, dk, dv]`.
+    /// `[do, q, k, v, o, lse, cu_seqlens, row_numbers, prefixes?] → [dq, dk, dv]`; what reaches the keys and values
+    /// of a trunk from its own row comes first, then from the rows that go on from it, in their order.
     AttentionGrad(Attention),
     /// `[gate [N,I], up [N,I]] → [y [N,I]]`: y = f(gate) · up.
     GatedAct { f: Activation },
@@ -199,7 +203,9 @@ pub enum OpKind {
     /// `[h [N,H], w [V,H], trained_index [T], trained_labels [T], scale? [1]] → [loss [1], dh? [N,H], dw? [V,H]]`:
     /// loss = scale · Σ_t (lse(z_t) − z_t[label]), z_t = w h[index_t]; scale is 1 when absent.
     /// With dh also the gradients, in the same pass; rows of dh without a trained token become 0.
-    /// Logits exist for one chunk of tokens at a time. `trained_index` is strictly increasing.
+    /// Logits exist for one chunk of tokens at a time. A token may be trained for several labels, as the last of a
+    /// prompt is for the first of each answer: it stands in `trained_index` once for each, and its gradient is their
+    /// sum in that order.
     LmHeadLoss { grads: HeadGrads },
     /// `[h, w, trained_index, trained_labels] → [logprob [T], lse [T]]`: f32.
     TokenLogprobs,
@@ -321,6 +327,9 @@ pub fn in_place(kind: &OpKind) -> &'static [(usize, usize)] {
         _ => &[], // the others read and write different places
     }
 }
+
+/// Inputs of [`OpKind::Attention`] without `prefixes`.
+pub const ATTENTION_INPUTS: usize = 5;
 
 /// Tokens whose logits exist at once in the head ops.
 pub const HEAD_CHUNK: u64 = 256;

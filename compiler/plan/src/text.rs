@@ -1,6 +1,6 @@
 //! Programs and plans as readable, diffable text.
 
-use crate::op::{Op, OpKind, Write};
+use crate::op::{ATTENTION_INPUTS, Op, OpKind, Write};
 use crate::program::{Level, Module, Program};
 use crate::value::{Dim, Role, ValueId};
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 pub fn program(module: &Module, program: &Program) -> String {
     let mut out = format!("program {}\n", program.name);
     if program.name == "micro" {
-        for line in [frozen(module), recomputed(module)].into_iter().flatten() {
+        for line in [frozen(module), recomputed(module), shared(program)].into_iter().flatten() {
             let _ = writeln!(out, "  # {line}");
         }
     }
@@ -69,6 +69,16 @@ fn recomputed(module: &Module) -> Option<String> {
     });
     let levels: Vec<String> = levels.into_iter().flatten().collect();
     (!levels.is_empty()).then(|| format!("computed again: {}", levels.join("; ")))
+}
+
+/// Returns whether pairs share what they begin with, of a program that has pairs.
+fn shared(program: &Program) -> Option<String> {
+    let pairs = program.ops.iter().any(|op| matches!(op.kind, OpKind::PreferenceLoss { .. }));
+    let shares = |op: &Op| matches!(op.kind, OpKind::Attention(_)) && op.inputs.len() > ATTENTION_INPUTS;
+    pairs.then(|| match program.ops.iter().any(shares) {
+        true => "the prompt of a pair is computed once".to_owned(),
+        false => "the prompt of a pair is computed for each answer: dropout draws by row".to_owned(),
+    })
 }
 
 /// Joins names that count up: `layers.0`, `layers.1`, `layers.2` are `layers.0..3`.

@@ -12,13 +12,15 @@ use serde::{Deserialize, Serialize};
 pub mod batch {
     /// Token ids, `[tokens]`.
     pub const IDS: &str = "ids";
-    /// Position of each token in its row, `[tokens]`.
+    /// Position of each token in its row, what it goes on from included, `[tokens]`.
     pub const POSITIONS: &str = "positions";
     /// Row boundaries, `[bounds]` = rows + 1 entries from 0 to tokens.
     pub const CU_SEQLENS: &str = "cu_seqlens";
     /// Each row's number in the epoch's order, `[rows]`; the `row` of random draws.
     pub const ROW_NUMBERS: &str = "row_numbers";
-    /// Indices of the tokens whose output has a loss, strictly increasing, `[trained]`.
+    /// The tokens at the front of the trunk that a row goes on from, 0 when it begins anew, `[rows]`; see `Attention`.
+    pub const PREFIXES: &str = "prefixes";
+    /// Indices of the tokens whose output has a loss, in the order of rows and labels, `[trained]`.
     pub const TRAINED_INDEX: &str = "trained_index";
     /// Their labels: the id of the following token, `[trained]`.
     pub const TRAINED_LABELS: &str = "trained_labels";
@@ -163,6 +165,12 @@ pub struct PreparedSide {
     pub longest: u64,
     /// Sequences per epoch when packed to the `sequence` of the task.
     pub packed_sequences: u64,
+    /// Tokens of the longest pair, where what both rows begin with counts once; 0 without pairs.
+    #[serde(default)]
+    pub longest_pair: u64,
+    /// Of `tokens`, those of second rows of pairs with which the first begins too.
+    #[serde(default)]
+    pub shared_tokens: u64,
 }
 
 /// How a row becomes tokens.

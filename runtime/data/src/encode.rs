@@ -155,6 +155,9 @@ impl<'a> Encoder<'a> {
             encoded.truncated |= fitted.truncated;
             encoded.rows.extend(fitted.rows);
         }
+        if let [first, second] = &mut encoded.rows[..] {
+            second.shared = shared(first, second);
+        }
         Ok(encoded)
     }
 
@@ -315,6 +318,12 @@ impl Tokens {
     }
 }
 
+/// Returns the tokens that both rows of a pair begin with, up to the first trained one of either.
+fn shared(first: &TokenRow, second: &TokenRow) -> u32 {
+    let rows = first.ids.iter().zip(&first.mask).zip(second.ids.iter().zip(&second.mask));
+    rows.take_while(|(one, other)| one == other && *one.1 == 0).count() as u32
+}
+
 /// Returns which tokens share a byte with a span; both are in order.
 fn mask_of(offsets: &[(usize, usize)], spans: &[Range<usize>]) -> Vec<u8> {
     let mut next = 0;
@@ -339,6 +348,17 @@ fn too_long(what: &str, tokens: usize, option: &str, limit: u64) -> DataError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_shares_what_comes_before_both_answers() {
+        let row =
+            |ids: &[u32], mask: &[u8]| TokenRow { ids: ids.into(), mask: mask.into(), ..TokenRow::default() };
+        let first = row(&[1, 2, 3, 4, 5], &[0, 0, 0, 1, 1]);
+        assert_eq!(shared(&first, &row(&[1, 2, 3, 4, 6], &[0, 0, 0, 1, 1])), 3);
+        assert_eq!(shared(&first, &row(&[1, 2, 3, 4], &[0, 0, 1, 1])), 2);
+        assert_eq!(shared(&first, &row(&[1, 9, 3, 4], &[0, 0, 0, 1])), 1);
+        assert_eq!(shared(&first, &row(&[2, 3, 4], &[0, 0, 1])), 0);
+    }
 
     #[test]
     fn a_token_that_shares_a_byte_with_a_span_is_trained() {

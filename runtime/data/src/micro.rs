@@ -1,13 +1,16 @@
 //! A micro batch: rows laid end to end, as the batch values of a program.
 
-use crate::batches::Sequence;
+use crate::batches::{Sequence, SequenceRow};
 use crate::store::Store;
 
 /// Batch values of one micro-step, under the names of `plan::work::batch`. Rows are flat: there is no padding.
 ///
+/// Where prefixes are shared, the second row of a pair holds only the tokens that the first lacks. The last token
+/// that both have predicts the first of each answer.
+///
 /// # Shapes
 /// - `ids`, `positions`: `[tokens]`
-/// - `cu_seqlens`: `[rows + 1]`; `row_numbers`, `row_ids`: `[rows]`
+/// - `cu_seqlens`: `[rows + 1]`; `row_numbers`, `prefixes`, `row_ids`: `[rows]`
 /// - `trained_index`, `trained_labels`, `trained_row`: `[trained]`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MicroBatch {
@@ -15,6 +18,8 @@ pub struct MicroBatch {
     pub positions: Vec<i32>,
     pub cu_seqlens: Vec<i32>,
     pub row_numbers: Vec<i32>,
+    /// Tokens of the row before that a row goes on from.
+    pub prefixes: Vec<i32>,
     /// Flat index of the token whose output predicts the label: the one before it.
     pub trained_index: Vec<i32>,
     pub trained_labels: Vec<i32>,
@@ -28,33 +33,54 @@ impl MicroBatch {
     pub fn with_capacity(tokens: usize, rows: usize, trained: usize) -> Self {
         let [ids, positions] = [(); 2].map(|()| Vec::with_capacity(tokens));
         let [trained_index, trained_labels, trained_row] = [(); 3].map(|()| Vec::with_capacity(trained));
-        let (cu_seqlens, row_numbers) = (Vec::with_capacity(rows + 1), Vec::with_capacity(rows));
+        let cu_seqlens = Vec::with_capacity(rows + 1);
+        let [row_numbers, prefixes] = [(); 2].map(|()| Vec::with_capacity(rows));
         let row_ids = Vec::with_capacity(rows);
-        Self { ids, positions, cu_seqlens, row_numbers, trained_index, trained_labels, trained_row, row_ids }
-    }
-
-    /// Replaces the content by the rows of `sequences`; buffers keep their capacity.
-    pub fn fill(&mut self, store: &Store, sequences: &[Sequence]) {
-        self.clear();
-        self.cu_seqlens.push(0);
-        for row in sequences.iter().flat_map(|sequence| &sequence.rows) {
-            self.push(store, row.row, row.number);
+        Self {
+            ids,
+            positions,
+            cu_seqlens,
+            row_numbers,
+            prefixes,
+            trained_index,
+            trained_labels,
+            trained_row,
+            row_ids,
         }
     }
 
-    fn push(&mut self, store: &Store, row: usize, number: u64) {
-        let start = self.ids.len() as i32;
+    /// Replaces the content by the rows of `sequences`; buffers keep their capacity.
+    ///
+    /// With `share` the second row of a pair goes on from what it shares with the first.
+    pub fn fill(&mut self, store: &Store, sequences: &[Sequence], share: bool) {
+        self.clear();
+        self.cu_seqlens.push(0);
+        for sequence in sequences {
+            let trunk = self.ids.len();
+            for (at, row) in sequence.rows.iter().enumerate() {
+                let shared = if share && at > 0 { store.records()[row.row].shared as usize } else { 0 };
+                self.push(store, row, trunk, shared);
+            }
+        }
+    }
+
+    /// Appends a row without its first `shared` tokens, which are those of the row that begins at `trunk`.
+    fn push(&mut self, store: &Store, row: &SequenceRow, trunk: usize, shared: usize) {
+        let &SequenceRow { row, number } = row;
+        let start = self.ids.len();
         let in_batch = self.row_ids.len() as i32;
         let data = store.row(row);
-        self.ids.extend(data.ids.iter().map(|&id| id as i32));
-        self.positions.extend(0..data.ids.len() as i32);
+        self.ids.extend(data.ids[shared..].iter().map(|&id| id as i32));
+        self.positions.extend(shared as i32..data.ids.len() as i32);
+        let place = |at: usize| if at < shared { trunk + at } else { start + at - shared };
         for (at, _) in data.mask.iter().enumerate().skip(1).filter(|(_, mask)| **mask != 0) {
-            self.trained_index.push(start + at as i32 - 1);
+            self.trained_index.push(place(at - 1) as i32);
             self.trained_labels.push(data.ids[at] as i32);
             self.trained_row.push(in_batch);
         }
         self.cu_seqlens.push(self.ids.len() as i32);
         self.row_numbers.push(number as i32);
+        self.prefixes.push(shared as i32);
         self.row_ids.push(row as u64);
     }
 
@@ -64,12 +90,16 @@ impl MicroBatch {
             positions,
             cu_seqlens,
             row_numbers,
+            prefixes,
             trained_index,
             trained_labels,
             trained_row,
             row_ids,
         } = self;
-        for buffer in [ids, positions, cu_seqlens, row_numbers, trained_index, trained_labels, trained_row] {
+        for buffer in [ids, positions, cu_seqlens, row_numbers, prefixes] {
+            buffer.clear();
+        }
+        for buffer in [trained_index, trained_labels, trained_row] {
             buffer.clear();
         }
         row_ids.clear();
@@ -78,6 +108,11 @@ impl MicroBatch {
     /// Returns the number of tokens.
     pub fn tokens(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Returns the number of tokens of its rows, those that they share counted for each.
+    pub fn tokens_of_rows(&self) -> usize {
+        self.tokens() + self.prefixes.iter().map(|&prefix| prefix as usize).sum::<usize>()
     }
 
     /// Returns the number of rows; a pair counts as two.

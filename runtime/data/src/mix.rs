@@ -160,6 +160,8 @@ mod tests {
             trained: length,
             part,
             bytes: length,
+            shared: 0,
+            unused: 0,
         };
         lengths.iter().enumerate().map(record).collect()
     }

@@ -84,7 +84,8 @@ fn named(part: &DataPart) -> PartReport {
 
 fn finish(job: Job, spec: &Prepare, parts: Vec<PartReport>) -> Result<PrepareReport, DataError> {
     let Job { writer, lengths, .. } = job;
-    let side = |side| summary(writer.records(side), spec.sequence);
+    let pairs = matches!(spec.encode, Encode::Preference { .. });
+    let side = |side| summary(writer.records(side), spec.sequence, pairs);
     let prepared = Prepared { train: side(Side::Train), eval: side(Side::Eval) };
     let report = PrepareReport { prepared, parts, lengths: Lengths::of(lengths) };
     writer.write_file("report.json", &format!("{:#}\n", serde_json::json!(report)))?;
@@ -92,7 +93,7 @@ fn finish(job: Job, spec: &Prepare, parts: Vec<PartReport>) -> Result<PrepareRep
     Ok(report)
 }
 
-fn summary(records: &[Record], sequence: u64) -> PreparedSide {
+fn summary(records: &[Record], sequence: u64, pairs: bool) -> PreparedSide {
     let sum = |of: fn(&Record) -> u32| records.iter().map(|record| u64::from(of(record))).sum();
     PreparedSide {
         rows: records.len() as u64,
@@ -100,7 +101,14 @@ fn summary(records: &[Record], sequence: u64) -> PreparedSide {
         trained_tokens: sum(|record| record.trained),
         longest: records.iter().map(|record| u64::from(record.length)).max().unwrap_or(0),
         packed_sequences: packed_sequences(records.iter().map(|record| record.length), sequence),
+        longest_pair: if pairs { longest_pair(records) } else { 0 },
+        shared_tokens: sum(|record| record.shared),
     }
+}
+
+/// Returns the most tokens of a pair, what both of its rows begin with counted once.
+fn longest_pair(records: &[Record]) -> u64 {
+    records.chunks(2).map(|pair| pair.iter().map(Record::own).sum()).max().unwrap_or(0)
 }
 
 /// Returns the texts of the training side of datasets, for training a tokenizer.

@@ -12,7 +12,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Format of the files; a store of another version is prepared anew.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Training rows or held-out rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,7 +46,21 @@ pub struct Record {
     pub part: u32,
     /// Bytes of text that the trained tokens cover.
     pub bytes: u32,
+    /// Of a pair's second row: tokens at the front that the first has too, all before the first trained one of both.
+    pub shared: u32,
+    /// Fills the record up to a multiple of eight bytes; 0.
+    pub unused: u32,
 }
+
+impl Record {
+    /// Returns the tokens that the row does not share.
+    pub fn own(&self) -> u64 {
+        u64::from(self.length - self.shared)
+    }
+}
+
+/// Bytes of a record.
+const RECORD: u64 = size_of::<Record>() as u64;
 
 /// `store.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,6 +80,8 @@ pub struct TokenRow {
     pub part: u32,
     pub bytes: u32,
     pub identity: u64,
+    /// As in [`Record`].
+    pub shared: u32,
 }
 
 /// A row of an open store.
@@ -106,11 +122,14 @@ impl Store {
     /// Returns nothing unless all lengths and offsets fit.
     fn check(&self, rows: u64, tokens: u64) -> Option<()> {
         let sizes =
-            [(self.tokens.len(), tokens * 4), (self.mask.len(), tokens), (self.index.len(), rows * 32)];
-        let fits = |record: &Record| {
-            record.offset.checked_add(u64::from(record.length)).is_some_and(|end| end <= tokens)
+            [(self.tokens.len(), tokens * 4), (self.mask.len(), tokens), (self.index.len(), rows * RECORD)];
+        let mut before = 0;
+        let mut fits = |record: &Record| {
+            let shares = record.shared <= before && record.shared <= record.length;
+            before = record.length;
+            shares && record.offset.checked_add(u64::from(record.length)).is_some_and(|end| end <= tokens)
         };
-        (sizes.iter().all(|&(is, should)| is as u64 == should) && self.records().iter().all(fits))
+        (sizes.iter().all(|&(is, should)| is as u64 == should) && self.records().iter().all(&mut fits))
             .then_some(())
     }
 
@@ -257,8 +276,9 @@ impl StoreWriter {
         to.tokens.write(bytemuck::cast_slice(&row.ids))?;
         to.mask.write(&row.mask)?;
         let trained = row.mask.iter().skip(1).filter(|&&mask| mask != 0).count() as u32;
-        let TokenRow { part, bytes, identity, .. } = *row;
-        to.records.push(Record { offset: to.written, identity, length, trained, part, bytes });
+        let TokenRow { part, bytes, identity, shared, .. } = *row;
+        let offset = to.written;
+        to.records.push(Record { offset, identity, length, trained, part, bytes, shared, unused: 0 });
         to.written += u64::from(length);
         Ok(to.records.len() - 1)
     }

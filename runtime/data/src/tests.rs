@@ -310,6 +310,44 @@ fn an_interrupted_store_does_not_exist_and_a_new_one_replaces_an_old() {
 }
 
 #[test]
+fn the_second_row_of_a_pair_goes_on_from_the_first() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = StoreWriter::create(&folder.path().join("s"), &["d".into()]).expect("a store");
+    for (ids, mask, shared) in [
+        (vec![9, 8], vec![0, 1], 0),
+        (vec![7, 8, 6], vec![0, 1, 1], 0),
+        (vec![1, 2, 3, 4], vec![0, 0, 1, 1], 0),
+        (vec![1, 2, 5, 6, 7], vec![0, 0, 1, 0, 1], 2),
+    ] {
+        let row = TokenRow { ids, mask, shared, ..TokenRow::default() };
+        writer.push(Side::Train, &row).expect("a row");
+    }
+    writer.finish().expect("a store");
+    let store = Store::open(&folder.path().join("s"), Side::Train).expect("a store");
+    let pair = |at: usize| Sequence {
+        rows: [0, 1].map(|side| SequenceRow { row: 2 * at + side, number: (20 + side) as u64 }).to_vec(),
+    };
+    let mut batch = MicroBatch::default();
+    batch.fill(&store, &[pair(0), pair(1)], true);
+    let expected = MicroBatch {
+        ids: vec![9, 8, 7, 8, 6, 1, 2, 3, 4, 5, 6, 7],
+        positions: vec![0, 1, 0, 1, 2, 0, 1, 2, 3, 2, 3, 4],
+        cu_seqlens: vec![0, 2, 5, 9, 12],
+        row_numbers: vec![20, 21, 20, 21],
+        prefixes: vec![0, 0, 0, 2],
+        // The last token of the prompt predicts the first of each answer.
+        trained_index: vec![0, 2, 3, 6, 7, 6, 10],
+        trained_labels: vec![8, 8, 6, 3, 4, 5, 7],
+        trained_row: vec![0, 1, 1, 2, 2, 3, 3],
+        row_ids: vec![0, 1, 2, 3],
+    };
+    assert_eq!(batch, expected);
+    assert_eq!((batch.tokens(), batch.tokens_of_rows()), (12, 14));
+    batch.fill(&store, &[pair(1)], false);
+    assert_eq!((batch.ids.len(), batch.prefixes), (9, vec![0, 0]));
+}
+
+#[test]
 fn a_micro_batch_predicts_each_trained_token_from_the_one_before() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = StoreWriter::create(&folder.path().join("s"), &["d".into()]).expect("a store");
@@ -323,12 +361,13 @@ fn a_micro_batch_predicts_each_trained_token_from_the_one_before() {
     let packed = Sequence { rows: vec![row(1, 7), row(0, 4)] };
     let mut batch = MicroBatch::default();
     for _ in 0..2 {
-        batch.fill(&store, std::slice::from_ref(&packed));
+        batch.fill(&store, std::slice::from_ref(&packed), true);
         let expected = MicroBatch {
             ids: vec![20, 21, 10, 11, 12],
             positions: vec![0, 1, 0, 1, 2],
             cu_seqlens: vec![0, 2, 5],
             row_numbers: vec![7, 4],
+            prefixes: vec![0, 0],
             trained_index: vec![0, 3],
             trained_labels: vec![21, 12],
             trained_row: vec![0, 1],

@@ -15,9 +15,17 @@ pub fn write(executor: &mut Executor, micro: &MicroBatch) -> Result<()> {
     executor.write_i32(batch::POSITIONS, &micro.positions)?;
     executor.write_i32(batch::CU_SEQLENS, &micro.cu_seqlens)?;
     executor.write_i32(batch::ROW_NUMBERS, &micro.row_numbers)?;
+    if executor.has(batch::PREFIXES) {
+        executor.write_i32(batch::PREFIXES, &micro.prefixes)?;
+    }
     executor.write_i32(batch::TRAINED_INDEX, &micro.trained_index)?;
     executor.write_i32(batch::TRAINED_LABELS, &micro.trained_labels)?;
     executor.write_i32(batch::TRAINED_ROW, &micro.trained_row)
+}
+
+/// Returns whether rows of a program go on from what they share with the row before.
+pub fn shares(executor: &Executor, program: &str) -> bool {
+    executor.reads(program, batch::PREFIXES)
 }
 
 /// Returns what the loss of a micro batch is a mean over: trained tokens or pairs.
@@ -36,11 +44,12 @@ pub struct Group {
     pub sequences: Vec<Sequence>,
 }
 
-/// Groups all rows of a store, in order; a pair stays together, datasets do not mix.
+/// Groups all rows of a store, in order; a pair stays together, datasets do not mix. With `share` a pair needs room
+/// for what both of its rows begin with only once.
 ///
 /// # Errors
 /// Fails when a row alone exceeds the capacities.
-pub fn groups(executor: &Executor, store: &Store, unit: Unit) -> Result<Vec<Group>> {
+pub fn groups(executor: &Executor, store: &Store, unit: Unit, share: bool) -> Result<Vec<Group>> {
     let unlimited = |extent| executor.capacity(extent).unwrap_or(u64::MAX);
     let limits = [unlimited(extent::TOKENS), unlimited(extent::ROWS), unlimited(extent::TRAINED)];
     let size = match unit {
@@ -52,7 +61,7 @@ pub fn groups(executor: &Executor, store: &Store, unit: Unit) -> Result<Vec<Grou
     for (index, records) in store.records().chunks(size).enumerate() {
         let part = records[0].part;
         let adds = [
-            records.iter().map(|record| u64::from(record.length)).sum(),
+            records.iter().map(|record| if share { record.own() } else { record.length.into() }).sum(),
             records.len() as u64,
             records.iter().map(|record| u64::from(record.trained)).sum(),
         ];

@@ -42,7 +42,7 @@ pub fn evaluate(
 ) -> Result<Option<Evaluation>> {
     // Sums are wanted: a loss that is scaled by one over the count gets the count 1.
     executor.write_f32(names::STEP_COUNT, &[1.0])?;
-    let groups = batch::groups(executor, store, unit)?;
+    let groups = batch::groups(executor, store, unit, batch::shares(executor, "evaluate"))?;
     let mut micro = MicroBatch::default();
     let mut by_part: BTreeMap<u32, Sums> = BTreeMap::new();
     for (index, group) in groups.iter().enumerate() {
@@ -74,7 +74,7 @@ fn score(
     group: &Group,
     micro: &mut MicroBatch,
 ) -> Result<Sums> {
-    micro.fill(store, &group.sequences);
+    micro.fill(store, &group.sequences, batch::shares(executor, "evaluate"));
     batch::write(executor, micro)?;
     write_reference(executor, micro, reference)?;
     executor.run("evaluate", 0, Draw::default())?;

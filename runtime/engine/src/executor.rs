@@ -265,6 +265,13 @@ impl<'a> Executor<'a> {
         self.outputs_of(program, value).any(|output| output.write != Write::Set)
     }
 
+    /// Returns whether a program reads a value.
+    pub fn reads(&self, program: &str, value: &str) -> bool {
+        let id = self.values.get(value);
+        let ops = self.module.program(program).into_iter().flat_map(|program| &program.ops);
+        id.is_some_and(|&id| ops.into_iter().any(|op| op.inputs.contains(&id)))
+    }
+
     /// Returns whether a program writes a value.
     pub fn writes(&self, program: &str, value: &str) -> bool {
         self.outputs_of(program, value).next().is_some()

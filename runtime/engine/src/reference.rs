@@ -28,14 +28,15 @@ pub fn score(
     stop: &AtomicBool,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Option<Vec<f32>>> {
-    let groups = batch::groups(executor, store, Unit::Pairs)?;
+    let share = batch::shares(executor, "reference");
+    let groups = batch::groups(executor, store, Unit::Pairs, share)?;
     let mut micro = MicroBatch::default();
     let mut logprobs = vec![0.0; store.rows()];
     for (index, group) in groups.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        micro.fill(store, &group.sequences);
+        micro.fill(store, &group.sequences, share);
         batch::write(executor, &micro)?;
         executor.run("reference", 0, Draw::default())?;
         let rows = executor.read(result::ROW_LOGPROBS)?;

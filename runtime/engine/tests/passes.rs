@@ -24,6 +24,9 @@ const ADAMW: AdamW = AdamW { lr: 1e-3, weight_decay: 0.1, beta1: 0.9, beta2: 0.9
 /// Lengths of rows: two pairs.
 const ROWS: [usize; 4] = [7, 12, 5, 9];
 const TOKENS: usize = 33;
+
+/// What the second row of each pair goes on from, where pairs share their prompts.
+const PREFIXES: [i32; 4] = [0, 4, 0, 3];
 const VOCAB: u64 = 61;
 
 const DPO: Objective =
@@ -112,7 +115,9 @@ fn write_batch(executor: &mut Executor) {
     let id = |at: usize| (at * 7 % VOCAB as usize) as i32;
     let mut bounds: Vec<i32> = starts.iter().map(|start| *start as i32).collect();
     bounds.push(TOKENS as i32);
-    let positions = rows().flat_map(|(_, (len, _))| 0..*len as i32).collect::<Vec<_>>();
+    let prefixes = if executor.reads("micro", batch::PREFIXES) { PREFIXES } else { [0; ROWS.len()] };
+    let positions = |(row, (len, _)): (usize, (&usize, _))| prefixes[row]..prefixes[row] + *len as i32;
+    let positions = rows().flat_map(positions).collect::<Vec<_>>();
     for (name, numbers) in [
         (batch::IDS, (0..TOKENS).map(id).collect::<Vec<_>>()),
         (batch::POSITIONS, positions),
@@ -123,6 +128,9 @@ fn write_batch(executor: &mut Executor) {
         (batch::TRAINED_ROW, trained.iter().map(|(row, _)| *row as i32).collect()),
     ] {
         executor.write_i32(name, &numbers).expect("written");
+    }
+    if executor.has(batch::PREFIXES) {
+        executor.write_i32(batch::PREFIXES, &prefixes).expect("written");
     }
     executor.write_f32(batch::STEP_COUNT, &[2.0 * trained.len() as f32]).expect("written");
     executor.write_f32(batch::REFERENCE, &[-3.0, -5.0, -2.0, -4.5]).expect("written");

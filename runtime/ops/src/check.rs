@@ -7,7 +7,7 @@
 
 use crate::backend::{Call, OpError};
 use crate::view::Dims;
-use plan::op::{HeadGrads, OpKind, Write, in_place};
+use plan::op::{ATTENTION_INPUTS, HeadGrads, OpKind, Write, in_place};
 use plan::value::Dtype;
 
 /// Operands of an op, inputs and outputs.
@@ -42,9 +42,11 @@ fn signature(kind: &OpKind) -> Option<Signature> {
         OpKind::LayerNorm { .. } => ("x N H, w H, b H | residual N H", "y N H, =mean N, =rstd N | h N H"),
         OpKind::LayerNormGrad => ("dy N H, h N H, w H, =mean N, =rstd N | dh N H", "dx N H | =dw H, =db H"),
         OpKind::Rope { .. } => ("x N H, #positions N", "y N H"),
-        OpKind::Attention(_) => ("q N Q, k N K, v N K, #cu_seqlens C, #row_numbers R", "o N Q, =lse N A"),
+        OpKind::Attention(_) => {
+            ("q N Q, k N K, v N K, #cu_seqlens C, #row_numbers R | #prefixes R", "o N Q, =lse N A")
+        }
         OpKind::AttentionGrad(_) => (
-            "do N Q, q N Q, k N K, v N K, o N Q, =lse N A, #cu_seqlens C, #row_numbers R",
+            "do N Q, q N Q, k N K, v N K, o N Q, =lse N A, #cu_seqlens C, #row_numbers R | #prefixes R",
             "dq N Q, dk N K, dv N K",
         ),
         OpKind::GatedAct { .. } => ("gate *, up *", "y *"),
@@ -288,6 +290,10 @@ fn check_pairs(call: &Call<'_, '_>, sizes: &Sizes) -> Result<(), OpError> {
                 let (heads, kv_heads, dim) = (a.heads, a.kv_heads, a.head_dim);
                 return Err(OpError(format!("{op}: {heads} heads, {kv_heads} kv heads, head_dim {dim}")));
             }
+            let without = if matches!(call.kind, OpKind::AttentionGrad(_)) { 8 } else { ATTENTION_INPUTS };
+            if a.dropout.is_some() && call.inputs.len() > without {
+                return Err(OpError(format!("{op}: dropout and prefixes exclude each other")));
+            }
             let slopes = a.alibi.as_ref().map_or(a.heads as usize, Vec::len);
             if slopes != a.heads as usize {
                 return Err(OpError(format!("{op}: {slopes} slopes for {} heads", a.heads)));
@@ -345,6 +351,24 @@ pub fn check_rising(op: &str, name: &str, index: &[i32], strictly: bool) -> Resu
             Err(OpError(format!("{op}: `{name}`[{}] is {}, after {}", at + 1, index[at + 1], index[at])))
         }
     }
+}
+
+/// Checks that prefixes are of rows: none of the first, and each within the trunk that its row goes on from.
+///
+/// # Errors
+/// Fails with the first prefix that is not.
+pub fn check_prefixes(op: &str, cu_seqlens: &[i32], prefixes: &[i32]) -> Result<(), OpError> {
+    let mut trunk = 0;
+    for (row, &prefix) in prefixes.iter().enumerate() {
+        if prefix == 0 {
+            trunk = cu_seqlens[row + 1] - cu_seqlens[row];
+        } else if !(0..=trunk).contains(&prefix) {
+            return Err(OpError(format!(
+                "{op}: `prefixes`[{row}] is {prefix}, its trunk has {trunk} tokens"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that rows are delimited from 0 to `tokens`.

@@ -32,7 +32,7 @@ pub fn forward(kind: &OpKind, x: &[Tensor], current: &[Tensor], draw: Draw) -> R
         OpKind::Rope { head_dim, inv_freq, scale, inverse } => {
             Ok(vec![rope(&x[0], &x[1], *head_dim as usize, inv_freq, *scale, *inverse)?])
         }
-        OpKind::Attention(a) => attention(a, &x[0], &x[1], &x[2], (&x[3], &x[4]), draw),
+        OpKind::Attention(a) => attention(a, [&x[0], &x[1], &x[2]], &x[3..], draw),
         OpKind::AttentionCached(a) => Ok(vec![attention_cached(a, &x[0], &x[1], &x[2], &x[3])?]),
         OpKind::GatedAct { f } => Ok(vec![(activation(*f, &x[0])? * &x[1])?]),
         OpKind::Act { f } => Ok(vec![activation(*f, &x[0])?]),
@@ -129,31 +129,32 @@ fn activation(f: Activation, x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Returns o `[N, A·D]` and lse `[N, A]`; `rows` are cu_seqlens and row numbers.
-pub fn attention(
-    a: &Attention,
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    rows: (&Tensor, &Tensor),
-    draw: Draw,
-) -> Result<Vec<Tensor>> {
-    let (cu, numbers) = (rows.0.to_vec1::<i64>()?, rows.1.to_vec1::<i64>()?);
+/// Returns o `[N, A·D]` and lse `[N, A]`; `rows` are cu_seqlens, row numbers and, where there are any, prefixes.
+pub fn attention(a: &Attention, [q, k, v]: [&Tensor; 3], rows: &[Tensor], draw: Draw) -> Result<Vec<Tensor>> {
+    let (cu, numbers) = (rows[0].to_vec1::<i64>()?, rows[1].to_vec1::<i64>()?);
+    let prefixes = rows.get(2).map_or(Ok(vec![0; numbers.len()]), Tensor::to_vec1::<i64>)?;
     let (mut outputs, mut logs) = (Vec::new(), Vec::new());
+    let mut trunk = 0;
     for (row, &number) in numbers.iter().enumerate() {
         let (first, len) = (cu[row] as usize, (cu[row + 1] - cu[row]) as usize);
+        let prefix = prefixes[row] as usize;
+        trunk = if prefix == 0 { first } else { trunk };
         if len == 0 {
             continue;
         }
-        let positions: Vec<usize> = (0..len).collect();
+        let positions: Vec<usize> = (prefix..prefix + len).collect();
         let part = |x: &Tensor| x.narrow(0, first, len);
-        let scores = scores(a, &part(q)?, &part(k)?, &positions)?;
+        let whole = |x: &Tensor| match prefix {
+            0 => part(x),
+            _ => Tensor::cat(&[x.narrow(0, trunk, prefix)?, part(x)?], 0),
+        };
+        let scores = scores(a, &part(q)?, &whole(k)?, &positions)?;
         logs.push(scores.log_sum_exp(D::Minus1)?.t()?.contiguous()?);
         let mut weights = softmax(&scores)?;
         if let Some(dropout) = a.dropout {
             weights = (weights * attention_mask(dropout, a.heads as usize, len, number, draw, q.dtype())?)?;
         }
-        let o = weights.matmul(&heads(&part(v)?, a)?)?;
+        let o = weights.matmul(&heads(&whole(v)?, a)?)?;
         outputs.push(o.transpose(0, 1)?.reshape((len, ()))?);
     }
     if outputs.is_empty() {

@@ -41,7 +41,7 @@ pub fn gradient(kind: &OpKind, x: &[Tensor], current: &[Tensor], draw: Draw) -> 
             plus_residual(grads, x.get(5))
         }
         OpKind::AttentionGrad(a) => differentiate(&[&x[1], &x[2], &x[3]], |v| {
-            seeded(&attention(a, &v[0], &v[1], &v[2], (&x[6], &x[7]), draw)?[0], &x[0])
+            seeded(&attention(a, [&v[0], &v[1], &v[2]], &x[6..], draw)?[0], &x[0])
         }),
         OpKind::GatedActGrad { f } => {
             let kind = OpKind::GatedAct { f: *f };

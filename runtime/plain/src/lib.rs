@@ -11,7 +11,7 @@ mod update;
 
 use candle_core::Tensor;
 use ops::backend::{Backend, Call, Draw, OpError};
-use ops::check::{check, check_index, check_rising, check_rows, rewrites};
+use ops::check::{check, check_index, check_prefixes, check_rising, check_rows, rewrites};
 use plan::op::{OpKind, in_place};
 use plan::value::Dtype;
 
@@ -131,13 +131,15 @@ fn check_indices(call: &Call<'_, '_>) -> Result<(), OpError> {
         OpKind::Embed => check_index(op, "index", inputs[0].i32(), rows(1)),
         OpKind::EmbedGrad => check_index(op, "index", inputs[1].i32(), call.outputs[0].dims.rows()),
         OpKind::Gather => check_index(op, "index", inputs[1].i32(), rows(0)),
-        OpKind::Attention(_) => check_rows(op, inputs[3].i32(), rows(0)),
-        OpKind::AttentionGrad(_) => check_rows(op, inputs[6].i32(), rows(0)),
+        OpKind::Attention(_) | OpKind::AttentionGrad(_) => {
+            let cu = if matches!(call.kind, OpKind::Attention(_)) { 3 } else { 6 };
+            check_rows(op, inputs[cu].i32(), rows(0))?;
+            inputs.get(cu + 2).map_or(Ok(()), |view| check_prefixes(op, inputs[cu].i32(), view.i32()))
+        }
         OpKind::Dropout(_) => check_rows(op, inputs[1].i32(), rows(0)),
         OpKind::LmHeadLoss { .. } | OpKind::TokenLogprobs | OpKind::TokenLogprobsGrad => {
             let h = if matches!(call.kind, OpKind::TokenLogprobsGrad) { 1 } else { 0 };
             check_index(op, "trained_index", inputs[h + 2].i32(), rows(h))?;
-            check_rising(op, "trained_index", inputs[h + 2].i32(), true)?;
             check_index(op, "trained_labels", inputs[h + 3].i32(), rows(h + 1))
         }
         OpKind::SumByRow { .. } | OpKind::SpreadToTokens { .. } => {

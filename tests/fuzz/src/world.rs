@@ -213,7 +213,16 @@ impl World {
             let rows = random.one(&[0, 1, 3, 1000, 40_000_000]);
             let longest = random.one(&[1, 100, 1 << 17]);
             let tokens = rows * random.one(&[1, 10, longest]);
-            PartFact { rows, tokens, trained_tokens: tokens / 2, longest, sequences: rows.div_ceil(2) }
+            let shared_tokens = tokens / random.one(&[1, 2, 100]);
+            PartFact {
+                rows,
+                tokens,
+                trained_tokens: tokens / 2,
+                longest,
+                sequences: rows.div_ceil(2),
+                longest_pair: random.one(&[0, longest, 2 * longest]),
+                shared_tokens,
+            }
         };
         let fact = PreparedFact { train: part(), eval: part() };
         self.facts.prepared.entry(task.to_owned()).or_insert(fact);

@@ -49,7 +49,8 @@ pub fn backward(pass: &mut Pass, op: &Op) {
         OpKind::Attention(attributes) => {
             let Some(dy) = pass.gradient(output(0)) else { return };
             let (q, k, v) = (input(0), input(1), input(2));
-            let inputs = vec![dy, q, k, v, output(0), output(1), input(3), input(4)];
+            let rows = &op.inputs[3..]; // with or without prefixes
+            let inputs = [&[dy, q, k, v, output(0), output(1)], rows].concat();
             let outputs = [q, k, v].map(|value| pass.contribute(value)).to_vec();
             pass.b.push(OpKind::AttentionGrad(attributes.clone()), inputs, outputs);
         }

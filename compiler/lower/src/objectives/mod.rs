@@ -29,6 +29,14 @@ impl Objective {
         }
     }
 
+    /// Returns whether a pair's prompt is computed once in training.
+    pub fn shares_prompts(self, model: &Model) -> bool {
+        match self {
+            Objective::CrossEntropy => false,
+            Objective::Preference { .. } => preference::shares_prompts(Mode::Train, model),
+        }
+    }
+
     /// Adds the ops from batch to loss; in training the loss is scaled and adds up over micro-steps.
     pub fn add(self, b: &mut Builder, model: &Model) {
         match self {

@@ -67,7 +67,8 @@ impl Lowering<'_> {
         });
         let reference = self.reference(stage, &start);
         let prepared = self.whole_data(&data, eval_data.as_deref());
-        let counts = Counts::new(stage, objective.unit(), sequence, prepared.as_ref(), guess);
+        let shares = start.guess.as_ref().is_some_and(|model| objective.shares_prompts(model));
+        let counts = Counts::new(stage, (objective.unit(), shares), sequence, prepared.as_ref(), guess);
         let conduct = self.conduct(stage, &start, template.as_deref());
         let part = part(stage, &start);
         let optimizer = optimizer(stage);
@@ -211,13 +212,23 @@ pub(super) struct Counts {
     tokens_per_step: f64,
     /// Tokens of the longest sequence that a micro-step may hold.
     pub longest: u64,
+    /// Tokens of a pair at most, where its prompt is computed once and that is known.
+    longest_pair: Option<u64>,
+    /// Of all tokens, the share that is computed.
+    computed: f64,
     /// Most rows in one sequence.
     rows_per_sequence: u64,
     pub mean_row: f64,
 }
 
 impl Counts {
-    fn new(stage: &Train, unit: Unit, sequence: u64, prepared: Option<&PreparedFact>, guess: Guess) -> Self {
+    fn new(
+        stage: &Train,
+        (unit, shares): (Unit, bool),
+        sequence: u64,
+        prepared: Option<&PreparedFact>,
+        guess: Guess,
+    ) -> Self {
         // Unprepared text has about four bytes a token; the figures are marked as estimates.
         let guess_tokens = guess.bytes as f64 / 4.0;
         let pack = stage.pack.value;
@@ -245,8 +256,12 @@ impl Counts {
             recipe::Budget::Tokens(count) => (count as f64 / tokens_per_step.max(1.0)).ceil() as u64,
         };
         let longest_row = prepared.map_or(sequence, |fact| fact.train.longest.max(fact.eval.longest).max(2));
+        let shared = prepared.filter(|_| shares && unit == Unit::Pairs);
+        let longest_pair = shared.map(|fact| fact.train.longest_pair.max(fact.eval.longest_pair));
         Counts {
             unit,
+            longest_pair: longest_pair.filter(|longest| *longest > 0),
+            computed: 1.0 - shared.map_or(0.0, |fact| fact.train.shared_tokens as f64 / tokens.max(1.0)),
             estimate: prepared.is_none(),
             batch,
             steps: steps.max(1),
@@ -270,7 +285,7 @@ impl Counts {
     pub(super) fn tokens_per_sequence(&self) -> u64 {
         match self.unit {
             Unit::Tokens => self.longest,
-            Unit::Pairs => 2 * self.longest,
+            Unit::Pairs => self.longest_pair.unwrap_or(u64::MAX).min(2 * self.longest),
         }
     }
 
@@ -457,7 +472,8 @@ fn figures(
         extents[0] = module.decisions.micro_batch_size.max(1) * counts.tokens_per_sequence();
         extents[3] = extents[0];
         let cost = program_cost(module, module.program("micro")?, &extents, counts.mean_row);
-        Some(cost.flops / extents[0] as f64)
+        // Per token of the rows: a prompt that two of them have is computed once.
+        Some(cost.flops / extents[0] as f64 * counts.computed)
     });
     let exact_steps = matches!(stage.budget.value, recipe::Budget::Steps(_));
     let noun = match unit {

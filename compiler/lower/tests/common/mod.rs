@@ -40,6 +40,8 @@ pub fn prepared(rows: u64) -> PreparedFact {
         trained_tokens: rows * 20,
         longest: 60,
         sequences: rows,
+        longest_pair: 90,
+        shared_tokens: rows * 10,
     };
     PreparedFact { train: part(rows), eval: part(rows / 10) }
 }

@@ -4,6 +4,7 @@
 //! Two sets of buffers go back and forth; once they are large enough, nothing is allocated.
 
 use super::Rows;
+use crate::batch;
 use crate::error::{EngineError, Result};
 use crate::executor::Executor;
 use data::{Batches, MicroBatch, Store};
@@ -65,6 +66,8 @@ pub struct Source {
     store: Arc<Store>,
     batches: Arc<Batches>,
     micro_batch_size: u64,
+    /// Whether the second row of a pair goes on from the first.
+    share: bool,
     /// Capacities of a micro-step: tokens, rows, trained tokens.
     room: [usize; 3],
 }
@@ -175,6 +178,7 @@ impl Source {
             store: rows.train.clone(),
             batches: rows.batches.clone(),
             micro_batch_size: executor.module().decisions.micro_batch_size,
+            share: batch::shares(executor, "micro"),
             room: [tokens, rows_at_once, room(extent::TRAINED).unwrap_or(tokens)],
         }
     }
@@ -189,7 +193,7 @@ impl Source {
         let empty = || MicroBatch::with_capacity(tokens, rows, trained);
         laid.buffers.resize_with(laid.count.max(laid.buffers.len()), empty);
         for (micro, sequences) in laid.buffers.iter_mut().zip(chunks) {
-            micro.fill(&self.store, sequences);
+            micro.fill(&self.store, sequences, self.share);
         }
         laid
     }
@@ -217,7 +221,10 @@ mod tests {
         let (unit, batch, order) = (Unit::Tokens, Batch::Sequences(4), Order::Shuffled);
         let spec = BatchSpec { unit, batch, order, sequence: 8, pack: false, seed: 3 };
         let batches = Arc::new(Batches::new(&store, &spec));
-        (place, Source { store: Arc::new(store), batches, micro_batch_size: 3, room: [64, 8, 64] })
+        (
+            place,
+            Source { store: Arc::new(store), batches, micro_batch_size: 3, share: false, room: [64, 8, 64] },
+        )
     }
 
     #[test]

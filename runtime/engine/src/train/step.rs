@@ -40,7 +40,7 @@ impl Training<'_, '_> {
             loss: loss as f32,
             grad_norm,
             lr: self.lr(index),
-            tokens: self.laid.micros().iter().map(|micro| micro.tokens() as u64).sum(),
+            tokens: self.laid.micros().iter().map(|micro| micro.tokens_of_rows() as u64).sum(),
             trained_tokens,
             preference: metrics.map(|sums| preference(sums, count)),
         })

@@ -76,6 +76,7 @@ impl World {
                 ids,
                 part: row % 2,
                 identity: u64::from(row),
+                shared: 0,
             };
             writer.push(if row < 10 { Side::Train } else { Side::Eval }, &token_row).expect("pushed");
         }

@@ -3,7 +3,8 @@
 //!
 //! Shapes: N tokens, R rows, A num_heads, K num_kv_heads, D head_dim. A tile is TILE keys by TILE queries,
 //! in this order: queries lie side by side in vectors, so that nothing is summed across a vector. Scores
-//! exist for one tile at a time; keys and values are read where they lie.
+//! exist for one tile at a time; keys and values are read where they lie. A row that goes on from a prefix of
+//! its trunk sees the keys of two places, one after the other; no tile lies across both.
 //!
 //! A score is cap·tanh(scale·q·k / cap) + slope·(key − query); positions count within the row. A dropped
 //! probability counts as zero in the product with v, not in the sum that normalises.
@@ -14,9 +15,11 @@ use super::product::{GRAIN, Panel, multiply};
 use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_scaled, tanh};
 use super::{adds, workspace};
 use crate::backend::{Call, Draw, OpError};
-use crate::check::check_rows;
+use crate::check::{check_prefixes, check_rows};
 use crate::random::{philox_side_by_side, stream, unit};
+use crate::view::View;
 use plan::op::Attention;
+use std::ops::Range;
 
 /// Queries, and keys, of a tile.
 const TILE: usize = 64;
@@ -30,6 +33,34 @@ struct Row {
     first: usize,
     len: usize,
     number: u32,
+    /// Tokens of its trunk that it goes on from, the position of its own first one.
+    prefix: usize,
+    /// First token of its trunk.
+    trunk: usize,
+}
+
+impl Row {
+    /// Returns the tiles of keys before the position `end`: those of the prefix, then the row's own.
+    #[inline(always)]
+    fn keys(self, end: usize) -> impl Iterator<Item = Keys> {
+        let tiles = |first: usize, range: Range<usize>| {
+            let Range { start, end } = range;
+            range.step_by(TILE).map(move |position| Keys {
+                position,
+                token: first + position - start,
+                present: TILE.min(end - position),
+            })
+        };
+        tiles(self.trunk, 0..self.prefix).chain(tiles(self.first, self.prefix..end))
+    }
+}
+
+/// A tile of keys: position and token of the first, and their number.
+#[derive(Clone, Copy)]
+struct Keys {
+    position: usize,
+    token: usize,
+    present: usize,
 }
 
 /// The operands of a task: attributes, rows and strides.
@@ -38,6 +69,8 @@ struct Job<'a> {
     attention: &'a Attention,
     cu: &'a [i32],
     numbers: &'a [i32],
+    /// Empty where every row begins anew.
+    prefixes: &'a [i32],
     key: [u32; 2],
     heads: usize,
     kv_heads: usize,
@@ -47,20 +80,24 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
+    /// Takes `cu_seqlens, row_numbers, prefixes?`.
     fn new(
         attention: &'a Attention,
-        cu: &'a [i32],
-        numbers: &'a [i32],
+        rows: &[View<'a>],
         draw: Draw,
         (op, tokens): (&str, usize),
     ) -> Result<Self, OpError> {
+        let (cu, numbers) = (rows[0].i32(), rows[1].i32());
+        let prefixes = rows.get(2).map_or(&[][..], View::i32);
         check_rows(op, cu, tokens)?;
+        check_prefixes(op, cu, prefixes)?;
         let dim = attention.head_dim as usize;
         let site = attention.dropout.map_or(0, |dropout| dropout.site);
         Ok(Job {
             attention,
             cu,
             numbers,
+            prefixes,
             key: stream(draw.seed, draw.step, site),
             heads: attention.heads as usize,
             kv_heads: attention.kv_heads as usize,
@@ -71,7 +108,26 @@ impl<'a> Job<'a> {
 
     fn row(&self, row: usize) -> Row {
         let (first, end) = (self.cu[row] as usize, self.cu[row + 1] as usize);
-        Row { first, len: end - first, number: self.numbers[row] as u32 }
+        let prefix = self.prefix(row);
+        let mut trunk = row;
+        while self.prefix(trunk) > 0 {
+            trunk -= 1; // the first row has no prefix
+        }
+        let trunk = self.cu[trunk] as usize;
+        Row { first, len: end - first, number: self.numbers[row] as u32, prefix, trunk }
+    }
+
+    fn prefix(&self, row: usize) -> usize {
+        self.prefixes.get(row).map_or(0, |&prefix| prefix as usize)
+    }
+
+    /// Returns a trunk and the rows that go on from it; nothing for one of those.
+    fn family(&self, trunk: usize) -> Range<usize> {
+        if self.prefix(trunk) > 0 {
+            return trunk..trunk;
+        }
+        let rows = trunk + 1..self.numbers.len();
+        trunk..rows.clone().find(|&row| self.prefix(row) == 0).unwrap_or(rows.end)
     }
 
     /// Returns the tiles of the longest row.
@@ -82,8 +138,11 @@ impl<'a> Job<'a> {
 
     /// Returns the rough work of the whole op.
     fn work(&self) -> usize {
-        let square = |pair: &[i32]| (pair[1] - pair[0]) as usize * (pair[1] - pair[0]) as usize;
-        self.cu.windows(2).map(square).sum::<usize>() * self.heads * (self.dim / 8 + 1)
+        let seen = |(row, pair): (usize, &[i32])| {
+            let len = (pair[1] - pair[0]) as usize;
+            len * (len + 2 * self.prefix(row))
+        };
+        self.cu.windows(2).enumerate().map(seen).sum::<usize>() * self.heads * (self.dim / 8 + 1)
     }
 
     fn group(&self) -> usize {
@@ -98,27 +157,27 @@ impl<'a> Job<'a> {
 
     /// Returns whether the window hides a whole tile of keys from `query` and all later ones.
     #[inline(always)]
-    fn hides(&self, query: usize, start: usize) -> bool {
-        self.oldest(query) >= start + TILE
+    fn hides(&self, query: usize, keys: Keys) -> bool {
+        self.oldest(query) >= keys.position + keys.present
     }
 }
 
-/// One head's columns of the tokens of a row, in a `[N, columns]` operand.
+/// One head's columns, in a `[N, columns]` operand.
 #[derive(Clone, Copy)]
 struct Head<'a> {
     data: Floats<'a>,
-    /// The head's first column of the row's first token.
+    /// The head's first column.
     first: usize,
     columns: usize,
     dim: usize,
 }
 
 impl<'a> Head<'a> {
-    fn new(data: Floats<'a>, row: Row, heads: usize, head: usize, dim: usize) -> Self {
-        Head { data, first: row.first * heads * dim + head * dim, columns: heads * dim, dim }
+    fn new(data: Floats<'a>, heads: usize, head: usize, dim: usize) -> Self {
+        Head { data, first: head * dim, columns: heads * dim, dim }
     }
 
-    /// Returns `count` tokens as lines of whole vectors: where they lie, or packed with zeros around them.
+    /// Returns `count` tokens from `start` as lines of whole vectors: where they lie, or packed with zeros around them.
     #[inline(always)]
     fn lines<'b>(&self, start: usize, count: usize, panel: &'b mut [f32]) -> (&'b [f32], usize)
     where
@@ -141,7 +200,7 @@ impl<'a> Head<'a> {
         (panel, wide)
     }
 
-    /// Copies `count` tokens times `scale` into the columns of a panel `[D, TILE]`; the rest becomes 0.
+    /// Copies `count` tokens from `start` times `scale` into the columns of a panel `[D, TILE]`; the rest becomes 0.
     #[inline(always)]
     fn across(&self, start: usize, count: usize, scale: f32, panel: &mut [f32]) {
         if count < TILE {
@@ -171,12 +230,12 @@ fn vector(tile: &mut [f32], at: usize) -> &mut [f32; LANES] {
     (&mut tile[at..at + LANES]).try_into().expect("the slice has LANES elements")
 }
 
-/// `[q, k, v, cu_seqlens, row_numbers] → [o, lse]`.
+/// `[q, k, v, cu_seqlens, row_numbers, prefixes?] → [o, lse]`.
 ///
 /// A task is one tile of queries of one head; it goes through the tiles of keys in order.
 pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -> Result<(), OpError> {
-    let [q, k, v, cu, numbers] = call.inputs else { unreachable!("operands are checked") };
-    let job = Job::new(attributes, cu.i32(), numbers.i32(), call.draw, ("attention", q.dims.rows()))?;
+    let [q, k, v, rows @ ..] = call.inputs else { unreachable!("operands are checked") };
+    let job = Job::new(attributes, rows, call.draw, ("attention", q.dims.rows()))?;
     let (q, k, v) = (q.floats(), k.floats(), v.floats());
     let [o, lse] = &mut call.outputs[..] else { unreachable!("operands are checked") };
     let (add_o, add_lse) = (adds(o), adds(lse));
@@ -188,9 +247,9 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -
         if start >= row.len {
             return;
         }
-        let q = Head::new(q, row, heads, head, dim);
+        let q = Head::new(q, heads, head, dim);
         let kv = head / job.group();
-        let (k, v) = (Head::new(k, row, job.kv_heads, kv, dim), Head::new(v, row, job.kv_heads, kv, dim));
+        let (k, v) = (Head::new(k, job.kv_heads, kv, dim), Head::new(v, job.kv_heads, kv, dim));
         scratch(TILE * (3 * wide + dim + TILE + 2), |scratch| {
             forward_tile(&job, row, head, start, q, k, v, scratch);
             let (sums, rest) = scratch.split_at(TILE * wide);
@@ -222,19 +281,20 @@ multiversion! {
         o.fill(0.0);
         most.fill(f32::NEG_INFINITY);
         total.fill(0.0);
-        q.across(start, count, job.attention.scale as f32, q_across);
-        for keys in (0..start + count).step_by(TILE) {
-            if job.hides(start, keys) {
+        q.across(row.first + start, count, job.attention.scale as f32, q_across);
+        let query = row.prefix + start;
+        for keys in row.keys(query + count) {
+            if job.hides(query, keys) {
                 continue;
             }
-            let present = TILE.min(start + count - keys);
+            let present = keys.present;
             let m = present.next_multiple_of(8);
-            let (k_lines, k_stride) = k.lines(keys, present, k_panel);
-            let (v_lines, v_stride) = v.lines(keys, present, v_panel);
+            let (k_lines, k_stride) = k.lines(keys.token, present, k_panel);
+            let (v_lines, v_stride) = v.lines(keys.token, present, v_panel);
             scores[..m * TILE].fill(0.0);
             multiply((m, lanes, dim), Panel::rows(k_lines, k_stride), q_across, TILE, scores, TILE);
             for lane in (0..lanes).step_by(LANES) {
-                let tile = Tile { job, row, head, query: start + lane, keys, present };
+                let tile = Tile { job, row, head, query: query + lane, keys: keys.position, present };
                 tile.probabilities::<I>(&mut scores[lane..], vector(most, lane), vector(total, lane), &mut o[lane * wide..], wide);
             }
             multiply((rows, wide, present), Panel::columns(scores, TILE), v_lines, v_stride, o, wide);
@@ -417,14 +477,14 @@ impl Tile<'_> {
     }
 }
 
-/// `[do, q, k, v, o, lse, cu_seqlens, row_numbers] → [dq, dk, dv]`.
+/// `[do, q, k, v, o, lse, cu_seqlens, row_numbers, prefixes?] → [dq, dk, dv]`.
 ///
-/// A task is one key-value head of one row: for each head of the group and each tile of queries it goes
-/// through the tiles of keys in order. Δ = Σ do·o of each token and head lies in the workspace.
+/// A task is one key-value head of one row and of those that go on from it: for each head of the group and each
+/// tile of queries it goes through the tiles of keys in order. Δ = Σ do·o of each token and head lies in the workspace.
 pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -> Result<(), OpError> {
-    let [d_o, q, k, v, o, lse, cu, numbers] = call.inputs else { unreachable!("operands are checked") };
+    let [d_o, q, k, v, o, lse, rows @ ..] = call.inputs else { unreachable!("operands are checked") };
     let tokens = q.dims.rows();
-    let job = Job::new(attributes, cu.i32(), numbers.i32(), call.draw, ("attention_grad", tokens))?;
+    let job = Job::new(attributes, rows, call.draw, ("attention_grad", tokens))?;
     let (heads, kv_heads, dim) = (job.heads, job.kv_heads, job.dim);
     let (d_o, o, lse) = (d_o.floats(), o.floats(), lse.f32());
     let (q, k, v) = (q.floats(), k.floats(), v.floats());
@@ -451,11 +511,13 @@ pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attenti
         let dv = sums_of(&mut dv, dv_sums);
         let out = Out { dq: &dq, dk: &dk, dv: &dv, adds };
         pool.run(job.numbers.len() * kv_heads, 3 * job.work(), |task| {
-            let (row, kv_head) = (job.row(task / kv_heads), task % kv_heads);
+            let (family, kv_head) = (job.family(task / kv_heads), task % kv_heads);
             let of = Saved { d_o, q, k, v, lse, deltas };
-            scratch(TILE * (7 * job.wide + 2 * job.dim + 2 * TILE + 2), |scratch| {
-                backward_row(&job, row, kv_head, of, out, scratch);
-            });
+            for row in family {
+                scratch(TILE * (7 * job.wide + 2 * job.dim + 2 * TILE + 2), |scratch| {
+                    backward_row(&job, job.row(row), kv_head, of, out, scratch);
+                });
+            }
         });
     }
     for (gradient, sums, add) in [(&mut dk, &*dk_sums, add_k), (&mut dv, &*dv_sums, add_v)] {
@@ -509,7 +571,7 @@ struct Out<'a> {
 fn put_head(parts: &OutParts<'_>, at: usize, x: &[f32], scale: f32, add: bool) {
     match parts {
         OutParts::F32(parts) => {
-            // SAFETY: callers write heads of their own row; the slice is dropped before the next one is taken.
+            // SAFETY: callers write heads of their own rows; the slice is dropped before the next one is taken.
             let y = unsafe { parts.get(at * x.len(), x.len()) };
             put_scaled(x, scale, y, add);
         }
@@ -537,47 +599,48 @@ multiversion! {
         let (delta, rest) = rest.split_at_mut(TILE);
         let (scores, slopes) = rest.split_at_mut(TILE * TILE);
         let scale = job.attention.scale as f32;
-        let (k, v) = (Head::new(of.k, row, kv_heads, kv_head, dim), Head::new(of.v, row, kv_heads, kv_head, dim));
-        let token_kv = |position: usize| (row.first + position) * kv_heads + kv_head;
-        // Tiles add to dk and dv.
+        let (k, v) = (Head::new(of.k, kv_heads, kv_head, dim), Head::new(of.v, kv_heads, kv_head, dim));
+        let kv_of = |token: usize| token * kv_heads + kv_head;
+        // Tiles add to dk and dv; a trunk is cleared before the rows that go on from it add to it.
         dk.fill(0.0);
-        for position in 0..row.len {
+        for token in row.first..row.first + row.len {
             if !out.adds[1] {
-                put_head(out.dk, token_kv(position), &dk[..dim], 1.0, false);
+                put_head(out.dk, kv_of(token), &dk[..dim], 1.0, false);
             }
             if !out.adds[2] {
-                put_head(out.dv, token_kv(position), &dk[..dim], 1.0, false);
+                put_head(out.dv, kv_of(token), &dk[..dim], 1.0, false);
             }
         }
         for head in kv_head * job.group()..(kv_head + 1) * job.group() {
-            let q = Head::new(of.q, row, job.heads, head, dim);
-            let d_o = Head::new(of.d_o, row, job.heads, head, dim);
+            let q = Head::new(of.q, job.heads, head, dim);
+            let d_o = Head::new(of.d_o, job.heads, head, dim);
             for start in (0..row.len).step_by(TILE) {
                 let count = TILE.min(row.len - start);
                 let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(8));
-                q.across(start, count, scale, q_across);
-                d_o.across(start, count, 1.0, do_across);
-                let (q_lines, q_stride) = q.lines(start, count, q_panel);
-                let (do_lines, do_stride) = d_o.lines(start, count, do_panel);
+                let (token, query) = (row.first + start, row.prefix + start);
+                q.across(token, count, scale, q_across);
+                d_o.across(token, count, 1.0, do_across);
+                let (q_lines, q_stride) = q.lines(token, count, q_panel);
+                let (do_lines, do_stride) = d_o.lines(token, count, do_panel);
                 for i in 0..count {
-                    let at = (row.first + start + i) * job.heads + head;
+                    let at = (token + i) * job.heads + head;
                     (lse[i], delta[i]) = (of.lse[at], of.deltas[at]);
                 }
                 dq.fill(0.0);
-                for keys in (0..start + count).step_by(TILE) {
-                    if job.hides(start, keys) {
+                for keys in row.keys(query + count) {
+                    if job.hides(query, keys) {
                         continue;
                     }
-                    let present = TILE.min(start + count - keys);
+                    let present = keys.present;
                     let m = present.next_multiple_of(8);
-                    let (k_lines, k_stride) = k.lines(keys, present, k_panel);
-                    let (v_lines, v_stride) = v.lines(keys, present, v_panel);
+                    let (k_lines, k_stride) = k.lines(keys.token, present, k_panel);
+                    let (v_lines, v_stride) = v.lines(keys.token, present, v_panel);
                     scores[..m * TILE].fill(0.0);
                     slopes[..m * TILE].fill(0.0);
                     multiply((m, lanes, dim), Panel::rows(k_lines, k_stride), q_across, TILE, scores, TILE);
                     multiply((m, lanes, dim), Panel::rows(v_lines, v_stride), do_across, TILE, slopes, TILE);
                     for lane in (0..lanes).step_by(LANES) {
-                        let tile = Tile { job, row, head, query: start + lane, keys, present };
+                        let tile = Tile { job, row, head, query: query + lane, keys: keys.position, present };
                         let (scores, slopes) = (&mut scores[lane..], &mut slopes[lane..]);
                         tile.gradients::<I>(scores, slopes, vector(lse, lane), vector(delta, lane));
                     }
@@ -587,12 +650,12 @@ multiversion! {
                     multiply((m, wide, count), Panel::rows(slopes, TILE), q_lines, q_stride, dk, wide);
                     multiply((rows, wide, present), Panel::columns(slopes, TILE), k_lines, k_stride, dq, wide);
                     for j in 0..present {
-                        put_head(out.dk, token_kv(keys + j), &dk[j * wide..][..dim], scale, true);
-                        put_head(out.dv, token_kv(keys + j), &dv[j * wide..][..dim], 1.0, true);
+                        put_head(out.dk, kv_of(keys.token + j), &dk[j * wide..][..dim], scale, true);
+                        put_head(out.dv, kv_of(keys.token + j), &dv[j * wide..][..dim], 1.0, true);
                     }
                 }
                 for i in 0..count {
-                    let at = (row.first + start + i) * job.heads + head;
+                    let at = (token + i) * job.heads + head;
                     put_head(out.dq, at, &dq[i * wide..][..dim], scale, out.adds[0]);
                 }
             }

@@ -10,7 +10,7 @@ use super::pool::{Parts, Pool};
 use super::simd::{Isa, LANES, exp, fold, max, multiversion, put};
 use super::{adds, workspace};
 use crate::backend::{Call, OpError};
-use crate::check::{check_index, check_rising};
+use crate::check::check_index;
 use crate::view::{View, ViewMut};
 use plan::op::{HEAD_CHUNK, OpKind};
 
@@ -46,7 +46,6 @@ impl<'a> Head<'a> {
     fn new(op: &OpKind, inputs: &[View<'a>]) -> Result<Self, OpError> {
         let [h, w, index, labels] = inputs else { unreachable!("operands are checked") };
         check_index(op.name(), "trained_index", index.i32(), h.dims.rows())?;
-        check_rising(op.name(), "trained_index", index.i32(), true)?;
         check_index(op.name(), "trained_labels", labels.i32(), w.dims.rows())?;
         Ok(Head {
             h: h.floats(),
@@ -89,7 +88,8 @@ impl<'a> Head<'a> {
         let shape = Shape { m: count, n: self.hidden, k: self.vocab };
         gemm(pool, shape, dz, w, FloatsMut::F32(dhidden), Finish::default());
         for (row, &token) in dhidden.chunks_exact(self.hidden).zip(&self.index[first..]) {
-            to.dh.put(token as usize * self.hidden, row, to.add_dh);
+            // A token may come again, so rows are added to zeros or to what was there.
+            to.dh.put(token as usize * self.hidden, row, true);
         }
         if let Some((dw, add)) = &mut to.dw {
             let x = Matrix::rows(Floats::F32(hidden), self.hidden);
@@ -104,16 +104,14 @@ impl<'a> Head<'a> {
 /// Where gradients go. Chunks after the first add to dw.
 struct Gradients<'a> {
     dh: FloatsMut<'a>,
-    add_dh: bool,
     dw: Option<(&'a mut [f32], bool)>,
 }
 
 impl<'a> Gradients<'a> {
-    /// Takes `dh, dw?` and clears the rows of dh that no chunk will write.
+    /// Takes `dh, dw?` and clears dh unless it is added to.
     fn new(pool: &Pool, outputs: &'a mut [ViewMut<'_>], trained: usize) -> Option<Self> {
         let (dh, rest) = outputs.split_first_mut()?;
-        let add_dh = adds(dh);
-        if !add_dh {
+        if !adds(dh) {
             // Zeros are zero bytes in every format.
             let work = dh.bytes.len() / 16;
             pool.blocks(dh.bytes, 1 << 16, work, |_, dh| dh.fill(0));
@@ -127,7 +125,7 @@ impl<'a> Gradients<'a> {
             }
             (dw, add)
         });
-        Some(Gradients { dh, add_dh, dw })
+        Some(Gradients { dh, dw })
     }
 }
 

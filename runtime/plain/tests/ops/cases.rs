@@ -254,7 +254,7 @@ impl Table {
                 Attention {
                     window: Some(70),
                     softcap: Some(9.0),
-                    alibi: slopes,
+                    alibi: slopes.clone(),
                     dropout,
                     ..attention(6, 2, 9)
                 },
@@ -263,25 +263,50 @@ impl Table {
             ),
         ];
         for (name, a, lengths, scale) in table {
-            let (n, heads, dim) = (lengths.iter().sum(), a.heads as usize, a.head_dim as usize);
-            let (wide, narrow) = (heads * dim, a.kv_heads as usize * dim);
-            let q = self.numbers.floats(&[n, wide], scale);
-            let k = self.numbers.floats(&[n, narrow], scale);
-            let (v, d_o) = (self.floats(&[n, narrow]), self.floats(&[n, wide]));
-            let rows = [cu_seqlens(&lengths), row_numbers(&lengths)];
-            let inputs = [vec![q, k, v], rows.to_vec()].concat();
-            self.add(name, OpKind::Attention(a.clone()), inputs.clone(), &[&[n, wide], &[n, heads]]);
-            // The gradient needs o and lse of the forward op, in f64.
-            let forward = self.cases.last().expect("just added");
-            let plain = plain::Plain::new();
-            let results = crate::harness::run(&plain, forward, plan::value::Dtype::F64, plan::op::Write::Set);
-            let results = results.expect("the plain backend runs every case");
-            let saved = forward.outputs.iter().zip(results).map(|(output, data)| output.with(data));
-            let saved: Vec<Operand> = saved.collect();
-            let inputs = [vec![d_o], inputs[..3].to_vec(), saved, inputs[3..].to_vec()].concat();
-            let shapes: [&[usize]; 3] = [&[n, wide], &[n, narrow], &[n, narrow]];
-            self.add(name, OpKind::AttentionGrad(a), inputs, &shapes);
+            self.attention(name, a, &lengths, None, scale);
         }
+        let seen = Attention { window: Some(50), softcap: Some(9.0), alibi: slopes, ..attention(6, 2, 9) };
+        let table = [
+            ("prefixes", plain, vec![70, 130, 9, 64, 40, 3], [0, 67, 5, 0, 64, 0]),
+            (
+                "prefixes, grouped heads",
+                attention(6, 2, 24),
+                vec![3, 66, 1, 0, 200, 64],
+                [0, 1, 3, 0, 0, 129],
+            ),
+            ("prefixes, window, softcap, alibi", seen, vec![300, 70, 9, 20, 1, 90], [0, 290, 64, 0, 20, 7]),
+        ];
+        for (name, a, lengths, prefixes) in table {
+            self.attention(name, a, &lengths, Some(index(prefixes.to_vec())), 1.0);
+        }
+    }
+
+    fn attention(
+        &mut self,
+        name: &str,
+        a: Attention,
+        lengths: &[usize],
+        prefixes: Option<Operand>,
+        scale: f64,
+    ) {
+        let (n, heads, dim) = (lengths.iter().sum(), a.heads as usize, a.head_dim as usize);
+        let (wide, narrow) = (heads * dim, a.kv_heads as usize * dim);
+        let q = self.numbers.floats(&[n, wide], scale);
+        let k = self.numbers.floats(&[n, narrow], scale);
+        let (v, d_o) = (self.floats(&[n, narrow]), self.floats(&[n, wide]));
+        let rows = [cu_seqlens(lengths), row_numbers(lengths)].into_iter().chain(prefixes).collect();
+        let inputs = [vec![q, k, v], rows].concat();
+        self.add(name, OpKind::Attention(a.clone()), inputs.clone(), &[&[n, wide], &[n, heads]]);
+        // The gradient needs o and lse of the forward op, in f64.
+        let forward = self.cases.last().expect("just added");
+        let plain = plain::Plain::new();
+        let results = crate::harness::run(&plain, forward, plan::value::Dtype::F64, plan::op::Write::Set);
+        let results = results.expect("the plain backend runs every case");
+        let saved = forward.outputs.iter().zip(results).map(|(output, data)| output.with(data));
+        let saved: Vec<Operand> = saved.collect();
+        let inputs = [vec![d_o], inputs[..3].to_vec(), saved, inputs[3..].to_vec()].concat();
+        let shapes: [&[usize]; 3] = [&[n, wide], &[n, narrow], &[n, narrow]];
+        self.add(name, OpKind::AttentionGrad(a), inputs, &shapes);
     }
 
     fn activations(&mut self) {
@@ -319,31 +344,37 @@ impl Table {
         for (n, h, v, step, scale) in
             [(1, 1, 1, 2, 1.0), (5, 123, 123, 3, 0.3), (700, 64, 300, 5, 1.0), (40, 16, 1037, 2, 4.0)]
         {
-            let name = format!("{n}×{h}×{v}");
-            let hidden = self.numbers.floats(&[n, h], scale);
-            let w = self.floats(&[v, h]);
-            let index = trained(n, step);
-            let t = index.shape[0];
-            let labels = self.numbers.index(t, v);
-            let inputs = vec![hidden, w, index, labels];
-            let (one, full, weight): (&[usize], &[usize], &[usize]) = (&[1], &[n, h], &[v, h]);
-            let loss = |grads| OpKind::LmHeadLoss { grads };
-            let scaled = [inputs.clone(), vec![floats(vec![0.125])]].concat();
-            self.add(&name, loss(HeadGrads::None), inputs.clone(), &[one]);
-            self.add(&name, loss(HeadGrads::Hidden), scaled.clone(), &[one, full]);
-            self.add(&name, loss(HeadGrads::HiddenAndWeight), scaled, &[one, full, weight]);
-            self.add(&name, OpKind::TokenLogprobs, inputs.clone(), &[&[t], &[t]]);
-            let forward = self.cases.last().expect("just added");
-            let plain = plain::Plain::new();
-            let results = crate::harness::run(&plain, forward, plan::value::Dtype::F64, plan::op::Write::Set);
-            let lse = floats(results.expect("the plain backend runs every case").remove(1));
-            let inputs = [vec![self.floats(&[t])], inputs, vec![lse]].concat();
-            self.add(&name, OpKind::TokenLogprobsGrad, inputs.clone(), &[full]);
-            self.add(&format!("{name} dw"), OpKind::TokenLogprobsGrad, inputs, &[full, weight]);
+            self.head(&format!("{n}×{h}×{v}"), [n, h, v], trained(n, step), scale);
         }
+        // Tokens that are trained for several labels, in one chunk and in two.
+        let again = [vec![4, 5, 4, 9, 9, 0], (0..260).collect(), vec![7, 250, 7]].concat();
+        self.head("tokens that come again", [300, 16, 37], index(again[..6].to_vec()), 1.0);
+        self.head("tokens that come again in chunks", [300, 16, 37], index(again), 1.0);
         let inputs = vec![self.floats(&[3, 4]), self.floats(&[5, 4]), index(vec![]), index(vec![])];
         let kind = OpKind::LmHeadLoss { grads: HeadGrads::HiddenAndWeight };
         self.add("without trained tokens", kind, inputs, &[&[1], &[3, 4], &[5, 4]]);
+    }
+
+    fn head(&mut self, name: &str, [n, h, v]: [usize; 3], index: Operand, scale: f64) {
+        let hidden = self.numbers.floats(&[n, h], scale);
+        let w = self.floats(&[v, h]);
+        let t = index.shape[0];
+        let labels = self.numbers.index(t, v);
+        let inputs = vec![hidden, w, index, labels];
+        let (one, full, weight): (&[usize], &[usize], &[usize]) = (&[1], &[n, h], &[v, h]);
+        let loss = |grads| OpKind::LmHeadLoss { grads };
+        let scaled = [inputs.clone(), vec![floats(vec![0.125])]].concat();
+        self.add(name, loss(HeadGrads::None), inputs.clone(), &[one]);
+        self.add(name, loss(HeadGrads::Hidden), scaled.clone(), &[one, full]);
+        self.add(name, loss(HeadGrads::HiddenAndWeight), scaled, &[one, full, weight]);
+        self.add(name, OpKind::TokenLogprobs, inputs.clone(), &[&[t], &[t]]);
+        let forward = self.cases.last().expect("just added");
+        let plain = plain::Plain::new();
+        let results = crate::harness::run(&plain, forward, plan::value::Dtype::F64, plan::op::Write::Set);
+        let lse = floats(results.expect("the plain backend runs every case").remove(1));
+        let inputs = [vec![self.floats(&[t])], inputs, vec![lse]].concat();
+        self.add(name, OpKind::TokenLogprobsGrad, inputs.clone(), &[full]);
+        self.add(&format!("{name} dw"), OpKind::TokenLogprobsGrad, inputs, &[full, weight]);
     }
 
     fn preferences(&mut self) {

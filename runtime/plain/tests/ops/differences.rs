@@ -1,6 +1,6 @@
 //! Gradient ops of the plain backend against central differences of its forward ops, in f64.
 
-use crate::cases::{attention, cu_seqlens, row_numbers, trained};
+use crate::cases::{attention, cu_seqlens, row_numbers};
 use crate::harness::{Case, Numbers, Operand, distance, floats, index, run};
 use plain::Plain;
 use plan::op::{Activation, Attention, Dropout, HeadGrads, OpKind, PreferenceLoss, Write};
@@ -149,18 +149,27 @@ fn attention_in_all_its_forms() {
         Attention { dropout: Some(Dropout { p: 0.3, site: 8 }), ..grouped },
     ];
     let lengths = [6, 1, 4];
-    for form in forms {
+    // Rows that begin anew, and two that go on from the first.
+    let prefixes = [None, Some(index(vec![0, 3, 5]))];
+    let with = |form: &Attention| match form.dropout {
+        Some(_) => prefixes[..1].to_vec(),
+        None => prefixes.to_vec(),
+    };
+    for (form, prefixes) in
+        forms.iter().flat_map(|form| with(form).into_iter().map(move |p| (form.clone(), p)))
+    {
         let mut numbers = Numbers::new(5);
         let (wide, narrow): (&[usize], &[usize]) = (&[11, 12], &[11, 6]);
         let (q, k, v) = (numbers.floats(wide, 1.0), numbers.floats(narrow, 1.0), numbers.floats(narrow, 1.0));
         let d_o = numbers.floats(wide, 1.0);
-        let rows = [cu_seqlens(&lengths), row_numbers(&lengths)];
-        let inputs = [vec![q.clone(), k, v], rows.to_vec()].concat();
+        let rows: Vec<Operand> =
+            [cu_seqlens(&lengths), row_numbers(&lengths)].into_iter().chain(prefixes).collect();
+        let inputs = [vec![q.clone(), k, v], rows.clone()].concat();
         let kind = OpKind::Attention(form.clone());
         let forward = Forward::new(kind, inputs.clone(), &[wide, &[11, 4]], vec![d_o.clone()]);
         let saved = evaluate(&forward.kind, &forward.inputs, &forward.outputs);
         let saved = vec![q.with(saved[0].clone()), forward.outputs[1].with(saved[1].clone())];
-        let inputs = [vec![d_o], inputs[..3].to_vec(), saved, rows.to_vec()].concat();
+        let inputs = [vec![d_o], inputs[..3].to_vec(), saved, rows].concat();
         forward.check_op(OpKind::AttentionGrad(form), inputs, &[0, 1, 2]);
     }
 }
@@ -195,7 +204,8 @@ fn dropout_is_its_own_gradient() {
 fn heads() {
     let mut numbers = Numbers::new(8);
     let (h, w) = (numbers.floats(&[6, 4], 1.0), numbers.floats(&[7, 4], 1.0));
-    let index = trained(6, 3);
+    // One token is trained for two labels.
+    let index = index(vec![0, 2, 3, 5, 2]);
     let t = index.shape[0];
     let labels = numbers.index(t, 7);
     let inputs = vec![h, w, index, labels, floats(vec![0.3])];

@@ -74,6 +74,14 @@ fn operands_that_do_not_fit_are_refused() {
     refuses("linear", |case| case.inputs.truncate(1), "1 operands for");
     refuses("embed", |case| case.inputs[0] = index(vec![7]), "`index`[0] is 7, outside of 0..1");
     refuses("attention", |case| case.inputs[3] = index(vec![0, 2]), "cu_seqlens run from");
+    let prefix = "`prefixes`[0] is 1, its trunk has 0 tokens";
+    refuses("attention", |case| case.inputs.push(index(vec![1])), prefix);
+    let drop = |case: &mut Case| {
+        let dropout = Some(Dropout { p: 0.1, site: 1 });
+        case.kind = OpKind::Attention(Attention { dropout, ..crate::cases::attention(1, 1, 1) });
+        case.inputs.push(index(vec![0]));
+    };
+    refuses("attention", drop, "dropout and prefixes exclude each other");
     refuses("rope", |case| case.inputs[1] = index(vec![0, 1]), "shape mismatch of `positions`");
     refuses("act", |case| case.inputs[0] = index(vec![1]), "`x` is i32, not f32");
     refuses("cache_append", |_| (), "cannot be written with Set");
