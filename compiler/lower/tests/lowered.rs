@@ -450,11 +450,15 @@ fn rows_are_answered_as_many_at_once_as_memory_holds() {
     let bytes = work.module.as_ref().expect("planned").total_bytes();
     let memory = |plan: &Plan| task(plan, "g").figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>();
     let process = memory(&counted) - bytes;
-    let with = |memory| lowered(&text, &[("data:g", 500)], &Options { memory: Some(memory), ..Options::default() });
+    let with =
+        |memory| lowered(&text, &[("data:g", 500)], &Options { memory: Some(memory), ..Options::default() });
     let less = with(process + bytes - 1);
     assert_eq!((less.diagnostics.len(), slots(&answering(&less.plan)).0), (0, 16));
     assert_eq!(task(&less.plan, "g").key, task(&counted, "g").key);
-    assert_eq!(with(process).diagnostics.iter().map(|found| found.code.as_str()).collect::<Vec<_>>(), ["exceeds-memory"]);
+    assert_eq!(
+        with(process).diagnostics.iter().map(|found| found.code.as_str()).collect::<Vec<_>>(),
+        ["exceeds-memory"]
+    );
 
     // Other rows are other work.
     let key = |text: String| task(&plan(&text, &[("data:g", 500)]), "g").key.clone().expect("known");

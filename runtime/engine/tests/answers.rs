@@ -80,7 +80,7 @@ fn rows_are_answered_in_order_whatever_is_answered_beside_them() {
             let mut tokens = 0;
             for (index, line) in lines.iter().enumerate() {
                 assert_eq!((&line["row"], &line["data"]), (&(index + 1).into(), &"pairs".into()));
-                let prompt = format!("<|user|>waar zit kat {index}?<|end|><|assistant|>");
+                let prompt = format!("<s><|user|>waar zit kat {index}?<|end|><|assistant|>");
                 assert_eq!(line["prompt"], prompt.as_str());
                 assert_eq!(line["identity"].as_str().map(str::len), Some(16));
                 tokens += line["tokens"].as_u64().expect("a number");
