@@ -87,7 +87,9 @@ fn rows_are_answered_in_order_whatever_is_answered_beside_them() {
             }
             assert_eq!(record.summary.tokens, tokens);
             let lengths = |line: &Value| line["tokens"].clone();
-            assert!(lines.iter().any(|line| lengths(line) != lengths(&lines[0])), "one length only");
+            // What is most likely may be alike for all; what is drawn is not.
+            let vary = lines.iter().any(|line| lengths(line) != lengths(&lines[0]));
+            assert!(vary || temperature == 0.0, "one length only");
 
             let (other, config) = world(1);
             other.done(&told(&config, 16, temperature, precision));

@@ -198,7 +198,11 @@ fn bf16_learns_as_f32_does_and_stops_leave_no_trace() {
         let in_bf16 = narrow.done(&stage).summary;
         let loss = |summary: &engine::report::Summary| summary.after.as_ref().expect("held out").loss;
         let (narrow_loss, wide_loss) = (loss(&in_bf16), loss(&in_f32));
-        assert!((narrow_loss - wide_loss).abs() < 0.02 * wide_loss, "{}: {narrow_loss} {wide_loss}", stage.name);
+        assert!(
+            (narrow_loss - wide_loss).abs() < 0.02 * wide_loss,
+            "{}: {narrow_loss} {wide_loss}",
+            stage.name
+        );
         let (_, stops) = pieces.in_pieces(&stage, 3);
         assert!(stops > 3);
         assert_eq!(pieces.model_bytes(&stage.name), narrow.model_bytes(&stage.name), "{}", stage.name);
