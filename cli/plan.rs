@@ -287,6 +287,7 @@ pub fn does(work: &Work) -> String {
             other => other.to_owned(),
         },
         Work::Evaluate(_) => "evaluates".into(),
+        Work::Generate(work) if work.data.is_some() => "answers the prompts of rows".into(),
         Work::Generate(work) => format!("answers {} prompts", work.prompts.len()),
         Work::Declared(work) => declared(&work.kind).to_owned(),
     }

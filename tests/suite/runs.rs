@@ -404,3 +404,66 @@ fn what_cannot_be_run_yet_is_refused_before_anything_runs() {
     assert!(!shop.path("runs").exists(), "nothing was begun");
     shop.ok(&["run", "later.kdl", "--only", "dutch"]);
 }
+
+/// Stages that answer the held-out chats and pairs of the recipe with the model of its first stage.
+const ANSWERING: &str = r#"
+generate told { model dutch; data talks; template std:chatml; max-tokens 40; temperature 1; seed 7; }
+generate chosen { model dutch; data choices; template std:chatml; max-tokens 40; }
+"#;
+
+/// Kills a run while rows are answered: none is answered again, and the file ends with the same bytes.
+#[test]
+fn a_killed_run_answers_each_row_once() {
+    let prepare = |shop: &Workshop| {
+        let rows: Vec<String> =
+            (0..6).map(|_| shop.read("chat/train.jsonl") + &shop.read("chat/heldout.jsonl")).collect();
+        shop.write("chat/heldout.jsonl", &rows.concat());
+        let recipe = shop.read("tiny.kdl");
+        let (before, _) = recipe.split_once("sft chat").unwrap();
+        shop.write("tiny.kdl", &(before.to_owned() + ANSWERING));
+    };
+    let args = |threads| ["run", "tiny.kdl", "--threads", threads];
+    let whole = Workshop::new();
+    prepare(&whole);
+    whole.ok(&args("2"));
+    let answers = |shop: &Workshop, stage: &str| shop.read(&format!("runs/tiny/{stage}/answers.jsonl"));
+    let rows = answers(&whole, "told").lines().count();
+    assert_eq!(rows, 6 * 48);
+    assert_eq!(answers(&whole, "chosen").lines().count(), 8);
+
+    let shop = Workshop::new();
+    prepare(&shop);
+    let mut child = shop.start(&args("1"));
+    let began = || partial_answers(&shop.path("runs/tiny/told")).unwrap_or_default();
+    wait_for(|| began().matches('\n').count() > 3);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let left = began();
+    assert!(answers(&whole, "told").starts_with(&left), "whole lines in the order of the rows");
+    let first = left.matches('\n').count();
+    assert!(first < rows, "killed too late");
+    let stderr = shop.ok(&args("2")).stderr;
+    let note = stderr.lines().find_map(|line| line.split_once(&format!(" of {rows} rows were answered before")));
+    let before: usize = note.unwrap().0.rsplit(' ').next().unwrap().parse().unwrap();
+    assert_eq!(before, first);
+    for stage in ["told", "chosen"] {
+        assert_eq!(answers(&shop, stage), answers(&whole, stage), "{stage}");
+    }
+
+    // Other rows or another seed are other work, the training before them is not.
+    let records = || ["dutch", "told", "chosen"].map(|stage| shop.read(&format!("runs/tiny/{stage}/result.json")));
+    let done = records();
+    let chats = shop.read("chat/heldout.jsonl").replacen("tegenovergestelde", "omgekeerde", 1);
+    shop.write("chat/heldout.jsonl", &chats);
+    shop.ok(&args("2"));
+    let changed = records();
+    assert_eq!((&changed[0], &changed[2]), (&done[0], &done[2]));
+    assert_ne!(changed[1], done[1]);
+}
+
+/// The answers of a stage that is not done.
+fn partial_answers(stage: &Path) -> Option<String> {
+    let mut files = std::fs::read_dir(stage).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    let path = files.find(|path| path.extension().is_some_and(|extension| extension == "partial"))?;
+    std::fs::read_to_string(path).ok()
+}

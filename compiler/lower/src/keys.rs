@@ -73,7 +73,11 @@ pub fn inputs(work: &Work) -> Vec<String> {
             names.push(work.data.clone());
             names
         }
-        Work::Generate(work) => of(&[&work.model, &work.tokenizer]),
+        Work::Generate(work) => {
+            let mut names = of(&[&work.model, &work.tokenizer]);
+            names.extend(work.data.clone());
+            names
+        }
         Work::Declared(work) => {
             work.reads.iter().filter_map(|(_, artifact)| artifact.task().map(str::to_owned)).collect()
         }

@@ -15,7 +15,7 @@ use plan::program::{Decisions, Level, Recomputed};
 use plan::task::{Every, Plan, Task};
 use plan::text;
 use plan::value::Dtype;
-use plan::work::{AdamW, Artifact, Batch, MixAmount, Work};
+use plan::work::{AdamW, Artifact, Batch, Encode, MixAmount, Overflow, Sides, Work};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -414,6 +414,61 @@ fn evaluation_and_answers_have_programs_of_their_own() {
     assert_eq!(work.stop_ids, [2, 4]);
     let conduct = &task(&plan, "a").conduct;
     assert_eq!((conduct.evaluate, conduct.samples[0].every), (Some(Every::Epochs(1.0)), Every::Steps(10)));
+}
+
+#[test]
+fn rows_are_answered_as_many_at_once_as_memory_holds() {
+    let slots = |work: &plan::work::Generate| {
+        let module = work.module.as_ref().expect("planned");
+        let capacity = |name: &str| module.extents.iter().find(|e| e.name == name).map(|e| e.capacity);
+        (capacity("slots").expect("there"), capacity("cached").expect("there"))
+    };
+    let stage = |data: &str, more: &str| {
+        format!("generate g {{ model base; data {data}; template std:chatml; max-tokens 7; {more} }}\n")
+    };
+    let answering = |plan: &Plan| {
+        let Work::Generate(work) = &task(plan, "g").work else { panic!("it generates") };
+        (**work).clone()
+    };
+    let text = [MODEL, CHATS, &stage("chats", "")].concat();
+    // Before the rows are counted there is no program.
+    let waiting = plan(&text, &[]);
+    assert_eq!((answering(&waiting).module, &task(&waiting, "g").key), (None, &None));
+    assert_eq!(task(&waiting, "g").inputs, ["data:g"]);
+    let Work::Prepare(work) = &task(&waiting, "data:g").work else { panic!("it prepares") };
+    assert!(matches!(work.encode, Encode::Prompt { .. }));
+    assert_eq!((work.sides, work.overflow, work.sequence), (Sides::EvalOnly, Overflow::Drop, 127));
+
+    let counted = plan(&text, &[("data:g", 500)]);
+    let work = answering(&counted);
+    // The longest prompt and an answer.
+    assert_eq!(slots(&work), (32, 60 + 7));
+    // The model's weights are saved in bf16.
+    assert_eq!(work.precision, Dtype::Bf16);
+    let few = answering(&plan(&text, &[("data:g", 50)]));
+    assert_eq!(slots(&few).0, 5);
+
+    // With less memory fewer at once, which is the same work; without any to speak of an error.
+    let bytes = work.module.as_ref().expect("planned").total_bytes();
+    let memory = |plan: &Plan| task(plan, "g").figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    let process = memory(&counted) - bytes;
+    let with =
+        |memory| lowered(&text, &[("data:g", 500)], &Options { memory: Some(memory), ..Options::default() });
+    let less = with(process + bytes - 1);
+    assert_eq!((less.diagnostics.len(), slots(&answering(&less.plan)).0), (0, 16));
+    assert_eq!(task(&less.plan, "g").key, task(&counted, "g").key);
+    assert_eq!(
+        with(process).diagnostics.iter().map(|found| found.code.as_str()).collect::<Vec<_>>(),
+        ["exceeds-memory"]
+    );
+
+    // Other rows are other work.
+    let key = |text: String| task(&plan(&text, &[("data:g", 500)]), "g").key.clone().expect("known");
+    let shorter = text.replace("limit 900 head", "limit 800 head");
+    let pairs = [MODEL, PAIRS, &stage("pairs", "")].concat();
+    assert_ne!(key(text.clone()), key(shorter));
+    assert_ne!(key(text.clone()), key(pairs));
+    assert_eq!(key(text.clone()), key(text));
 }
 
 #[test]

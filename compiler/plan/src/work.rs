@@ -183,6 +183,8 @@ pub enum Encode {
     Chat { template: String, loss_on: LossOn },
     /// Preference rows: prompt and answer through a chat template, two token rows a pair.
     Preference { template: String },
+    /// Chat, instruction or preference rows up to their answer, which the template opens; nothing is trained.
+    Prompt { template: String },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -469,10 +471,15 @@ pub struct Generate {
     pub model: Artifact,
     pub tokenizer: Artifact,
     pub prompts: Vec<String>,
+    /// The Prepare task whose rows are answered in place of `prompts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// Chat template that prompts are rendered with; absent: plain text goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     pub sampling: Sampling,
+    /// Number format of weights and activations; logits are f32.
+    pub precision: Dtype,
     pub tensors: Vec<FileTensor>,
     /// End-of-generation ids.
     pub stop_ids: Vec<u32>,

@@ -13,6 +13,8 @@ use tokenizer::{Encoding, Tokenizer};
 pub(crate) const NO_TRAINED: &str = "no trained token";
 pub(crate) const TOO_LONG: &str = "longer than `sequence`";
 pub(crate) const PROMPT_TOO_LONG: &str = "prompt longer than `prompt`";
+pub(crate) const NO_PROMPT: &str = "no message before the answer";
+pub(crate) const NO_ROOM: &str = "prompt that leaves the model no position for an answer";
 
 /// What became of one source row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl<'a> Encoder<'a> {
     pub fn new(spec: &'a Prepare, tokenizer: &'a Tokenizer) -> Result<Self, DataError> {
         let template = match &spec.encode {
             Encode::Text => None,
-            Encode::Chat { template, .. } | Encode::Preference { template } => {
+            Encode::Chat { template, .. } | Encode::Preference { template } | Encode::Prompt { template } => {
                 Some(ChatTemplate::new(template)?)
             }
         };
@@ -77,11 +79,14 @@ impl<'a> Encoder<'a> {
             (SourceRow::Preference { prompt, chosen, rejected }, Encode::Preference { .. }) => {
                 self.pair(prompt, chosen, rejected)?
             }
+            (SourceRow::Chat(messages), Encode::Prompt { .. }) => self.prompt(before_answer(messages))?,
+            (SourceRow::Preference { prompt, .. }, Encode::Prompt { .. }) => self.prompt(prompt)?,
             (_, encode) => {
                 let wanted = match encode {
                     Encode::Text => "text",
                     Encode::Chat { .. } => "chat or instruction",
                     Encode::Preference { .. } => "preference",
+                    Encode::Prompt { .. } => "chat, instruction or preference",
                 };
                 return Err(DataError::new(
                     "wrong-row-type",
@@ -161,12 +166,30 @@ impl<'a> Encoder<'a> {
         Ok(encoded)
     }
 
+    /// Encodes a conversation with an answer opened behind it.
+    fn prompt(&self, messages: &[Message]) -> Result<Encoded, DataError> {
+        if messages.is_empty() {
+            return Ok(dropped(Encoded::default(), NO_PROMPT));
+        }
+        let ids = self.tokens(&self.rendered(messages, true)?, &[])?.ids;
+        let encoded = Encoded { full: vec![ids.len() as u32], ..Encoded::default() };
+        if ids.len() as u64 > self.spec.sequence {
+            return Ok(dropped(encoded, NO_ROOM));
+        }
+        let row = TokenRow { mask: vec![0; ids.len()], ids, ..TokenRow::default() };
+        Ok(Encoded { rows: vec![row], ..encoded })
+    }
+
     fn render(&self, messages: &[Message]) -> Result<Rendered, DataError> {
+        self.rendered(messages, false)
+    }
+
+    fn rendered(&self, messages: &[Message], open: bool) -> Result<Rendered, DataError> {
         let template = self.template.as_ref().ok_or_else(|| {
             DataError::new("no-template", "chat rows need a chat template")
                 .help("write `template std:chatml`")
         })?;
-        template.render(messages, false, &Specials::of(self.tokenizer))
+        template.render(messages, open, &Specials::of(self.tokenizer))
     }
 
     /// Encodes rendered text; a token that shares a byte with a span is trained. One bos starts the row.
@@ -322,6 +345,12 @@ impl Tokens {
 fn shared(first: &TokenRow, second: &TokenRow) -> u32 {
     let rows = first.ids.iter().zip(&first.mask).zip(second.ids.iter().zip(&second.mask));
     rows.take_while(|(one, other)| one == other && *one.1 == 0).count() as u32
+}
+
+/// Returns a conversation without the answers that end it.
+fn before_answer(messages: &[Message]) -> &[Message] {
+    let end = messages.iter().rposition(|message| message.role != crate::row::Role::Assistant);
+    &messages[..end.map_or(0, |last| last + 1)]
 }
 
 /// Returns which tokens share a byte with a span; both are in order.

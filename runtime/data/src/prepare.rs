@@ -398,7 +398,7 @@ impl Job<'_> {
         reports: &mut [PartReport],
     ) -> Result<(), DataError> {
         let size = match spec.encode {
-            Encode::Text | Encode::Chat { .. } => 1,
+            Encode::Text | Encode::Chat { .. } | Encode::Prompt { .. } => 1,
             Encode::Preference { .. } => 2,
         };
         for side in Side::BOTH {

@@ -240,6 +240,42 @@ fn pairs_are_two_rows_with_the_answers_trained() {
 }
 
 #[test]
+fn prompts_end_where_an_answer_begins_and_nothing_of_them_is_trained() {
+    let encode = Encode::Prompt { template: PLAIN.into() };
+    let texts = |rows: RowType, file: String, sequence: u64| {
+        let case = Case::new("d.jsonl", &file);
+        let spec = spec(part(rows, &case.file), encode.clone(), sequence, Overflow::Drop);
+        let (report, _, store) = case.run(&Prepare { sides: Sides::EvalOnly, ..spec }).expect("prepared");
+        let text = |row| golden_tokenizer().decode(store.row(row).ids, false);
+        assert!((0..store.rows()).all(|row| store.row(row).mask.iter().all(|&mask| mask == 0)));
+        ((0..store.rows()).map(text).collect::<Vec<_>>(), report.parts[0].dropped.clone())
+    };
+    let say = |role: &str, text: &str| serde_json::json!({ "role": role, "content": text });
+    let chats = [
+        vec![say("user", "een"), say("assistant", "ja"), say("user", "twee"), say("assistant", "nee")],
+        vec![say("system", "wees kort"), say("user", "drie")],
+        vec![say("assistant", "zomaar")],
+        vec![say("user", &"lang ".repeat(80)), say("assistant", "ja")],
+    ];
+    let rows = chats.map(|messages| serde_json::json!({ "messages": messages }));
+    let turn = |role: &str, text: &str| format!("<|im_start|>{role}\n{text}<|im_end|>\n");
+    let open = "<|im_start|>assistant\n";
+    let (found, dropped) = texts(RowType::Chat, lines(rows), 64);
+    let first = [turn("user", "een"), turn("assistant", "ja"), turn("user", "twee"), open.into()].concat();
+    assert_eq!(found, [first, [turn("system", "wees kort"), turn("user", "drie"), open.into()].concat()]);
+    assert_eq!(dropped["no message before the answer"], 1);
+    assert_eq!(dropped["prompt that leaves the model no position for an answer"], 1);
+
+    let pairs = [("Q", "goed", "slecht"), ("R", "ja", "nee")];
+    let pairs = pairs.map(|(p, c, r)| serde_json::json!({ "prompt": p, "chosen": c, "rejected": r }));
+    let (found, _) = texts(RowType::Preference, lines(pairs), 64);
+    assert_eq!(found, ["Q", "R"].map(|text| turn("user", text) + open));
+    let tasks = [serde_json::json!({ "instruction": "tel", "input": "1 2", "output": "3" })];
+    let (found, _) = texts(RowType::Instruction, lines(tasks), 64);
+    assert_eq!(found, [turn("user", "tel\n\n1 2") + open]);
+}
+
+#[test]
 fn bad_rows_are_counted_up_to_the_limit() {
     let mut rows: Vec<String> = (1..=40).map(|row| format!("{{\"text\":\"rij {row}\"}}")).collect();
     rows[36] = "{\"text\": oeps}".into();

@@ -4,6 +4,7 @@
 
 use ops::random::{philox, stream, unit};
 use plan::work::Sampling;
+use std::cmp::Ordering;
 
 /// Draws tokens for one prompt.
 #[derive(Debug)]
@@ -23,9 +24,12 @@ impl Sampler {
 
     /// Returns the next token; `ids` are those of the prompt and of the answer so far.
     pub fn next(&mut self, logits: &[f32], ids: &[u32]) -> u32 {
+        let Sampling { temperature, top_k, top_p, repetition_penalty, seed, .. } = self.sampling;
+        if repetition_penalty == 1.0 && temperature == 0.0 {
+            return largest(logits);
+        }
         self.logits.clear();
         self.logits.extend_from_slice(logits);
-        let Sampling { temperature, top_k, top_p, repetition_penalty, seed, .. } = self.sampling;
         if repetition_penalty != 1.0 {
             penalize_repetition(&mut self.logits, ids, repetition_penalty as f32);
         }
@@ -77,8 +81,10 @@ fn keep_top_k(logits: &mut [f32], k: usize, order: &mut Vec<u32>) {
     if k >= logits.len() {
         return;
     }
-    sort_descending(logits, order);
-    let least = logits[order[k - 1] as usize];
+    order.clear();
+    order.extend(0..logits.len() as u32);
+    let (_, least, _) = order.select_nth_unstable_by(k - 1, descending(logits));
+    let least = logits[*least as usize];
     logits.iter_mut().filter(|logit| **logit < least).for_each(|logit| *logit = f32::NEG_INFINITY);
 }
 
@@ -88,7 +94,7 @@ fn keep_top_p(logits: &mut [f32], p: f64, order: &mut Vec<u32>) {
     let probabilities = softmax(logits);
     // From the least likely on: as long as the sum stays within 1 − p, tokens go.
     let mut sum = 0.0;
-    for &index in order[1..].iter().rev() {
+    for &index in order.iter().skip(1).rev() {
         sum += probabilities[index as usize];
         if sum > 1.0 - p {
             return;
@@ -97,11 +103,16 @@ fn keep_top_p(logits: &mut [f32], p: f64, order: &mut Vec<u32>) {
     }
 }
 
-/// Sorts indices by their logits, largest first, equal ones by index.
+/// Sorts the indices of tokens that are not removed by their logits.
 fn sort_descending(logits: &[f32], order: &mut Vec<u32>) {
     order.clear();
-    order.extend(0..logits.len() as u32);
-    order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+    order.extend((0..logits.len() as u32).filter(|&index| logits[index as usize] > f32::NEG_INFINITY));
+    order.sort_unstable_by(descending(logits));
+}
+
+/// Orders indices by their logits, largest first, equal ones by index.
+fn descending(logits: &[f32]) -> impl FnMut(&u32, &u32) -> Ordering {
+    |a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b))
 }
 
 fn softmax(logits: &[f32]) -> Vec<f64> {

@@ -58,7 +58,7 @@ impl Lowering<'_> {
     }
 
     /// Returns the bytes that a stage may use: those asked for, else the machine's without the reserve.
-    fn limit(&self) -> Option<u64> {
+    pub(super) fn limit(&self) -> Option<u64> {
         let machine = self.facts.hardware.as_ref().map(|hardware| hardware.memory);
         limit::named(self.options).or(machine.map(|memory| memory - memory / RESERVE))
     }
@@ -175,7 +175,7 @@ fn remedy(job: Job, limit: u64) -> String {
 }
 
 /// Returns a size as `--memory` takes it, rounded up to tenths of a GiB, or to MiB where it is small.
-fn rounded_up(bytes: u64) -> String {
+pub(super) fn rounded_up(bytes: u64) -> String {
     match bytes >> 30 {
         0 => format!("{}MiB", bytes.div_ceil(1 << 20)),
         _ => format!("{:.1}GiB", (bytes as f64 / (1u64 << 30) as f64 * 10.0).ceil() / 10.0),

@@ -60,6 +60,14 @@ impl Observer for Watch<'_> {
     fn text(&mut self, _: &str, _: usize, piece: &str) {
         self.heard.push_str(piece);
     }
+    fn note(&mut self, _: &str, note: &str) {
+        self.heard.push_str(note);
+    }
+    fn progress(&mut self, _: &str, verb: &str, _: u64, _: Option<u64>) {
+        if verb == "answering rows" {
+            self.event();
+        }
+    }
 }
 
 pub struct World {
