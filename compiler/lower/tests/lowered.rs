@@ -107,6 +107,7 @@ fn fill(want: &Want, facts: &mut Facts) -> bool {
                 threads: 2,
                 profile: None,
                 ghz: None,
+                rates: None,
             };
             facts.hardware.replace(hardware).is_none()
         }
@@ -261,7 +262,14 @@ fn rows_that_are_not_prepared_are_refused_where_nothing_could_help() {
     assert!(found(memory(24 << 20)).iter().any(|found| found.code == "exceeds-memory"));
     assert_eq!(found(memory(lasting)), []);
     // A run is held against its machine, a check or a plan is not.
-    let small = HardwareFact { name: "small".into(), memory: 24 << 20, threads: 1, profile: None, ghz: None };
+    let small = HardwareFact {
+        name: "small".into(),
+        memory: 24 << 20,
+        threads: 1,
+        profile: None,
+        ghz: None,
+        rates: None,
+    };
     let on_small = |runs| {
         let facts = Facts { hardware: Some(small.clone()), ..Facts::default() };
         lowered_with(&text, &[], &Options { runs, ..Options::default() }, facts).diagnostics
