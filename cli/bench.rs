@@ -173,8 +173,7 @@ fn load_weights(
 ) -> Result<(), String> {
     let map = lower::programs::file_tensors(model, executor.module());
     let folder = Scratch(&bench.scratch);
-    let made = std::fs::create_dir_all(folder.0).map_err(|error| format!("{}: {error}", folder.0.display()));
-    made?;
+    std::fs::create_dir_all(folder.0).map_err(|error| format!("{}: {error}", folder.0.display()))?;
     let written = engine::initialize::write(&model.new_tensors(), "f32", 0, folder.0, &bench.cpu);
     written.and_then(|()| engine::weights::load(executor, &map, folder.0)).map_err(said)
 }

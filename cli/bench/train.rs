@@ -77,9 +77,8 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
     let peak = Peak::default();
     let (seconds, loss) = std::thread::scope(|scope| {
         scope.spawn(|| peak.watch());
-        let done = steps(args, bench, &model, &module);
-        peak.stop.store(true, Ordering::Relaxed);
-        done
+        let _watched = Watched(&peak);
+        steps(args, bench, &model, &module)
     })?;
     let median = median(&seconds);
     let tokens = (args.seq * args.batch) as f64;
@@ -267,6 +266,15 @@ impl Peak {
             self.most.fetch_max(resident().unwrap_or(0), Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// Ends the watching when it goes, also when what is watched panics.
+struct Watched<'p>(&'p Peak);
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
     }
 }
 
