@@ -1,8 +1,8 @@
 //! Recipes that can be run, lowered in rounds as the command does: tasks, counts, keys, micro batches.
 
 use lang::facts::{
-    Facts, Fingerprint, HardwareFact, ModelFact, PartFact, PathFact, PreparedFact, RowsFact, TokenizerFact,
-    Want,
+    Facts, Fingerprint, HardwareFact, ModelFact, PartFact, PathFact, PreparedFact, Products, Rates, RowsFact,
+    TokenizerFact, Want,
 };
 use lang::{Input, check};
 use lower::{Lowered, Options, lower};
@@ -431,4 +431,29 @@ fn what_comes_before_is_kept_in_the_configuration_of_a_result() {
         Some(&json!([2, 4, 7]))
     );
     assert!(work.chat_template.as_ref().is_some_and(|template| template.contains("<|im_end|>")));
+}
+
+#[test]
+fn what_a_machine_reaches_moves_its_time_and_nothing_else() {
+    let text = whole();
+    let with = |rates: Option<Rates>| {
+        let (profile, ghz) = (Some("cpu-avx512".to_owned()), Some(2.0));
+        let hardware =
+            HardwareFact { name: "measured".into(), memory: 8 << 30, threads: 2, profile, ghz, rates };
+        let facts = Facts { hardware: Some(hardware), ..Facts::default() };
+        let mut plan = lowered_with(&text, &COUNTS, &Options::default(), facts).plan;
+        let seconds: Vec<f64> =
+            plan.tasks.iter_mut().filter_map(|task| Some(task.figures.seconds.take()?.value)).collect();
+        (plan, seconds)
+    };
+    let products = Products { narrow: 1e11, wide: 2e11 };
+    let rates = Rates { f32: products, bf16: products, attention: 5e10, bytes: 1e10, per_op: 1e-6 };
+    let half = Products { narrow: 5e10, wide: 1e11 };
+    let slower = Rates { f32: half, bf16: half, attention: 2.5e10, bytes: 5e9, per_op: 2e-6 };
+    let ((estimated, _), (plan, fast), (same, slow)) = (with(None), with(Some(rates)), with(Some(slower)));
+    assert!(plan == estimated && plan == same);
+    assert!(!fast.is_empty() && fast.len() == slow.len());
+    for (fast, slow) in fast.iter().zip(&slow) {
+        assert!((slow / fast - 2.0).abs() < 1e-9, "everything takes twice as long: {fast} and {slow}");
+    }
 }
