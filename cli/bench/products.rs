@@ -24,7 +24,7 @@ const QUICK: [Shape; 2] =
 
 /// Prints a line for each product and format.
 pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
-    let ([layer, head], times) = if args.quick { (QUICK, 3) } else { (WHOLE, 15) };
+    let ([layer, head], times): (_, usize) = if args.quick { (QUICK, 3) } else { (WHOLE, 15) };
     for product in Product::ALL {
         // A call of the head takes as long as many of a layer.
         let (shape, times) =
