@@ -9,6 +9,7 @@ use crate::text;
 use lang::facts::Facts;
 use lower::figures::time::Machine;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Find mistakes in recipes, and predict what they need
@@ -54,7 +55,7 @@ pub struct Args {
 }
 
 /// Checks recipes and prints what was found, all of it in one output.
-pub fn run(args: &Args) -> ExitCode {
+pub fn run(args: &Args, cache: &Path) -> ExitCode {
     if args.recipes.iter().filter(|recipe| *recipe == "-").count() > 1 {
         return terminal::wrong_use("standard input can be read once; give `-` once");
     }
@@ -70,7 +71,7 @@ pub fn run(args: &Args) -> ExitCode {
             Ok(resolver) => resolver,
             Err(error) => return terminal::wrong_use(&error),
         };
-        let mut gatherer = Gatherer::quick().resolving(resolver);
+        let mut gatherer = Gatherer::quick().remembering(cache).resolving(resolver);
         compiled.push(compile(&request, &mut Facts::default(), &mut gatherer));
         if let Some(resolver) = gatherer.into_resolver() {
             all_pinned &= resolver.finish(recipe);

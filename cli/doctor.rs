@@ -1,24 +1,37 @@
 //! `adapt doctor`: what this machine offers, what is missing, and what to do.
 
 use crate::facts;
-use crate::{terminal, text};
+use crate::{machine, terminal, text};
+use lang::facts::{Products, Rates};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 /// Say what this machine offers, and what is missing
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  adapt doctor")]
-pub struct Args {}
+#[command(after_help = "Examples:
+  adapt doctor
+  adapt doctor --probe                               measure again what this machine reaches
+
+Predicted times follow what was measured at the first `adapt plan` or `adapt run`. Measure again when the
+machine was busy then, or has changed.")]
+pub struct Args {
+    /// Measure again what this machine reaches: products, attention, bandwidth
+    #[arg(long)]
+    pub probe: bool,
+}
 
 /// Prints the report.
-pub fn run(cache: &Path) -> ExitCode {
-    terminal::written(std::io::stdout().write_all(report(cache).as_bytes()))
+pub fn run(args: &Args, cache: &Path) -> ExitCode {
+    let rates = match args.probe {
+        true => Some(machine::measure(cache)),
+        false => machine::remembered(cache),
+    };
+    terminal::written(std::io::stdout().write_all(report(cache, rates).as_bytes()))
 }
 
 /// Returns the report.
-fn report(cache: &Path) -> String {
+fn report(cache: &Path, rates: Option<Rates>) -> String {
     let hardware = facts::hardware();
     let mut lines = vec![
         ("version", format!("{}, numerics {}", env!("CARGO_PKG_VERSION"), plan::NUMERICS_VERSION)),
@@ -30,6 +43,7 @@ fn report(cache: &Path) -> String {
             "backend",
             "cpu (fused kernels, f32), the default; plain (slow and obvious) with --backend plain".into(),
         ),
+        ("reaches", reached(rates)),
         ("graphics", graphics()),
         ("cache", cache_line(cache)),
     ];
@@ -57,6 +71,25 @@ fn vectors() -> String {
     #[cfg(target_arch = "aarch64")]
     found.push("neon");
     found.join(", ")
+}
+
+/// Says what the machine reached when it was measured.
+fn reached(rates: Option<Rates>) -> String {
+    let Some(rates) = rates else {
+        return "not measured yet: the first `plan` or `run` does, or `doctor --probe`; times are estimates from the clock".into();
+    };
+    let giga = |rate: f64| rate / 1e9;
+    format!(
+        "products {:.0} GFLOP/s f32 and {:.0} bf16 ({:.0} and {:.0} at width {}), attention {:.0} GFLOP/s, {:.1} GB/s, {:.1} µs an op",
+        giga(rates.f32.wide),
+        giga(rates.bf16.wide),
+        giga(rates.f32.narrow),
+        giga(rates.bf16.narrow),
+        Products::NARROW,
+        giga(rates.attention),
+        giga(rates.bytes),
+        rates.per_op * 1e6
+    )
 }
 
 /// Says what is true of GPUs in this version: they are not used.

@@ -2,9 +2,10 @@
 //!
 //! `check` reads small files only: it never hashes data and never parses a large tokenizer.json.
 
+use crate::machine;
 use crate::resolve::Resolver;
 use lang::facts::{
-    Facts, Fingerprint, HardwareFact, ModelFact, PathFact, RowsFact, TensorFact, TokenizerFact, Want,
+    Facts, Fingerprint, HardwareFact, ModelFact, PathFact, Rates, RowsFact, TensorFact, TokenizerFact, Want,
 };
 use lang::lock::Lock;
 use rayon::prelude::*;
@@ -49,6 +50,8 @@ pub struct Gatherer {
     asked: std::collections::BTreeSet<Want>,
     lock: Lock,
     resolver: Option<Resolver>,
+    /// Where what this machine reaches is remembered.
+    cache: Option<PathBuf>,
 }
 
 impl Gatherer {
@@ -60,7 +63,13 @@ impl Gatherer {
             asked: Default::default(),
             lock: Lock::default(),
             resolver: None,
+            cache: None,
         }
+    }
+
+    /// Lets a quick look use what is remembered of this machine.
+    pub fn remembering(self, cache: &Path) -> Self {
+        Gatherer { cache: Some(cache.to_owned()), ..self }
     }
 
     /// Makes a gatherer that gets everything; content hashes are remembered in the cache by fingerprint.
@@ -71,6 +80,7 @@ impl Gatherer {
             asked: Default::default(),
             lock: Lock::default(),
             resolver: None,
+            cache: Some(cache.to_owned()),
         }
     }
 
@@ -173,9 +183,20 @@ impl Gatherer {
                 },
             },
             Want::Hardware => {
-                facts.hardware = Some(hardware());
+                facts.hardware = Some(HardwareFact { rates: self.rates(), ..hardware() });
                 true
             }
+        }
+    }
+}
+
+impl Gatherer {
+    /// Returns what this machine reaches: as remembered, else, where there is time for it, as measured now.
+    fn rates(&self) -> Option<Rates> {
+        let cache = self.cache.as_deref()?;
+        match self.depth {
+            Depth::Quick => machine::remembered(cache),
+            Depth::Full => Some(machine::rates(cache)),
         }
     }
 }
@@ -646,6 +667,7 @@ pub fn hardware() -> HardwareFact {
         threads: threads as u32,
         profile: cpu_profile().map(str::to_owned),
         ghz: clock(),
+        rates: None,
     }
 }
 

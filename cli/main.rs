@@ -4,6 +4,7 @@
 //! here. What a recipe means is the compiler's business, what a plan does is the engine's. Each
 //! command is a file with its arguments and its help.
 
+mod bench;
 mod check;
 mod completions;
 mod diagnostics;
@@ -16,6 +17,7 @@ mod gallery;
 mod generate;
 mod import;
 mod lsp;
+mod machine;
 mod new;
 mod plan;
 mod progress;
@@ -79,6 +81,7 @@ enum Command {
     Generate(generate::Args),
     Completions(completions::Args),
     Doctor(doctor::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -90,7 +93,7 @@ fn main() -> ExitCode {
     };
     terminal::set(cli.color, volume);
     match &cli.command {
-        Command::Check(args) => check::run(args),
+        Command::Check(args) => check::run(args, &cache_folder()),
         Command::Plan(args) => plan::run(args, &cache_folder()),
         Command::Run(args) => run::run(args, &cache_folder()),
         Command::Show(args) => show::run(args),
@@ -102,7 +105,8 @@ fn main() -> ExitCode {
         Command::Schema(args) => schema::run(args),
         Command::Generate(args) => generate::run(args, &cache_folder()),
         Command::Completions(args) => completions::run(args, Cli::command()),
-        Command::Doctor(_) => doctor::run(&cache_folder()),
+        Command::Doctor(args) => doctor::run(args, &cache_folder()),
+        Command::Bench(args) => bench::run(args, &cache_folder()),
     }
 }
 

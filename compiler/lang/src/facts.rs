@@ -197,6 +197,37 @@ pub struct HardwareFact {
     pub profile: Option<String>,
     #[serde(default)]
     pub ghz: Option<f64>,
+    /// What it reached in a short probe, when there was one; printed times follow it, decisions do not.
+    #[serde(default)]
+    pub rates: Option<Rates>,
+}
+
+/// What a machine reaches, measured with the kernels that will run, on all of its threads.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Products of numbers in f32, and in bf16.
+    pub f32: Products,
+    pub bf16: Products,
+    /// Operations per second of attention over whole rows.
+    pub attention: f64,
+    /// Bytes per second that a copy reads and writes together.
+    pub bytes: f64,
+    /// Seconds that an op takes however little it does.
+    pub per_op: f64,
+}
+
+/// Operations per second of matrix products, by the smallest width of the matrix that tokens are multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Products {
+    /// At a width of [`Products::NARROW`].
+    pub narrow: f64,
+    /// At a width of [`Products::WIDE`].
+    pub wide: f64,
+}
+
+impl Products {
+    pub const NARROW: u64 = 128;
+    pub const WIDE: u64 = 768;
 }
 
 /// Something that a check or the lowering would have liked to know.

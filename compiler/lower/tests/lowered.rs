@@ -3,7 +3,9 @@
 mod common;
 
 use common::{model, prepared, tokenizer};
-use lang::facts::{Facts, Fingerprint, HardwareFact, PathFact, RowsFact, TokenizerFact, Want};
+use lang::facts::{
+    Facts, Fingerprint, HardwareFact, PathFact, Products, Rates, RowsFact, TokenizerFact, Want,
+};
 use lang::{Input, check};
 use lower::builder::Capacities;
 use lower::models::Model;
@@ -73,6 +75,7 @@ fn fill(want: &Want, facts: &mut Facts) -> bool {
                 threads: 2,
                 profile: None,
                 ghz: None,
+                rates: None,
             };
             facts.hardware.replace(hardware).is_none()
         }
@@ -264,7 +267,14 @@ fn rows_that_are_not_prepared_are_refused_where_nothing_could_help() {
     assert!(found(memory(24 << 20)).iter().any(|found| found.code == "exceeds-memory"));
     assert_eq!(found(memory(lasting)), []);
     // A run is held against its machine, a check or a plan is not.
-    let small = HardwareFact { name: "small".into(), memory: 24 << 20, threads: 1, profile: None, ghz: None };
+    let small = HardwareFact {
+        name: "small".into(),
+        memory: 24 << 20,
+        threads: 1,
+        profile: None,
+        ghz: None,
+        rates: None,
+    };
     let on_small = |runs| {
         let facts = Facts { hardware: Some(small.clone()), ..Facts::default() };
         lowered_with(&text, &[], &Options { runs, ..Options::default() }, facts).diagnostics
@@ -481,4 +491,29 @@ fn what_comes_before_is_kept_in_the_configuration_of_a_result() {
         Some(&json!([2, 4, 7]))
     );
     assert!(work.chat_template.as_ref().is_some_and(|template| template.contains("<|im_end|>")));
+}
+
+#[test]
+fn what_a_machine_reaches_moves_its_time_and_nothing_else() {
+    let text = whole();
+    let with = |rates: Option<Rates>| {
+        let (profile, ghz) = (Some("cpu-avx512".to_owned()), Some(2.0));
+        let hardware =
+            HardwareFact { name: "measured".into(), memory: 8 << 30, threads: 2, profile, ghz, rates };
+        let facts = Facts { hardware: Some(hardware), ..Facts::default() };
+        let mut plan = lowered_with(&text, &COUNTS, &Options::default(), facts).plan;
+        let seconds: Vec<f64> =
+            plan.tasks.iter_mut().filter_map(|task| Some(task.figures.seconds.take()?.value)).collect();
+        (plan, seconds)
+    };
+    let products = Products { narrow: 1e11, wide: 2e11 };
+    let rates = Rates { f32: products, bf16: products, attention: 5e10, bytes: 1e10, per_op: 1e-6 };
+    let half = Products { narrow: 5e10, wide: 1e11 };
+    let slower = Rates { f32: half, bf16: half, attention: 2.5e10, bytes: 5e9, per_op: 2e-6 };
+    let ((estimated, _), (plan, fast), (same, slow)) = (with(None), with(Some(rates)), with(Some(slower)));
+    assert!(plan == estimated && plan == same);
+    assert!(!fast.is_empty() && fast.len() == slow.len());
+    for (fast, slow) in fast.iter().zip(&slow) {
+        assert!((slow / fast - 2.0).abs() < 1e-9, "everything takes twice as long: {fast} and {slow}");
+    }
 }

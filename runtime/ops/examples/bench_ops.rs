@@ -1,50 +1,15 @@
 //! Times of the ops of a training step, per op and per token: `cargo run --release -p ops --example bench_ops`.
 //!
 //! Arguments: threads (default: all), tokens of a micro-step (default 4096; fewer where other programs run,
-//! so that a call fits between interruptions), then words that names of ops must contain.
+//! so that a call fits between interruptions), then words that names of ops must contain. For products of real
+//! models beside the machine's peak there is `adapt bench products`.
 
-use ops::backend::{Backend, Call, Draw};
 use ops::cpu::Cpu;
-use ops::view::{Dims, View, ViewMut};
-use plan::op::{Activation, Attention, Dropout, HeadGrads, OpKind, Write, workspace_bytes};
-use plan::value::Dtype;
-use std::time::Instant;
+use ops::probe::{self, Operand, floats, index};
+use plan::op::{Activation, Attention, Dropout, HeadGrads, OpKind};
 
 /// Tokens of a row.
 const ROW: usize = 256;
-
-/// An operand: shape and words, indices below a bound when there is one.
-struct Operand {
-    shape: Vec<usize>,
-    dtype: Dtype,
-    words: Vec<u32>,
-}
-
-impl Operand {
-    /// Returns the operand in bf16: of each pair of words the upper halves.
-    fn bf16(self) -> Operand {
-        let words = self.words.chunks(2).map(|pair| pair[0] >> 16 | pair[pair.len() - 1] & 0xffff_0000);
-        Operand { words: words.collect(), dtype: Dtype::Bf16, shape: self.shape }
-    }
-
-    fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bytes() as usize
-    }
-}
-
-fn floats(shape: &[usize]) -> Operand {
-    let count = shape.iter().product();
-    let mut state = 7u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        ((state >> 8) as f32 / 8_388_608.0 - 1.0).to_bits()
-    };
-    Operand { shape: shape.to_vec(), dtype: Dtype::F32, words: (0..count).map(|_| next()).collect() }
-}
-
-fn index(count: usize, of: impl Fn(usize) -> usize) -> Operand {
-    Operand { shape: vec![count], dtype: Dtype::I32, words: (0..count).map(|i| of(i) as u32).collect() }
-}
 
 struct Bench {
     cpu: Cpu,
@@ -59,54 +24,14 @@ impl Bench {
         if !self.words.iter().all(|word| label.contains(word.as_str())) {
             return;
         }
-        let shapes = |operands: &[Operand]| -> Vec<Vec<u64>> {
-            operands.iter().map(|o| o.shape.iter().map(|&size| size as u64).collect()).collect()
-        };
-        let need = workspace_bytes(&kind, &shapes(&inputs), inputs[0].dtype) as usize;
-        let mut workspace = vec![0u64; need.div_ceil(8)];
-        let views: Vec<View<'_>> = inputs
-            .iter()
-            .map(|o| View {
-                dtype: o.dtype,
-                dims: Dims::new(&o.shape),
-                bytes: &bytemuck::cast_slice(&o.words)[..o.bytes()],
-            })
-            .collect();
-        let write = if matches!(kind, OpKind::AdamW { .. }) { Write::Update } else { Write::Set };
-        let mut times: Vec<f64> = (0..40)
-            .map(|_| {
-                let mut written: Vec<ViewMut<'_>> = outputs
-                    .iter_mut()
-                    .map(|o| ViewMut {
-                        dtype: o.dtype,
-                        dims: Dims::new(&o.shape),
-                        write,
-                        bytes: {
-                            let bytes = o.bytes();
-                            &mut bytemuck::cast_slice_mut(&mut o.words)[..bytes]
-                        },
-                    })
-                    .collect();
-                let call = Call {
-                    kind: &kind,
-                    inputs: &views,
-                    outputs: &mut written,
-                    workspace: &mut bytemuck::cast_slice_mut(&mut workspace)[..need],
-                    draw: Draw { seed: 1, step: 1 },
-                };
-                let start = Instant::now();
-                self.cpu.run(call).unwrap_or_else(|error| panic!("{label}: {error}"));
-                start.elapsed().as_secs_f64()
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
+        let timed = probe::time(&self.cpu, &kind, &inputs, &mut outputs, 40);
         let bytes: usize = inputs.iter().chain(&outputs).map(Operand::bytes).sum();
         println!(
             "{label:<42} {:>9.1} µs best {:>9.1} median {:>7.1} GFLOP/s {:>6.1} GB/s",
-            times[0] * 1e6,
-            times[times.len() / 2] * 1e6,
-            flops / times[0] / 1e9,
-            bytes as f64 / times[0] / 1e9,
+            timed.best * 1e6,
+            timed.median * 1e6,
+            flops / timed.best / 1e9,
+            bytes as f64 / timed.best / 1e9,
         );
     }
 
@@ -154,28 +79,6 @@ impl Bench {
         self.attention(h, heads, dim, Some(Dropout { p: 0.1, site: 1 }));
     }
 
-    /// The products of a layer and of the head, in both formats; shares of the peak follow from [`peak`].
-    fn products(&self) {
-        let linear = || OpKind::Linear { quantized: None, adapter: None };
-        for (inputs, outputs) in [(768, 3072), (3072, 768), (576, 576), (576, 1536), (1536, 576), (576, 192)]
-        {
-            let n = self.tokens;
-            let flops = 2.0 * (n * inputs * outputs) as f64;
-            let (x, dy, w) =
-                (|| floats(&[n, inputs]), || floats(&[n, outputs]), || floats(&[outputs, inputs]));
-            let name = format!("{n}×{inputs}→{outputs}");
-            self.time(&name, linear(), vec![x(), w()], vec![dy()], flops);
-            self.time(&name, OpKind::LinearGradX, vec![dy(), w()], vec![x()], flops);
-            self.time(&name, OpKind::LinearGradW, vec![dy(), x()], vec![w()], flops);
-            let name = format!("{name} bf16");
-            self.time(&name, linear(), vec![x().bf16(), w().bf16()], vec![dy().bf16()], flops);
-            let inputs = vec![dy().bf16(), w().bf16()];
-            self.time(&name, OpKind::LinearGradX, inputs, vec![x().bf16()], flops);
-            self.time(&name, OpKind::LinearGradW, vec![dy().bf16(), x().bf16()], vec![w()], flops);
-        }
-        self.rest(576, 49152);
-    }
-
     fn attention(&self, h: usize, heads: usize, dim: usize, dropout: Option<Dropout>) {
         let (n, rows) = (self.tokens, self.tokens / ROW);
         let attention = Attention {
@@ -215,56 +118,6 @@ impl Bench {
     }
 }
 
-/// Returns what one core multiplies and adds when nothing waits for memory, in GFLOP/s.
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)] // calls functions compiled for more than the base of the target
-fn peak() -> f64 {
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_set1_ps};
-    const ROUNDS: usize = 300_000;
-    const SUMS: usize = 12;
-    #[target_feature(enable = "avx512f")]
-    fn wide() {
-        let (a, b) = (_mm512_set1_ps(0.999), _mm512_set1_ps(0.5));
-        let mut sums = [b; SUMS];
-        for _ in 0..ROUNDS {
-            for _ in 0..16 {
-                for sum in &mut sums {
-                    *sum = _mm512_fmadd_ps(*sum, a, b);
-                }
-            }
-        }
-        std::hint::black_box(sums);
-    }
-    #[target_feature(enable = "avx2,fma")]
-    fn narrow() {
-        let (a, b) = (_mm256_set1_ps(0.999), _mm256_set1_ps(0.5));
-        let mut sums = [b; SUMS];
-        for _ in 0..ROUNDS {
-            for _ in 0..16 {
-                for sum in &mut sums {
-                    *sum = _mm256_fmadd_ps(*sum, a, b);
-                }
-            }
-        }
-        std::hint::black_box(sums);
-    }
-    let lanes = if is_x86_feature_detected!("avx512f") { 16 } else { 8 };
-    let run = || {
-        let start = Instant::now();
-        // SAFETY: the features are asked for; every machine that the kernels are for has the second.
-        unsafe { if lanes == 16 { wide() } else { narrow() } }
-        start.elapsed().as_secs_f64()
-    };
-    let best = (0..20).map(|_| run()).fold(f64::INFINITY, f64::min);
-    (2 * lanes * 16 * SUMS * ROUNDS) as f64 / best / 1e9
-}
-
-/// No instruction set has been measured here.
-#[cfg(not(target_arch = "x86_64"))]
-fn peak() -> f64 {
-    f64::NAN
-}
-
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let available = std::thread::available_parallelism().map_or(1, usize::from);
@@ -272,8 +125,6 @@ fn main() {
     let tokens: usize = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(4096);
     let bench = Bench { cpu: Cpu::new(threads), tokens, words: arguments.collect() };
     println!("{threads} threads, {tokens} tokens in rows of {ROW}");
-    println!("peak of f32 multiply-add on one core: {:.1} GFLOP/s", peak());
-    bench.products();
     for (h, heads) in [(64, 8), (128, 4), (256, 4)] {
         bench.layer(h, heads);
         bench.rest(h, 512);

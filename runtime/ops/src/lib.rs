@@ -6,5 +6,6 @@
 pub mod backend;
 pub mod check;
 pub mod cpu;
+pub mod probe;
 pub mod random;
 pub mod view;

@@ -16,6 +16,7 @@ pub mod formats;
 pub mod memory;
 
 pub mod cost;
+pub mod rates;
 pub mod time;
 
 pub use architecture::{Shapes, Unknown, shapes};

@@ -2,6 +2,7 @@
 
 mod counts;
 mod data;
+mod duration;
 mod evaluate;
 mod fit;
 mod generate;
@@ -28,6 +29,7 @@ use plan::work::{Artifact, DataPart, Work};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+pub use train::PROCESS_BYTES;
 
 /// What the command line decides about a lowering.
 #[derive(Debug, Clone, Default)]

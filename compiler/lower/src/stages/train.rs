@@ -3,14 +3,14 @@
 use super::counts::counted;
 use super::fit::Job;
 use super::model::{config_dtype, generation_config};
-use super::{Lowering, ModelInfo, predicted, stop_ids};
+use super::{Lowering, ModelInfo, duration, predicted, stop_ids};
 use crate::builder::Capacities;
 use crate::figures::trained::{self, Selection};
 use crate::models::Model;
 use crate::objectives::Objective;
 use crate::passes::{self, trained::TrainedPart};
 use crate::programs::{self, Training};
-use lang::facts::PreparedFact;
+use lang::facts::{PreparedFact, Rates};
 use lang::origin::LONGEST_DEFAULT_SEQUENCE;
 use lang::recipe::{self, DpoLoss, Every, Shape, Train};
 use plan::cost::program_cost;
@@ -94,8 +94,19 @@ impl Lowering<'_> {
         }
         let mut figures =
             figures(stage, &start, objective.unit(), &counts, module.as_ref().or(estimated.as_ref()));
-        let machine = predicted::machine(self.options, self.facts);
-        figures.seconds = predicted::seconds(machine, &figures, precision(stage));
+        let running = module.as_ref().or(estimated.as_ref()).map(|module| duration::Stage {
+            module,
+            counts: &counts,
+            conduct: &conduct,
+            prepared: prepared.as_ref(),
+        });
+        figures.seconds = match (running, self.rates()) {
+            (Some(running), Some(rates)) => Some(running.seconds(&rates)),
+            _ => {
+                let machine = predicted::machine(self.options, self.facts);
+                predicted::seconds(machine, &figures, precision(stage))
+            }
+        };
         figures.memory_is_estimate = estimated.is_some();
         let tensors = match (&start.model, &module) {
             (Some(model), Some(module)) => programs::file_tensors(model, module),
@@ -160,6 +171,11 @@ impl Lowering<'_> {
     }
 
     /// Returns the counts of the training rows and of whatever is evaluated on.
+    /// Returns what this machine was measured to reach; nothing where the prediction is for another.
+    fn rates(&self) -> Option<Rates> {
+        self.facts.hardware.as_ref().filter(|_| self.options.on.is_none())?.rates
+    }
+
     fn whole_data(&self, data: &str, eval_data: Option<&str>) -> Option<PreparedFact> {
         let mut fact = self.prepared(data)?.clone();
         if let Some(eval_data) = eval_data {
@@ -209,6 +225,8 @@ pub(super) struct Counts {
     /// Sequences (or pairs) per step.
     pub batch: u64,
     steps: u64,
+    /// Passes over the rows that those are.
+    epochs: f64,
     tokens_per_step: f64,
     /// Tokens of the longest sequence that a micro-step may hold.
     pub longest: u64,
@@ -265,6 +283,7 @@ impl Counts {
             estimate: prepared.is_none(),
             batch,
             steps: steps.max(1),
+            epochs: steps as f64 / steps_per_epoch.max(1) as f64,
             tokens_per_step,
             longest: if pack { sequence } else { longest_row.min(sequence) },
             rows_per_sequence: if pack {
@@ -279,6 +298,18 @@ impl Counts {
     /// Returns the counts with sequences of at most so many tokens.
     pub(super) fn shortened(self, longest: u64) -> Counts {
         Counts { longest, ..self }
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    pub(super) fn epochs(&self) -> f64 {
+        self.epochs
+    }
+
+    pub(super) fn tokens_per_step(&self) -> f64 {
+        self.tokens_per_step
     }
 
     /// Tokens of one sequence (or pair) at most.

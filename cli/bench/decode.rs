@@ -1,0 +1,102 @@
+//! Greedy decoding of one prompt: a token after another, each of which reads all weights.
+
+use super::{Bench, Precision, load, load_weights, median, model, print, row, said};
+use engine::executor::Executor;
+use engine::generate::{Decoding, generate};
+use lower::builder::Capacities;
+use plan::value::Role;
+use plan::work::Sampling;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// Measure greedy decoding of a model with random weights, one prompt at a time
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  adapt bench decode --model-config config.json
+  adapt bench decode --model-config config.json --tokens 256 --prompt 512 --precision bf16")]
+pub struct Args {
+    /// A config.json of a model that this version can run; weights are random
+    #[arg(long, value_name = "FILE")]
+    model_config: PathBuf,
+    /// Tokens of the answer
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(2..))]
+    tokens: u64,
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
+    prompt: u64,
+    /// Answers that are measured, after one that is not
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// Number format of weights and activations
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    precision: Precision,
+}
+
+/// Prints the line of an answer.
+pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
+    let (_, model) = model(&args.model_config)?;
+    let cached = args.prompt + args.tokens;
+    if cached > model.max_positions() {
+        return Err(format!("the model knows {} positions, not {cached}", model.max_positions()));
+    }
+    let capacities = Capacities { tokens: args.prompt, rows: 1, trained: 0, slots: 1, cached };
+    let module = lower::programs::generate(&model, capacities, args.precision.dtype());
+    let mut executor = Executor::new(&module, &bench.cpu).map_err(said)?;
+    load_weights(bench, &mut executor, &model)?;
+    let prompt = row(model.vocab_size(), 2, 0, args.prompt).into_iter().map(|id| id as u32).collect();
+    let prompts = [prompt];
+    let (mut whole, mut each) = (Vec::new(), Vec::new());
+    for answer in 0..=args.steps {
+        let (seconds, first) = one(&mut executor, args, &prompts)?;
+        if answer > 0 {
+            whole.push(seconds);
+            each.push((seconds - first) / (args.tokens - 1) as f64);
+        }
+    }
+    let token = median(&each);
+    let weights = module.arena_bytes(Role::Weight);
+    print(&json!({
+        "bench": "decode",
+        "config": args.model_config.file_name().map(|name| name.to_string_lossy()),
+        "precision": args.precision.dtype().name(),
+        "prompt": args.prompt,
+        "tokens": args.tokens,
+        "threads": bench.threads,
+        "median_s": median(&whole),
+        "min_s": whole.iter().copied().fold(f64::INFINITY, f64::min),
+        "tokens_per_s": args.tokens as f64 / median(&whole),
+        "tokens_per_s_after_prompt": 1.0 / token,
+        "weight_bytes": weights,
+        "share_of_bandwidth": weights as f64 / token / bench.read,
+        "load": load(),
+    }));
+    Ok(())
+}
+
+/// Answers once; returns the seconds in all, and those to the first token.
+fn one(executor: &mut Executor, args: &Args, prompts: &[Vec<u32>]) -> Result<(f64, f64), String> {
+    let sampling = Sampling {
+        max_tokens: args.tokens,
+        temperature: 0.0,
+        top_p: 1.0,
+        top_k: 0,
+        repetition_penalty: 1.0,
+        seed: 1,
+    };
+    // Nothing ends an answer before its length does.
+    let decoding = Decoding { sampling: &sampling, stop_ids: &[], context: None };
+    let begun = Instant::now();
+    let mut first = None;
+    let mut on_token = |_: usize, _: u32| {
+        first.get_or_insert_with(|| begun.elapsed().as_secs_f64());
+    };
+    let stop = AtomicBool::new(false);
+    let answers = generate(executor, &decoding, prompts, &stop, &mut on_token).map_err(said)?;
+    let made = answers.iter().flatten().map(|answer| answer.ids.len() as u64).sum::<u64>();
+    if made != args.tokens {
+        return Err(format!("the answer has {made} tokens, not {}", args.tokens));
+    }
+    Ok((begun.elapsed().as_secs_f64(), first.unwrap_or(0.0)))
+}

@@ -1,0 +1,132 @@
+//! What this machine reaches, measured once and remembered in the cache.
+//!
+//! A measurement belongs to a processor, a number of threads, a version of the kernels and the numerics; another
+//! of any is another machine. It calibrates the times that are printed and decides nothing, so that a lost or
+//! a broken memory costs a second measurement and nothing else.
+
+use lang::facts::{Products, Rates};
+use ops::cpu::Cpu;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A remembered measurement, and the machine that it is of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Remembered {
+    machine: String,
+    rates: Rates,
+}
+
+/// Returns what this machine reaches: as remembered, else measured now and remembered.
+pub fn rates(cache: &Path) -> Rates {
+    remembered(cache).unwrap_or_else(|| measure(cache))
+}
+
+/// Returns what is remembered of this machine.
+pub fn remembered(cache: &Path) -> Option<Rates> {
+    recall(cache, &machine())
+}
+
+/// Measures what this machine reaches and remembers it.
+pub fn measure(cache: &Path) -> Rates {
+    crate::terminal::detail(|| "measures what this machine reaches".into());
+    let rates = of(probe(&Cpu::new(threads())));
+    remember(cache, &machine(), rates);
+    rates
+}
+
+/// Returns what a backend reaches on this machine now.
+pub fn probe(cpu: &Cpu) -> ops::probe::Rates {
+    ops::probe::rates(cpu, [Products::NARROW as usize, Products::WIDE as usize])
+}
+
+/// Returns a measurement as the compiler takes it.
+pub fn of(found: ops::probe::Rates) -> Rates {
+    let products = |[narrow, wide]: [f64; 2]| Products { narrow, wide };
+    Rates {
+        f32: products(found.f32),
+        bf16: products(found.bf16),
+        attention: found.attention,
+        bytes: found.copy,
+        per_op: found.per_op,
+    }
+}
+
+/// Returns the threads that a run has unless it is told otherwise.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn file(cache: &Path) -> PathBuf {
+    cache.join("machine.json")
+}
+
+fn recall(cache: &Path, machine: &str) -> Option<Rates> {
+    let found: Remembered = serde_json::from_slice(&fs::read(file(cache)).ok()?).ok()?;
+    (found.machine == machine).then_some(found.rates)
+}
+
+/// Writes under a temporary name and renames: two processes may do so at once.
+fn remember(cache: &Path, machine: &str, rates: Rates) {
+    let bytes = serde_json::to_vec(&Remembered { machine: machine.to_owned(), rates });
+    let temporary = cache.join(format!(".machine.{}", std::process::id()));
+    // Losing it costs a second measurement.
+    let _ = fs::create_dir_all(cache)
+        .and_then(|()| fs::write(&temporary, bytes.unwrap_or_default()))
+        .and_then(|()| fs::rename(&temporary, file(cache)));
+}
+
+/// Names the machine that a measurement is of.
+fn machine() -> String {
+    let (version, numerics) = (env!("CARGO_PKG_VERSION"), plan::NUMERICS_VERSION);
+    format!("{}; {} threads; adapt {version}, numerics {numerics}", processor(), threads())
+}
+
+/// Returns the name of the processor with its instruction set.
+pub fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let name = name.map_or("unknown processor", |(_, name)| name.trim());
+    format!("{name}, {}", engine::checkpoint::instruction_set())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATES: Rates = Rates {
+        f32: Products { narrow: 1.25e11, wide: 2.5e11 },
+        bf16: Products { narrow: 1e11, wide: 3e11 },
+        attention: 5e10,
+        bytes: 1.5e10,
+        per_op: 1e-6,
+    };
+
+    #[test]
+    fn a_measurement_is_remembered_for_its_machine_only() {
+        let cache = tempfile::tempdir().unwrap();
+        assert_eq!(recall(cache.path(), "one"), None);
+        remember(cache.path(), "one", RATES);
+        assert_eq!(recall(cache.path(), "one"), Some(RATES));
+        assert_eq!(recall(cache.path(), "another"), None);
+        let left: Vec<_> =
+            fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["machine.json"]);
+    }
+
+    #[test]
+    fn a_broken_memory_is_measured_again() {
+        let cache = tempfile::tempdir().unwrap();
+        fs::write(file(cache.path()), "{\"machine\":").unwrap();
+        assert_eq!(remembered(cache.path()), None);
+        let measured = rates(cache.path());
+        assert_eq!(remembered(cache.path()), Some(measured));
+        assert_eq!(rates(cache.path()), measured, "not measured twice");
+    }
+
+    #[test]
+    fn a_machine_has_a_name_of_its_own() {
+        let name = machine();
+        assert!(name.contains("threads") && name.contains("numerics") && name.contains(processor().as_str()));
+    }
+}

@@ -1,0 +1,118 @@
+//! What a machine reaches: short measurements with the kernels that will run.
+//!
+//! [`rates`] takes well under half a second and is what predictions are calibrated by; [`products`] are the
+//! figures of `adapt bench`, beside the [`peak`] of the same moment. Every figure is the best of several short
+//! calls: other work on the machine can only make one slower.
+
+mod call;
+pub mod peak;
+pub mod products;
+
+pub use call::{Operand, Timed, bf16, floats, index, time};
+
+use crate::cpu::Cpu;
+use plan::op::{Attention, OpKind};
+use std::time::{Duration, Instant};
+
+/// What a machine reaches on all threads of a backend.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Operations per second of products in f32 with matrices of these widths.
+    pub f32: [f64; 2],
+    pub bf16: [f64; 2],
+    /// Operations per second of attention.
+    pub attention: f64,
+    /// Bytes per second that a copy reads and writes together.
+    pub copy: f64,
+    /// Bytes per second that a sum reads.
+    pub read: f64,
+    /// Seconds of an op that has next to nothing to do.
+    pub per_op: f64,
+}
+
+/// Tokens of the products of a probe.
+const TOKENS: usize = 512;
+
+/// Bytes that are copied, and read: more than the caches of a core hold.
+const BYTES: usize = 32 << 20;
+
+/// Measures what a machine reaches; `widths` are those of square matrices, a narrow and a wide one.
+pub fn rates(cpu: &Cpu, widths: [usize; 2]) -> Rates {
+    let numbers = vec![floats(&[BYTES / 4])];
+    let copy = best(cpu, &OpKind::Copy, &numbers, vec![zeros(&[BYTES / 4])]);
+    let read = best(cpu, &OpKind::SumSquares, &numbers, vec![zeros(&[1])]);
+    Rates {
+        f32: widths.map(|width| product(cpu, width, floats)),
+        bf16: widths.map(|width| product(cpu, width, |shape| bf16(floats(shape)))),
+        attention: attention(cpu),
+        copy: 2.0 * BYTES as f64 / copy,
+        read: BYTES as f64 / read,
+        per_op: best(cpu, &OpKind::Copy, &[floats(&[16])], vec![zeros(&[16])]),
+    }
+}
+
+fn zeros(shape: &[usize]) -> Operand {
+    Operand::zeros(shape, plan::value::Dtype::F32)
+}
+
+/// Returns the best time of an op within a few hundredths of a second, after one call to warm up.
+fn best(cpu: &Cpu, kind: &OpKind, inputs: &[Operand], mut outputs: Vec<Operand>) -> f64 {
+    const MOST: Duration = Duration::from_millis(25);
+    time(cpu, kind, inputs, &mut outputs, 1);
+    let begun = Instant::now();
+    let mut best = f64::INFINITY;
+    while best.is_infinite() || begun.elapsed() < MOST {
+        best = best.min(time(cpu, kind, inputs, &mut outputs, 1).best);
+    }
+    best
+}
+
+/// Returns the operations per second of a layer's product.
+fn product(cpu: &Cpu, width: usize, numbers: impl Fn(&[usize]) -> Operand) -> f64 {
+    let kind = OpKind::Linear { quantized: None, adapter: None };
+    let inputs = [numbers(&[TOKENS, width]), numbers(&[width, width])];
+    let seconds = best(cpu, &kind, &inputs, vec![numbers(&[TOKENS, width])]);
+    2.0 * (TOKENS * width * width) as f64 / seconds
+}
+
+/// Returns the operations per second of attention, as `plan::cost` counts them.
+fn attention(cpu: &Cpu) -> f64 {
+    const ROW: usize = 256;
+    const HEADS: usize = 8;
+    const DIM: usize = 64;
+    let attention = Attention {
+        heads: HEADS as u32,
+        kv_heads: HEADS as u32,
+        head_dim: DIM as u32,
+        scale: 1.0 / (DIM as f64).sqrt(),
+        window: None,
+        softcap: None,
+        alibi: None,
+        dropout: None,
+    };
+    let x = || floats(&[TOKENS, HEADS * DIM]);
+    let rows = TOKENS / ROW;
+    let inputs = [x(), x(), x(), index(rows + 1, |row| row * ROW), index(rows, |row| row)];
+    let seconds = best(cpu, &OpKind::Attention(attention), &inputs, vec![x(), zeros(&[TOKENS, HEADS])]);
+    2.0 * (TOKENS * HEADS * DIM * ROW) as f64 / seconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_is_short_and_finds_something() {
+        let cpu = Cpu::new(2);
+        let begun = Instant::now();
+        let found = rates(&cpu, [128, 768]);
+        // A tenth of that on a quiet machine of today.
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        println!("{found:?} in {:?}", begun.elapsed());
+        let Rates { f32, bf16, attention, copy, read, per_op } = found;
+        for rate in [f32[0], f32[1], bf16[0], bf16[1], attention, copy, read] {
+            assert!(rate.is_finite() && rate > 1e7, "{found:?}");
+        }
+        assert!(per_op > 0.0 && per_op < 0.01, "{found:?}");
+    }
+}
