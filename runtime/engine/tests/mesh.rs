@@ -139,6 +139,9 @@ fn two_ranks_come_to_what_one_device_comes_to() {
         println!("{} of {steps} steps are clipped", metrics.iter().filter(clipped).count());
         for (mesh, micro) in [(REPLICAS, 1), (REPLICAS, 2), (SHARDS, 1), (SHARDS, 2)] {
             let (found, found_weights) = trained(objective, mesh, micro);
+            for (a, b) in metrics.iter().zip(&found) {
+                if values_apart(a, b) > 1e-5 { println!("{a}\n{b}\n"); }
+            }
             let apart = (metrics_apart(&metrics, &found), weights_apart(&weights, &found_weights));
             println!("{objective:?} on {mesh:?}, micro {micro}: metrics {:.1e}, weights {:.1e}", apart.0, apart.1);
             assert!(apart.0 < 1e-5 && apart.1 < 1e-5, "{objective:?} on {mesh:?}: {apart:?}");

@@ -55,7 +55,7 @@ impl Executor<'_> {
         done.and_then(|done| others.map(|_| done))
     }
 
-    /// Runs ops of a program; those that ranks exchange in run on all of them, with what is here in the batch.
+    /// Runs ops of a program; of one in which ranks exchange on all of them, with what is here in the batch.
     pub(super) fn run_together(
         &mut self,
         program: usize,
@@ -63,8 +63,8 @@ impl Executor<'_> {
         micro_index: u64,
         draw: Draw,
     ) -> Result<()> {
-        let ops = &self.programs[program].ops[range.clone()];
-        if self.ranks.is_none() || !ops.iter().any(|op| op.op.kind.is_collective()) {
+        let mut ops = self.programs[program].ops.iter();
+        if self.ranks.is_none() || !ops.any(|op| op.op.kind.is_collective()) {
             return self.run_range(program, range, micro_index, draw);
         }
         let payloads: Vec<Payload> =
@@ -80,6 +80,13 @@ impl Executor<'_> {
             })
         };
         self.together(job, |executor| executor.run_range(program, range, micro_index, draw))
+    }
+
+    /// Runs a micro-step on this rank alone, the others having been told theirs.
+    pub fn run_micro(&mut self, micro_index: u64, draw: Draw) -> Result<()> {
+        let program = self.program("micro")?;
+        let all = 0..self.programs[program].ops.len();
+        self.run_range(program, all, micro_index, draw)
     }
 
     /// Has another rank run a micro-step with the batch that is here now.

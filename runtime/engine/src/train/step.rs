@@ -119,7 +119,7 @@ fn run_round(
     }
     batch::write(executor, own)?;
     write_reference(executor, own, reference)?;
-    executor.run("micro", number, draw)?;
+    executor.run_micro(number, draw)?;
     found(0, executor.sums()?)?;
     for (rank, answer) in answers.into_iter().enumerate() {
         answer.wait()?.into_iter().try_for_each(|sums| found(rank + 1, sums))?;
