@@ -37,7 +37,7 @@ pub fn run(context: &mut Context, work: &Train) -> Result<Ended> {
     }
     let Some(others) = context.others.get(..ranks - 1) else {
         let message = format!("the plan is for {ranks} devices, there are {}", context.others.len() + 1);
-        return Err(EngineError::new("too-few-devices", message).help("give as many with `--devices`"));
+        return Err(EngineError::plan(message));
     };
     std::thread::scope(|scope| {
         let executor = |backend| Executor::leading(module, backend, Ranks::start(scope, module, others)?);
