@@ -6,14 +6,14 @@ use std::time::Duration;
 /// Runs every rank on a thread; they start in an order that changes with `turn`.
 fn each<T: Send>(ranks: usize, turn: usize, job: impl Fn(&Threads) -> T + Sync) -> Vec<T> {
     let group = Threads::group(ranks);
+    let run = |rank: &Threads| {
+        std::thread::sleep(Duration::from_millis(((rank.rank() + turn) % ranks) as u64 * 2));
+        job(rank)
+    };
     std::thread::scope(|scope| {
-        let job = &job;
-        let run = |rank: &'_ Threads| {
-            std::thread::sleep(Duration::from_millis(((rank.rank() + turn) % ranks) as u64 * 2));
-            job(rank)
-        };
         let run = &run;
-        let handles: Vec<_> = group.iter().map(|rank| scope.spawn(move || run(rank))).collect();
+        let start = |rank| scope.spawn(move || run(rank));
+        let handles: Vec<_> = group.iter().map(start).collect();
         handles.into_iter().map(|handle| handle.join().expect("no panic")).collect()
     })
 }
