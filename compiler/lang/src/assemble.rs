@@ -142,6 +142,7 @@ impl Assembly<'_> {
             prompt: sequence.property("prompt").and_then(|slot| slot.spanned(integer)),
             overflow: overflow(item, sequence),
             precision: item.child_argument("precision")?.spanned(|value| read_word(value, precision))?,
+            masters: item.child("precision")?.property("master").and_then(|slot| slot.spanned(masters)),
             template: template_ref(item),
             train: item.children_of("train").map(words).collect::<Option<_>>()?,
             recompute: item.child_argument("recompute")?.spanned(|value| read_word(value, recompute))?,
@@ -502,6 +503,15 @@ fn shape(word: &str) -> Option<Shape> {
         "constant" => Some(Shape::Constant),
         _ => None,
     }
+}
+
+/// Whether there are masters in f32.
+fn masters(value: &Typed) -> Option<bool> {
+    read_word(value, |word| match word {
+        "f32" => Some(true),
+        "none" => Some(false),
+        _ => None,
+    })
 }
 
 fn precision(word: &str) -> Option<Precision> {

@@ -232,6 +232,8 @@ pub struct Train {
     pub prompt: Option<Spanned<u64>>,
     pub overflow: Spanned<Overflow>,
     pub precision: Spanned<Precision>,
+    /// Whether weights in less than f32 have masters in f32; they have unless it says otherwise.
+    pub masters: Option<Spanned<bool>>,
     pub template: Option<TemplateRef>,
     /// The words of each `train` line; without lines everything is trained.
     pub train: Vec<Vec<Spanned<String>>>,

@@ -1,9 +1,9 @@
 //! Recipes that can be run, lowered in rounds as the command does: tasks, counts, keys, micro batches.
 
-use lang::facts::{
-    Facts, Fingerprint, HardwareFact, ModelFact, PartFact, PathFact, PreparedFact, RowsFact, TokenizerFact,
-    Want,
-};
+mod common;
+
+use common::{model, prepared, tokenizer};
+use lang::facts::{Facts, Fingerprint, HardwareFact, PathFact, RowsFact, TokenizerFact, Want};
 use lang::{Input, check};
 use lower::{Lowered, Options, lower};
 use plan::program::{Decisions, Level, Recomputed};
@@ -24,36 +24,6 @@ const SFT: &str = "sft b { model a; data chats; batch 4; steps 30; template std:
 const DPO: &str =
     "dpo c { model b; data pairs; batch 4; tokens \"40K\"; template std:chatml; loss ipo; beta 0.2 }\n";
 
-fn tokenizer() -> TokenizerFact {
-    let mark = |text: &str, id| Some((text.to_owned(), id));
-    TokenizerFact {
-        vocab_size: 96,
-        bos: mark("<s>", 1),
-        eos: mark("</s>", 2),
-        pad: mark("<pad>", 0),
-        special: vec![("<|im_start|>".into(), 3), ("<|im_end|>".into(), 4)],
-        chat_template: None,
-        files: vec!["base/tokenizer.json".into()],
-        problem: None,
-        partial: false,
-    }
-}
-
-fn model() -> ModelFact {
-    ModelFact {
-        config: json!({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 96,
-            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "max_position_embeddings": 128, "torch_dtype": "bfloat16"}),
-        tensors: None,
-        weight_files: vec!["base/model.safetensors".into()],
-        generation_config: Some(json!({"eos_token_id": [2, 7]})),
-        chat_template: None,
-        problem: None,
-        partial: false,
-        pickled: None,
-    }
-}
-
 fn columns(path: &str) -> Vec<String> {
     let names: &[&str] = match path {
         "texts" => &["text"],
@@ -61,17 +31,6 @@ fn columns(path: &str) -> Vec<String> {
         _ => &["prompt", "chosen", "rejected"],
     };
     names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-fn prepared(rows: u64) -> PreparedFact {
-    let part = |rows: u64| PartFact {
-        rows,
-        tokens: rows * 40,
-        trained_tokens: rows * 20,
-        longest: 60,
-        sequences: rows,
-    };
-    PreparedFact { train: part(rows), eval: part(rows / 10) }
 }
 
 /// Answers what is wanted; returns whether anything was new.

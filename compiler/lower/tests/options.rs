@@ -3,6 +3,9 @@
 //! The options come from the schema, so a new one that no lowering reads fails here.
 
 use lang::diagnostic::Severity;
+mod common;
+
+use common::{model, prepared, tokenizer};
 use lang::facts::Facts;
 use lang::{Input, check};
 use lower::{Options, lower};
@@ -57,8 +60,9 @@ cpt on-remote { model far; data remote }
 cpt on-ids { model base; data ids }
 sft b { model base; data held; template plain }
 sft from-tasks { model base; data tasks; template jinja }
-sft from-chats { model base; data chats; template filed }
+sft from-chats { model base; data chats; template filed; seed 7 }
 dpo c { model base; data heldpairs; template plain }
+dpo c2 { model base; data heldpairs; template plain; seed 7 }
 orpo d { model base; data heldpairs; template plain }
 kto e { model base; data helds; template plain }
 kto e2 { model base; data labels; template plain }
@@ -119,6 +123,11 @@ const NAMES: [(&str, &[&str]); 24] = [
 fn tasks(sets: &[String]) -> Result<Value, Vec<String>> {
     let mut facts = Facts::default();
     facts.texts.insert("t.jinja".into(), "{{ messages }}".into());
+    // What runs is lowered to programs, which takes a known model and prepared rows.
+    facts.models.insert("base".into(), model());
+    facts.tokenizers.insert("base".into(), tokenizer());
+    let stages = ["a", "from-mix", "from-amounts", "b", "from-tasks", "from-chats", "c", "c2"];
+    facts.prepared.extend(stages.map(|stage| (format!("data:{stage}"), prepared(500))));
     let checked = check(&Input { path: "r.kdl", text: BASE, sets }, &facts);
     let Some(recipe) = &checked.recipe else {
         let errors = checked.diagnostics.iter().filter(|found| found.severity == Severity::Error);
@@ -163,7 +172,7 @@ fn values(ty: &Type) -> Vec<String> {
 
 fn references(to: &str) -> Vec<String> {
     let names: &[&str] = match to {
-        "model" => &["other", "base", "a", "b"],
+        "model" => &["other", "base", "a", "b", "from-mix", "from-chats", "c2"],
         "tokenizer" => &["letters", "words"],
         "template" => &["jinja", "std:zephyr"],
         "data" => &[

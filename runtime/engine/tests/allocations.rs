@@ -2,18 +2,13 @@
 //!
 //! In a binary of its own, whose allocator counts. What is counted is all that happens between two reports
 //! of steps. Outside are what happens seldom: the order of a new epoch, evaluations, samples, checkpoints.
-//! One exception within: the crate `gemm` allocates its packing buffers in every product.
 
 mod world;
 
 use engine::observer::{Observer, StepReport};
 use engine::run::{Options, run_task};
 use lower::objectives::Objective;
-use ops::backend::{Backend, Call, OpError};
-use ops::cpu::Cpu;
-use plan::op::OpKind;
 use plan::task::{Conduct, Task};
-use plan::value::Dtype;
 use plan::work::{Batch, Budget, Work};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,46 +19,8 @@ const WARM_UP: usize = 2;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// Of these, those of products.
-static PRODUCTS: AtomicU64 = AtomicU64::new(0);
-
 fn count() -> u64 {
-    COUNT.load(Ordering::Relaxed) - PRODUCTS.load(Ordering::Relaxed)
-}
-
-/// The CPU backend, whose products are counted apart.
-struct Apart<'a>(&'a Cpu);
-
-impl Backend for Apart<'_> {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn supports(&self, kind: &OpKind, float: Dtype) -> Result<(), OpError> {
-        self.0.supports(kind, float)
-    }
-
-    fn run(&self, call: Call<'_, '_>) -> Result<(), OpError> {
-        let product = matches!(
-            call.kind,
-            OpKind::Linear { .. }
-                | OpKind::LinearGradX
-                | OpKind::LinearGradW
-                | OpKind::LmHeadLoss { .. }
-                | OpKind::TokenLogprobs
-                | OpKind::TokenLogprobsGrad
-        );
-        let before = COUNT.load(Ordering::Relaxed);
-        let ran = self.0.run(call);
-        if product {
-            PRODUCTS.fetch_add(COUNT.load(Ordering::Relaxed) - before, Ordering::Relaxed);
-        }
-        ran
-    }
-
-    fn parallel(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
-        self.0.parallel(count, task);
-    }
+    COUNT.load(Ordering::Relaxed)
 }
 
 struct Counting;
@@ -109,8 +66,7 @@ fn of_steps(world: &World, mut task: Task) -> Vec<u64> {
     work.pack = false;
     let mut counts = Counts(Vec::with_capacity(16));
     let never = AtomicBool::new(false);
-    let backend = Apart(&world.backend);
-    run_task(&task, &world.folder, &backend, &mut counts, &never, &Options::default()).expect("runs");
+    run_task(&task, &world.folder, &world.backend, &mut counts, &never, &Options::default()).expect("runs");
     counts.0.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 

@@ -165,3 +165,49 @@ fn frozen_tensors_keep_their_bytes_and_stops_leave_no_trace() {
     let state = TensorFile::open(&last.join("state.safetensors")).expect("sound");
     assert_eq!(state.names().len(), 3 * 3);
 }
+
+/// The same stage with weights and activations in bf16.
+fn in_bf16(mut task: Task, config: &Value, objective: Objective) -> Task {
+    let Work::Train(work) = &mut task.work else { panic!("a training stage") };
+    let model = Model::from_config(config).expect("sound");
+    let mut module = programs::train(&model, objective, &ADAMW, CAPACITIES, Dtype::Bf16);
+    module.decisions = work.module.as_ref().expect("planned").decisions.clone();
+    work.precision = Dtype::Bf16;
+    work.tensors = programs::file_tensors(&model, &module);
+    work.module = Some(module);
+    task
+}
+
+#[test]
+fn bf16_learns_as_f32_does_and_stops_leave_no_trace() {
+    let narrow = World::new(1);
+    let config = narrow.prepare();
+    let stages = || {
+        let cpt = train(&config, "dutch", "init:base", "data:text", Objective::CrossEntropy);
+        [(cpt, Objective::CrossEntropy), (train(&config, "aligned", "dutch", "data:pairs", DPO), DPO)]
+    };
+    let wide = World::new(1);
+    wide.prepare();
+    let pieces = World::new(2);
+    pieces.prepare();
+    for (stage, objective) in stages() {
+        let in_f32 = wide.done(&stage).summary;
+        let stage = in_bf16(stage, &config, objective);
+        let in_bf16 = narrow.done(&stage).summary;
+        let loss = |summary: &engine::report::Summary| summary.after.as_ref().expect("held out").loss;
+        let (narrow_loss, wide_loss) = (loss(&in_bf16), loss(&in_f32));
+        assert!(
+            (narrow_loss - wide_loss).abs() < 0.02 * wide_loss,
+            "{}: {narrow_loss} {wide_loss}",
+            stage.name
+        );
+        let (_, stops) = pieces.in_pieces(&stage, 3);
+        assert!(stops > 3);
+        assert_eq!(pieces.model_bytes(&stage.name), narrow.model_bytes(&stage.name), "{}", stage.name);
+        assert_eq!(pieces.metrics(&stage.name), narrow.metrics(&stage.name), "{}", stage.name);
+    }
+    // The model is saved in f32: from the masters, which hold more than bf16 can.
+    let saved = tensors(&narrow, "dutch");
+    let halves = saved.values().flat_map(|bytes| bytes.chunks_exact(4)).filter(|word| word[..2] != [0, 0]);
+    assert!(halves.count() > 1000);
+}

@@ -72,9 +72,7 @@ impl Lowering<'_> {
         let part = part(stage, &start);
         let optimizer = optimizer(stage);
         let draft = start.guess.as_ref().map(|model| {
-            let micro = stage.micro.as_ref().map_or(counts.default_micro(counts.batch), |micro| micro.value);
-            let capacities =
-                counts.capacities(micro.clamp(1, counts.batch.max(1)), &conduct, model.max_positions());
+            let capacities = counts.capacities(micro(stage, &counts), &conduct, model.max_positions());
             let training = Training { objective, optimizer: &optimizer, part: part.as_ref() };
             programs::draft(model, &training, capacities, precision(stage))
         });
@@ -86,7 +84,11 @@ impl Lowering<'_> {
             }
             _ => None,
         };
-        let estimated = draft.as_ref().filter(|_| module.is_none()).map(|draft| draft.plan(&[]));
+        let estimated = draft.as_ref().filter(|_| module.is_none()).map(|draft| {
+            let mut module = draft.plan(&[]);
+            module.decisions.micro_batch_size = micro(stage, &counts);
+            module
+        });
         if prepared.is_none() {
             self.hold_estimate(stage, sequence);
         }
@@ -316,6 +318,7 @@ pub(super) fn sequence(written: Option<u64>, model: Option<&Model>) -> u64 {
 
 /// Returns the number format of a stage that runs; others are planned from their settings.
 pub(super) fn precision(stage: &Train) -> Dtype {
+    debug_assert!(stage.masters.as_ref().is_none_or(|masters| masters.value), "planned, not run");
     match stage.precision.value {
         recipe::Precision::F32 => Dtype::F32,
         recipe::Precision::Bf16 => Dtype::Bf16,
@@ -419,6 +422,12 @@ pub(super) fn memory_table(module: &Module) -> Vec<(String, u64)> {
 fn elements(module: &Module, role: Role) -> u64 {
     let values = module.values.iter().filter(|value| value.role == role);
     values.map(|value| value.whole_sizes(&module.capacities()).iter().product::<u64>()).sum()
+}
+
+/// Returns the micro batch that is taken where nothing limits it.
+fn micro(stage: &Train, counts: &Counts) -> u64 {
+    let micro = stage.micro.as_ref().map_or(counts.default_micro(counts.batch), |micro| micro.value);
+    micro.clamp(1, counts.batch.max(1))
 }
 
 /// Returns what the lines of `train` name.

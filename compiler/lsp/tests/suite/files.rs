@@ -190,7 +190,10 @@ fn what_was_written_before_does_not_change_what_is_found() {
             desk.editor.change(&uri, at as i32 + 10, vec![change]);
             desk.diagnostics("a.kdl");
         }
-        desk.diagnostics("a.kdl")
+        let mut found = desk.diagnostics("a.kdl");
+        // Each desk has a folder of its own for the pages.
+        found.iter_mut().for_each(|found| found.code_description = None);
+        found
     };
     assert!(codes(&found(&[recipe])).contains(&"vocabulary-mismatch".to_owned()), "{:?}", found(&[recipe]));
     assert_eq!(found(&[recipe, &without]), found(&[&without]));
