@@ -71,6 +71,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         decisions: Default::default(),
         on: None,
         runs: true,
+        devices: 1,
     };
     let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::full(cache));
     if let Some(failed) = compiled.report(args.format) {

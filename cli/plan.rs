@@ -359,15 +359,21 @@ fn details(task: &Task) -> String {
     if !figures.memory.is_empty() {
         let parts: Vec<String> =
             figures.memory.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
-        let each = match &figures.devices {
-            Some((_, count)) if *count > 1 => " per device",
-            _ => "",
-        };
+        let on = figures.devices.as_ref().map(|(_, count)| *count);
+        let each = if on.or_else(|| ranks(task)).is_some_and(|count| count > 1) { " per device" } else { "" };
         line("memory", format!("{}{}{each}", tilde(task), parts.join(", ")));
     } else if trains(task) {
         line("memory", UNKNOWN.to_owned());
     }
     if out.is_empty() { out } else { format!("\n  {}\n{out}", task.name) }
+}
+
+/// Returns how many ranks a stage is planned for on this machine.
+fn ranks(task: &Task) -> Option<u64> {
+    match &task.work {
+        Work::Train(work) => work.module.as_ref().map(|module| module.mesh.ranks()),
+        _ => None, // nothing else is divided
+    }
 }
 
 fn as_dot(plan: &Plan) -> String {

@@ -41,6 +41,8 @@ pub struct Request {
     pub on: Option<Machine>,
     /// Whether it is going to run on this machine.
     pub runs: bool,
+    /// Ranks that training stages are divided over on this machine.
+    pub devices: u32,
 }
 
 impl Request {
@@ -60,7 +62,8 @@ impl Request {
             Err(error) => (String::new(), Some(error.into_bytes())),
         };
         let (path, sets) = (path.to_owned(), sets.to_vec());
-        Ok(Request { path, text, not_utf8, sets, memory, decisions: BTreeMap::new(), on: None, runs: false })
+        let (decisions, on, runs, devices) = (BTreeMap::new(), None, false, 1);
+        Ok(Request { path, text, not_utf8, sets, memory, decisions, on, runs, devices })
     }
 
     /// Returns the recipe's name: the file's stem.
@@ -97,6 +100,7 @@ pub fn compile(request: &Request, facts: &mut Facts, gatherer: &mut Gatherer) ->
         decisions: request.decisions.clone(),
         on: request.on,
         runs: request.runs,
+        devices: request.devices,
     };
     loop {
         let checked = lang::check(&input, facts);

@@ -11,7 +11,7 @@ use engine::error::EngineError;
 use engine::folder::{Done, RunFolder};
 use engine::observer::Observer;
 use engine::record::Record;
-use engine::run::{Options, Outcome, run_task};
+use engine::run::{Options, Outcome, run_task_on};
 use lang::capability::Missing;
 use lang::diagnostic::Diagnostic;
 use lang::facts::{Facts, PartFact, PreparedFact};
@@ -55,8 +55,8 @@ pub struct Args {
     /// Name of the run: its folder is `runs/<recipe>-<name>`
     #[arg(long, conflicts_with = "out")]
     pub name: Option<String>,
-    /// Devices to run on
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Devices to train on: here groups of threads, among which memory and cores are divided
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub devices: u32,
     /// Memory that the run may use, such as `8GiB`; otherwise this machine's
     #[arg(long, value_name = "SIZE", value_parser = text::size)]
@@ -100,7 +100,7 @@ enum Failure {
 /// Runs a recipe.
 pub fn run(args: &Args, cache: &Path) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.set, args.memory) {
-        Ok(request) => Request { runs: true, ..request },
+        Ok(request) => Request { runs: true, devices: args.devices, ..request },
         Err(error) => return terminal::wrong_use(&error),
     };
     let driven = match args.sweep {
@@ -265,13 +265,8 @@ fn prepared_fact(prepared: &Prepared) -> PreparedFact {
 }
 
 fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> Result<(), Failure> {
-    if args.devices > 1 {
-        return Err(Failure::Use(
-            "more than one device is not built in this version; leave `--devices` out".into(),
-            2,
-        ));
-    }
-    let backend = backend(&args.backend, args.threads).map_err(|message| Failure::Use(message, 2))?;
+    let backends = backends(args).map_err(|message| Failure::Use(message, 2))?;
+    let backends: Vec<&dyn Backend> = backends.iter().map(Box::as_ref).collect();
     let mut facts = Facts::default();
     let mut gatherer = Gatherer::full(cache);
     let path = folder(request, args.out.as_deref(), args.name.as_deref());
@@ -333,7 +328,7 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
             return Ok(());
         };
         let options = Options { fork: args.fork };
-        match run_task(task, &run_folder, backend.as_ref(), &mut progress, &stop, &options) {
+        match run_task_on(task, &run_folder, &backends, &mut progress, &stop, &options) {
             Ok(Outcome::Done(_)) => {
                 ran.insert(task.name.clone());
             }
@@ -380,10 +375,22 @@ fn plan_of(compiled: &Compiled) -> Plan {
     compiled.lowered.as_ref().expect("a recipe without errors is lowered").plan.clone()
 }
 
+/// Makes the backends of all devices, which divide the threads among them.
+fn backends(args: &Args) -> Result<Vec<Box<dyn Backend>>, String> {
+    let devices = args.devices as usize;
+    let all = args.threads.unwrap_or_else(threads);
+    // Those that do not divide go to the first devices.
+    let of = |device: usize| (all / devices + usize::from(device < all % devices)).max(1);
+    (0..devices).map(|device| backend(&args.backend, Some(of(device)))).collect()
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Makes the backend of that name.
 pub fn backend(name: &str, threads: Option<usize>) -> Result<Box<dyn Backend>, String> {
-    let threads =
-        threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let threads = threads.unwrap_or_else(self::threads);
     match name {
         "cpu" => Ok(Box::new(ops::cpu::Cpu::new(threads))),
         "plain" => Ok(Box::new(plain::Plain::new())),

@@ -443,7 +443,8 @@ fn a_killed_run_answers_each_row_once() {
     let first = left.matches('\n').count();
     assert!(first < rows, "killed too late");
     let stderr = shop.ok(&args("2")).stderr;
-    let note = stderr.lines().find_map(|line| line.split_once(&format!(" of {rows} rows were answered before")));
+    let note =
+        stderr.lines().find_map(|line| line.split_once(&format!(" of {rows} rows were answered before")));
     let before: usize = note.unwrap().0.rsplit(' ').next().unwrap().parse().unwrap();
     assert_eq!(before, first);
     for stage in ["told", "chosen"] {
@@ -451,7 +452,8 @@ fn a_killed_run_answers_each_row_once() {
     }
 
     // Other rows or another seed are other work, the training before them is not.
-    let records = || ["dutch", "told", "chosen"].map(|stage| shop.read(&format!("runs/tiny/{stage}/result.json")));
+    let records =
+        || ["dutch", "told", "chosen"].map(|stage| shop.read(&format!("runs/tiny/{stage}/result.json")));
     let done = records();
     let chats = shop.read("chat/heldout.jsonl").replacen("tegenovergestelde", "omgekeerde", 1);
     shop.write("chat/heldout.jsonl", &chats);

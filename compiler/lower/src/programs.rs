@@ -5,8 +5,8 @@ use crate::gradients;
 use crate::models::Model;
 use crate::objectives::Objective;
 use crate::passes::trained::TrainedPart;
-use crate::passes::{self, recompute, trained, update};
-use plan::program::{Module, Program, Recomputed};
+use crate::passes::{self, recompute, shard, trained, update};
+use plan::program::{Mesh, Module, Program, Recomputed};
 use plan::value::{Dtype, Role, ValueId};
 use plan::weights::{FileTensor, Piece};
 use plan::work::{AdamW, batch, result};
@@ -42,6 +42,7 @@ pub struct Draft {
     module: Module,
     /// Ops of the forward pass in `micro`.
     forward: usize,
+    mesh: Mesh,
 }
 
 /// Returns the draft of a training stage.
@@ -60,7 +61,7 @@ pub fn draft(model: &Model, training: &Training, capacities: Capacities, dtype: 
     if capacities.slots > 0 {
         add_generation(&mut module, model, dtype);
     }
-    Draft { module, forward }
+    Draft { module, forward, mesh: Mesh::default() }
 }
 
 impl Draft {
@@ -71,7 +72,12 @@ impl Draft {
         draft
     }
 
-    /// Returns the module that computes these regions again, planned for memory.
+    /// Returns the same programs for one rank of a mesh.
+    pub fn divided(&self, mesh: Mesh) -> Draft {
+        Draft { mesh, ..self.clone() }
+    }
+
+    /// Returns the module that computes these regions again, divided over the mesh and planned for memory.
     pub fn plan(&self, recompute: &[Recomputed]) -> Module {
         let mut module = self.module.clone();
         if let Some(at) = module.programs.iter().position(|program| program.name == MICRO) {
@@ -80,6 +86,7 @@ impl Draft {
             module.programs[at] = micro;
         }
         module.decisions.recompute = recompute.to_vec();
+        shard::apply(&mut module, self.mesh);
         passes::finish(&mut module);
         module
     }

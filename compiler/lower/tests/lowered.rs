@@ -334,6 +334,31 @@ fn a_resumed_run_takes_what_was_decided() {
 }
 
 #[test]
+fn devices_hold_everything_where_it_fits_and_else_a_part() {
+    let mesh = |lowered: &Lowered| {
+        let Work::Train(work) = &task(&lowered.plan, "a").work else { panic!("a training task") };
+        work.module.as_ref().map(|module| (module.mesh.replicas, module.mesh.shards, module.total_bytes()))
+    };
+    let on = |devices, memory| lowered(&whole(), &COUNTS, &Options { devices, memory, ..Options::default() });
+    let (one, two) = (on(1, None), on(2, None));
+    assert!(mesh(&one).is_some_and(|(replicas, shards, _)| (replicas, shards) == (1, 1)));
+    let (replicas, shards, bytes) = mesh(&two).expect("planned");
+    assert_eq!((replicas, shards), (2, 1));
+    // A rank takes four of the eight sequences at most, whatever is decided for one device.
+    assert!(decisions(&two).micro_batch_size <= 4);
+    assert_eq!(task(&one.plan, "a").key, task(&two.plan, "a").key);
+    let parameters = |lowered: &Lowered| task(&lowered.plan, "a").figures.trained_parameters;
+    assert_eq!(parameters(&one), parameters(&two));
+    // Memory goes down until not even one sequence of a whole copy fits.
+    let limits = (1..40).map(|part| 2 * bytes * part / 40 + (24 << 20)).rev();
+    let cut = limits
+        .map(|memory| on(2, Some(memory)))
+        .find_map(|lowered| mesh(&lowered).filter(|(_, shards, _)| *shards == 2).map(|_| lowered));
+    let cut = cut.expect("parts need less than the whole");
+    assert_eq!(parameters(&cut), parameters(&one));
+}
+
+#[test]
 fn what_would_fit_is_told() {
     let help = |text: &str, memory: u64| {
         let found = lowered(text, &COUNTS, &Options { memory: Some(memory), ..Options::default() });

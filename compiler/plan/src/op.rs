@@ -247,11 +247,11 @@ pub enum OpKind {
     GroupedLinear { experts: u32 },
     /// `[y [routed,H], weight [routed], source [routed]] → [x [N,H]]`.
     Combine { top_k: u32 },
-    /// `[shard] → [whole]` along the first dimension.
+    /// `[shard] → [whole]` along the first dimension; rows of shards beyond those of the whole are left out.
     AllGather { axis: MeshAxis },
-    /// `[whole] → [shard]`, summed over ranks.
+    /// `[whole] → [shard]`, summed over ranks in their order; rows of a shard beyond those of the whole are 0.
     ReduceScatter { axis: MeshAxis },
-    /// `[x] → [y]`, summed over ranks.
+    /// `[x] → [y]`, summed over ranks in their order.
     AllReduce { axis: MeshAxis },
 }
 
@@ -268,6 +268,11 @@ pub enum HeadGrads {
 }
 
 impl OpKind {
+    /// Returns whether the op runs between ranks, and not on one backend.
+    pub fn is_collective(&self) -> bool {
+        matches!(self, OpKind::AllGather { .. } | OpKind::ReduceScatter { .. } | OpKind::AllReduce { .. })
+    }
+
     /// Returns the name of the op in the words of `adapt plan --ops`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -322,7 +327,7 @@ impl OpKind {
 /// they hold and rewrites it.
 pub fn in_place(kind: &OpKind) -> &'static [(usize, usize)] {
     match kind {
-        OpKind::Rope { .. } | OpKind::ActGrad { .. } => &[(0, 0)],
+        OpKind::Rope { .. } | OpKind::ActGrad { .. } | OpKind::AllReduce { .. } => &[(0, 0)],
         OpKind::GatedActGrad { .. } => &[(1, 0), (2, 1)],
         _ => &[], // the others read and write different places
     }

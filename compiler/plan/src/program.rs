@@ -36,6 +36,13 @@ pub struct Mesh {
     pub shards: u32,
 }
 
+impl Mesh {
+    /// Returns the number of ranks.
+    pub fn ranks(self) -> u64 {
+        u64::from(self.replicas) * u64::from(self.shards)
+    }
+}
+
 impl Default for Mesh {
     fn default() -> Self {
         Mesh { replicas: 1, shards: 1 }
@@ -94,7 +101,7 @@ impl Module {
 
     /// Adds a value.
     pub fn value(&mut self, name: impl Into<String>, dtype: Dtype, role: Role, shape: Vec<Dim>) -> ValueId {
-        self.values.push(Value { name: name.into(), dtype, role, shape, offset: None });
+        self.values.push(Value { name: name.into(), dtype, role, shape, whole_rows: None, offset: None });
         ValueId(self.values.len() as u32 - 1)
     }
 

@@ -1,6 +1,7 @@
 //! Values of a module: typed, shaped tensors with a role and, once planned, a place in an arena.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Element type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -166,6 +167,10 @@ pub struct Value {
     pub dtype: Dtype,
     pub role: Role,
     pub shape: Vec<Dim>,
+    /// Rows of the tensor of which every shard holds an equal part, the last ones filled up with zeros;
+    /// absent where each rank holds all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_rows: Option<u64>,
     /// Byte offset in the arena of the role; set by the memory pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
@@ -177,6 +182,24 @@ impl Value {
         self.shape.iter().map(|dim| dim.size(extents)).collect()
     }
 
+    /// Returns the dimensions of the tensor that all shards make up together.
+    pub fn whole_sizes(&self, extents: &[u64]) -> Vec<u64> {
+        let mut sizes = self.sizes(extents);
+        if let (Some(rows), Some(first)) = (self.whole_rows, sizes.first_mut()) {
+            *first = rows;
+        }
+        sizes
+    }
+
+    /// Returns the rows of that tensor which a shard holds.
+    pub fn share(&self, shard: u64, extents: &[u64]) -> Range<u64> {
+        let rows = self.shape.first().map_or(1, |dim| dim.size(extents));
+        match self.whole_rows {
+            None => 0..rows,
+            Some(whole) => (shard * rows).min(whole)..((shard + 1) * rows).min(whole),
+        }
+    }
+
     /// Returns the number of elements when extents have the given sizes.
     pub fn elements(&self, extents: &[u64]) -> u64 {
         self.shape.iter().map(|dim| dim.size(extents)).product()
@@ -185,5 +208,22 @@ impl Value {
     /// Returns the bytes when extents have the given sizes.
     pub fn bytes(&self, extents: &[u64]) -> u64 {
         self.elements(extents) * self.dtype.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_share_the_rows() {
+        let shape = vec![3.into(), 2.into()];
+        let (name, role) = (String::from("w"), Role::Weight);
+        let all = Value { name, dtype: Dtype::F32, role, shape, whole_rows: None, offset: None };
+        assert_eq!((all.share(1, &[]), all.whole_sizes(&[])), (0..3, vec![3, 2]));
+        let part = Value { whole_rows: Some(7), ..all };
+        let shares = [0, 1, 2, 3].map(|shard| part.share(shard, &[]));
+        assert_eq!(shares, [0..3, 3..6, 6..7, 7..7]);
+        assert_eq!((part.sizes(&[]), part.whole_sizes(&[])), (vec![3, 2], vec![7, 2]));
     }
 }

@@ -8,6 +8,7 @@ use crate::arena::{Frozen, Place};
 use crate::disk;
 use crate::error::{EngineError, Result};
 use crate::executor::{Executor, written};
+use crate::mesh::Job;
 use crate::metrics::Marks;
 use crate::report::Summary;
 use crate::tensors::{self, Header, TensorFile};
@@ -77,9 +78,11 @@ pub fn folder(stage: &Path) -> PathBuf {
 /// The tensors of a checkpoint where they lie; nothing writes to them while this lives.
 #[derive(Debug)]
 pub struct Snapshot {
-    frozen: Frozen,
+    /// Of every rank.
+    frozen: Vec<Frozen>,
     tensors: Vec<Header>,
-    places: Vec<(Place, usize)>,
+    /// For each tensor the ranks that hold it or a part, in order, and where.
+    places: Vec<Vec<(usize, Place, usize)>>,
 }
 
 /// Bytes that are looked at and written at a time: they stay in the cache of a core.
@@ -89,9 +92,14 @@ impl Snapshot {
     /// Keeps what an executor holds now, without a copy.
     pub fn take(executor: &Executor) -> Result<Snapshot> {
         let headers = headers(executor.module());
-        let places = headers.iter().map(|(id, _)| executor.located(*id)).collect::<Result<_>>()?;
+        let holders = |id: ValueId| {
+            let ranks = if executor.is_cut(id) { executor.ranks() } else { 1 };
+            let place = |rank| executor.share_located(id, rank).map(|(place, length)| (rank, place, length));
+            (0..ranks).map(place).collect::<Result<Vec<_>>>()
+        };
+        let places = headers.iter().map(|(id, _)| holders(*id)).collect::<Result<_>>()?;
         let tensors = headers.into_iter().map(|(_, header)| header).collect();
-        Ok(Snapshot { frozen: executor.freeze(), tensors, places })
+        Ok(Snapshot { frozen: executor.freeze_all()?, tensors, places })
     }
 
     /// Writes all tensors into a file and returns its hash.
@@ -99,8 +107,9 @@ impl Snapshot {
         let mut places = self.places.iter();
         let mut broken = None;
         let fill = |header: &Header, out: &mut dyn Write| {
-            let &(place, length) = places.next().expect("as many places as tensors");
-            for piece in self.frozen.bytes(place, length).chunks(PIECE) {
+            let parts = places.next().expect("as many places as tensors");
+            let bytes = parts.iter().map(|&(rank, place, length)| self.frozen[rank].bytes(place, length));
+            for piece in bytes.flat_map(|bytes| bytes.chunks(PIECE)) {
                 if !tensors::all_finite(header.dtype, piece) {
                     broken = Some(header.name.clone());
                     return Err(std::io::Error::other("a number is not finite"));
@@ -180,17 +189,27 @@ pub fn holds_all_weights(module: &Module) -> bool {
 }
 
 impl Checkpoint {
-    /// Puts the tensors in their places and checks them.
+    /// Puts the tensors in their places on all ranks and checks them.
     ///
     /// # Errors
     /// Fails when the file is not the one that was written, or holds a number that is not finite.
     pub fn restore(&self, executor: &mut Executor) -> Result<()> {
         let path = self.path.join("state.safetensors");
+        if hash(&path).map_err(|error| broken(&self.path, &path, &error.message))? != self.state.tensors {
+            return Err(broken(&self.path, &path, "its contents are not what was written"));
+        }
+        let others = |_| -> Job<()> {
+            let checkpoint = self.clone();
+            Box::new(move |executor| checkpoint.restore_share(executor))
+        };
+        executor.together(others, |executor| self.restore_share(executor))
+    }
+
+    /// Puts what one rank holds in its place.
+    fn restore_share(&self, executor: &mut Executor) -> Result<()> {
+        let path = self.path.join("state.safetensors");
         let broken = |why: &str| broken(&self.path, &path, why);
         let file = TensorFile::open(&path).map_err(|error| broken(&error.message))?;
-        if hash(&path)? != self.state.tensors {
-            return Err(broken("its contents are not what was written"));
-        }
         for (id, header) in headers(executor.module()) {
             let info = file.info(&header.name);
             let info = info.ok_or_else(|| broken(&format!("`{}` is missing", header.name)))?;
@@ -201,8 +220,10 @@ impl Checkpoint {
                     header.name
                 )));
             }
-            let bytes = executor.bytes_mut(id)?;
-            file.read(info, 0, bytes)?;
+            let (share, rows) = (executor.share(id), shape.first().copied().unwrap_or(1).max(1));
+            let row = (header.bytes() / rows) as usize;
+            let bytes = &mut executor.bytes_mut(id)?[..share.len() * row];
+            file.read(info, (share.start * row) as u64, bytes)?;
             if !tensors::all_finite(header.dtype, bytes) {
                 return Err(broken(&format!("`{}` holds a number that is not finite", header.name)));
             }
@@ -221,7 +242,7 @@ fn headers(module: &Module) -> Vec<(ValueId, Header)> {
     let mut headers: Vec<(ValueId, Header)> = ids
         .map(|id| {
             let value = &module.values[id.index()];
-            let shape = value.sizes(&capacities);
+            let shape = value.whole_sizes(&capacities);
             (id, Header { name: value.name.clone(), dtype: value.dtype, shape })
         })
         .collect();

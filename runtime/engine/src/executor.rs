@@ -3,8 +3,9 @@
 //! What an op needs to know is worked out once, when the module is loaded; a run of a program then
 //! only multiplies extents and cuts slices, and allocates nothing per op.
 
-use crate::arena::{Arenas, Bases, Frozen, Place};
+use crate::arena::{Arenas, Bases, Frozen, KEPT, Place};
 use crate::error::{EngineError, Result};
+use crate::mesh::{Ranks, Threads};
 use crate::tensors;
 use ops::backend::{Backend, Call, Draw};
 use ops::view::{Dims, MAX_RANK, View, ViewMut};
@@ -13,6 +14,11 @@ use plan::program::{Module, Program};
 use plan::value::{Dim, Dtype, Role, Value, ValueId};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
+
+mod between;
+
+pub use between::{Payload, Sums};
 
 /// A module in memory, ready to run.
 pub struct Executor<'a> {
@@ -23,6 +29,10 @@ pub struct Executor<'a> {
     capacities: Vec<u64>,
     values: HashMap<&'a str, ValueId>,
     programs: Vec<Prepared<'a>>,
+    /// What this rank exchanges through, where the module is one for several.
+    collective: Option<Arc<Threads>>,
+    /// The other ranks, where this one leads.
+    ranks: Option<Ranks>,
     /// Room for the operands of one op, empty between runs.
     inputs: Vec<View<'static>>,
     outputs: Vec<ViewMut<'static>>,
@@ -58,8 +68,29 @@ impl<'a> Executor<'a> {
     /// Fails when the backend lacks an op, when the plan is broken (no offset, operands that overlap)
     /// and when there is not enough memory.
     pub fn new(module: &'a Module, backend: &'a dyn Backend) -> Result<Self> {
+        Self::of(module, backend, None)
+    }
+
+    /// Makes the executor of one rank of a mesh.
+    ///
+    /// # Errors
+    /// As [`Executor::new`].
+    pub fn of_rank(module: &'a Module, backend: &'a dyn Backend, collective: Arc<Threads>) -> Result<Self> {
+        Self::of(module, backend, Some(collective))
+    }
+
+    /// Makes the executor of the rank that leads the others.
+    ///
+    /// # Errors
+    /// As [`Executor::new`].
+    pub fn leading(module: &'a Module, backend: &'a dyn Backend, ranks: Ranks) -> Result<Self> {
+        let executor = Self::of(module, backend, Some(ranks.own()))?;
+        Ok(Executor { ranks: Some(ranks), ..executor })
+    }
+
+    fn of(module: &'a Module, backend: &'a dyn Backend, collective: Option<Arc<Threads>>) -> Result<Self> {
         for program in &module.programs {
-            check_supported(module, program, backend)?;
+            check_supported(module, program, backend, collective.is_some())?;
         }
         let programs =
             module.programs.iter().map(|program| prepare(module, program)).collect::<Result<Vec<_>>>()?;
@@ -73,6 +104,8 @@ impl<'a> Executor<'a> {
             arenas: Arenas::new(module, backend)?,
             extents: module.capacities(),
             capacities: module.capacities(),
+            collective,
+            ranks: None,
             inputs: Vec::with_capacity(most_inputs),
             outputs: Vec::with_capacity(most_outputs),
             values: values.map(|(index, value)| (value.name.as_str(), ValueId(index as u32))).collect(),
@@ -231,13 +264,13 @@ impl<'a> Executor<'a> {
     pub fn run(&mut self, program: &str, micro_index: u64, draw: Draw) -> Result<()> {
         let index = self.program(program)?;
         let all = 0..self.programs[index].ops.len();
-        self.run_range(index, all, micro_index, draw)
+        self.run_together(index, all, micro_index, draw)
     }
 
     /// Runs the ops of a program up to the one that writes `value`, returns how many those are.
     ///
     /// # Errors
-    /// Fails when one of them rewrites a value in place: then the program cannot be stopped there.
+    /// Fails when one of them changes what is kept from step to step: then the program cannot be stopped there.
     pub fn run_to(&mut self, program: &str, value: &str, draw: Draw) -> Result<usize> {
         let index = self.program(program)?;
         let id = self.id(value)?;
@@ -245,11 +278,12 @@ impl<'a> Executor<'a> {
         let writes = |op: &PreparedOp| op.op.outputs.iter().any(|output| output.value == id);
         let end = ops.iter().position(writes).map(|at| at + 1);
         let end = end.ok_or_else(|| EngineError::plan(format!("`{program}` does not write `{value}`")))?;
-        let in_place = |op: &PreparedOp| op.outputs.iter().any(|(_, write)| *write == Write::Update);
-        if ops[..end].iter().any(in_place) {
+        let module = self.module;
+        let is_kept = |output: &Output| KEPT.contains(&module.values[output.value.index()].role);
+        if ops[..end].iter().any(|op| op.op.outputs.iter().any(is_kept)) {
             return Err(EngineError::plan(format!("`{program}` changes weights before it knows `{value}`")));
         }
-        self.run_range(index, 0..end, 0, draw)?;
+        self.run_together(index, 0..end, 0, draw)?;
         Ok(end)
     }
 
@@ -257,7 +291,7 @@ impl<'a> Executor<'a> {
     pub fn run_from(&mut self, program: &str, start: usize, draw: Draw) -> Result<()> {
         let index = self.program(program)?;
         let rest = start..self.programs[index].ops.len();
-        self.run_range(index, rest, 0, draw)
+        self.run_together(index, rest, 0, draw)
     }
 
     /// Returns whether a program adds to a value over the micro-steps of a step instead of setting it.
@@ -291,7 +325,7 @@ impl<'a> Executor<'a> {
     }
 
     fn run_range(&mut self, program: usize, range: Range<usize>, micro_index: u64, draw: Draw) -> Result<()> {
-        let Executor { arenas, programs, extents, backend, .. } = self;
+        let Executor { arenas, programs, extents, backend, collective, .. } = self;
         let program = &programs[program];
         let bases = arenas.bases();
         let mut inputs: Vec<View> = emptied(std::mem::take(&mut self.inputs));
@@ -302,6 +336,10 @@ impl<'a> Executor<'a> {
             inputs.extend(op.inputs.iter().map(|operand| operand.view(&bases, extents)));
             let resolved = |write| resolve(write, micro_index);
             outputs.extend(op.outputs.iter().map(|(o, write)| o.view_mut(&bases, extents, resolved(*write))));
+            if let Some(collective) = collective.as_deref().filter(|_| op.op.kind.is_collective()) {
+                between::exchange(collective, &op.op.kind, &inputs, &mut outputs)?;
+                continue;
+            }
             let workspace = op.workspace.as_ref().map_or(&mut [][..], |operand| operand.whole(&bases));
             let call = Call { kind: &op.op.kind, inputs: &inputs, outputs: &mut outputs, workspace, draw };
             backend.run(call).map_err(|error| failed(program.name, op.op, &error.0))?;
@@ -390,8 +428,8 @@ pub(crate) fn place(value: &Value) -> Result<Place> {
     Ok(Place { block: block.expect("Role::ALL lists every role"), start: start as usize })
 }
 
-fn check_supported(module: &Module, program: &Program, backend: &dyn Backend) -> Result<()> {
-    for op in &program.ops {
+fn check_supported(module: &Module, program: &Program, backend: &dyn Backend, exchanges: bool) -> Result<()> {
+    for op in program.ops.iter().filter(|op| !(exchanges && op.kind.is_collective())) {
         let mut dtypes = op.values().map(|id| module.values[id.index()].dtype);
         let float = dtypes.find(|dtype| dtype.is_float()).unwrap_or(Dtype::F32);
         backend.supports(&op.kind, float).map_err(|error| {

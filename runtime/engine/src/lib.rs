@@ -16,6 +16,7 @@ pub mod frozen;
 pub mod generate;
 pub mod initialize;
 pub mod lock;
+pub mod mesh;
 pub mod metrics;
 pub mod model;
 pub mod observer;

@@ -36,6 +36,8 @@ pub struct Context<'a> {
     pub task: &'a Task,
     pub folder: &'a RunFolder,
     pub backend: &'a dyn Backend,
+    /// The devices besides that of `backend`.
+    pub others: &'a [&'a dyn Backend],
     pub observer: &'a mut dyn Observer,
     pub stop: &'a AtomicBool,
     pub options: &'a Options,
@@ -67,7 +69,26 @@ pub fn run_task(
     stop: &AtomicBool,
     options: &Options,
 ) -> Result<Outcome> {
-    let mut context = Context { task, folder, backend, observer, stop, options };
+    run_task_on(task, folder, &[backend], observer, stop, options)
+}
+
+/// Runs a task on several devices, as many as its module is planned for or more; see [`run_task`].
+///
+/// # Errors
+/// As [`run_task`].
+///
+/// # Panics
+/// Panics without a device.
+pub fn run_task_on(
+    task: &Task,
+    folder: &RunFolder,
+    backends: &[&dyn Backend],
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+    options: &Options,
+) -> Result<Outcome> {
+    let (&backend, others) = backends.split_first().expect("there is a device to run on");
+    let mut context = Context { task, folder, backend, others, observer, stop, options };
     run(&mut context).map_err(|error| error.of(task))
 }
 

@@ -11,11 +11,13 @@ mod step;
 use crate::checkpoint::{self, Checkpoint, instruction_set};
 use crate::error::{EngineError, Result};
 use crate::executor::Executor;
+use crate::mesh::Ranks;
 use crate::metrics::Metrics;
 use crate::reference::{self, Reference};
 use crate::run::{Context, Ended};
 use crate::{disk, weights};
 use data::{BatchSpec, Batches, Side, Store};
+use ops::backend::Backend;
 use plan::program::Module;
 use plan::task::Key;
 use plan::work::{Budget, Train};
@@ -25,8 +27,29 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokenizer::Tokenizer;
 
-/// Carries out a training stage.
+/// Carries out a training stage, on as many ranks as its module is planned for.
 pub fn run(context: &mut Context, work: &Train) -> Result<Ended> {
+    let module = context.module(work.module.as_ref())?;
+    let ranks = usize::try_from(module.mesh.ranks()).unwrap_or(usize::MAX);
+    if ranks == 1 {
+        let executor = |backend| Executor::new(module, backend);
+        return run_with(context, work, executor);
+    }
+    let Some(others) = context.others.get(..ranks - 1) else {
+        let message = format!("the plan is for {ranks} devices, there are {}", context.others.len() + 1);
+        return Err(EngineError::plan(message));
+    };
+    std::thread::scope(|scope| {
+        let executor = |backend| Executor::leading(module, backend, Ranks::start(scope, module, others)?);
+        run_with(context, work, executor)
+    })
+}
+
+fn run_with<'c>(
+    context: &'c mut Context,
+    work: &'c Train,
+    executor: impl FnOnce(&'c dyn Backend) -> Result<Executor<'c>>,
+) -> Result<Ended> {
     let begun = Instant::now();
     let stage = context.stage()?;
     disk::remove_leftovers(&checkpoint::folder(&stage))?;
@@ -36,7 +59,7 @@ pub fn run(context: &mut Context, work: &Train) -> Result<Ended> {
     context
         .observer
         .task_started(&context.task.name, resumed.as_ref().map(|checkpoint| checkpoint.state.step));
-    let mut executor = Executor::new(module, context.backend)?;
+    let mut executor = executor(context.backend)?;
     let Some(reference) = load_reference(context, work, &mut executor, &rows, &stage)? else {
         return Ok(Ended::Stopped { step: resumed.map_or(0, |checkpoint| checkpoint.state.step) });
     };

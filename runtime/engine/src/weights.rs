@@ -4,11 +4,13 @@ use crate::disk;
 use crate::error::{EngineError, Result};
 use crate::executor::{Executor, masters};
 use crate::frozen::Frozen;
+use crate::mesh;
 use crate::tensors::{self, Header, TensorFile};
 use plan::value::{Dtype, Role, ValueId};
 use plan::weights::{FileTensor, Piece};
 use safetensors::tensor::TensorInfo;
 use serde_json::json;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 use std::ops::Range;
@@ -94,6 +96,15 @@ fn shards(index: &Path) -> Result<Vec<String>> {
 /// Fails when a tensor is missing, has another shape or holds a number that is not finite, and when the
 /// map leaves a weight without its numbers.
 pub fn load(executor: &mut Executor, map: &[FileTensor], folder: &Path) -> Result<()> {
+    let others = |_| -> mesh::Job<()> {
+        let (map, folder) = (map.to_vec(), folder.to_owned());
+        Box::new(move |executor| load_share(executor, &map, &folder))
+    };
+    executor.together(others, |executor| load_share(executor, map, folder))
+}
+
+/// Loads what one rank holds.
+fn load_share(executor: &mut Executor, map: &[FileTensor], folder: &Path) -> Result<()> {
     check_covered(executor, map)?;
     let files = ModelFiles::open(folder)?;
     let masters: HashMap<ValueId, ValueId> = masters(executor.module()).into_iter().collect();
@@ -180,9 +191,14 @@ fn reads_of<'f>(
         });
         let targets = ids.filter_map(|(piece, value)| {
             let (file_start, value_start) = (piece.file_start as usize, piece.value_start as usize);
-            let from = taken.start.max(file_start)..taken.end.min(file_start + piece.rows as usize);
+            // Rows of the value, of which this rank holds a share; as rows of the file.
+            let share = executor.share(value);
+            let in_file = |row: usize| (row + file_start).saturating_sub(value_start);
+            let first = taken.start.max(file_start).max(in_file(share.start));
+            let from = first..taken.end.min(file_start + piece.rows as usize).min(in_file(share.end));
             let dtype = executor.module().values[value.index()].dtype;
-            let at = |row: usize| (value_start + row - file_start) * line * dtype.bytes() as usize;
+            let at =
+                |row: usize| (value_start + row - file_start - share.start) * line * dtype.bytes() as usize;
             (from.start < from.end).then(|| Target {
                 value,
                 dtype,
@@ -361,12 +377,16 @@ fn save_tensor(
     let mut pieces = tensor.pieces.clone();
     pieces.sort_by_key(|piece| piece.file_start);
     let (rows, columns) = matrix(&tensor.shape);
+    let source = |piece: &Piece| {
+        source(executor, masters, piece, dtype).map_err(|error| std::io::Error::other(error.message))
+    };
     if tensor.transpose {
+        let sources = pieces.iter().map(source).collect::<std::io::Result<Vec<_>>>()?;
         let (mut numbers, mut line) = (Vec::new(), Vec::new());
         for i in 0..rows {
             numbers.clear();
-            for piece in &pieces {
-                let (from, bytes) = source(executor, masters, piece, dtype);
+            for (piece, (from, bytes)) in pieces.iter().zip(&sources) {
+                let from = *from;
                 let element = from.bytes() as usize;
                 for j in 0..piece.rows as usize {
                     let at = ((piece.value_start as usize + j) * rows + i) * element;
@@ -379,7 +399,7 @@ fn save_tensor(
         return Ok(());
     }
     for piece in &pieces {
-        let (from, bytes) = source(executor, masters, piece, dtype);
+        let (from, bytes) = source(piece)?;
         let row = columns * from.bytes() as usize;
         let start = piece.value_start as usize * row;
         write_cast(from, &bytes[start..start + piece.rows as usize * row], dtype, out)?;
@@ -393,12 +413,12 @@ fn source<'e>(
     masters: &HashMap<ValueId, ValueId>,
     piece: &Piece,
     wanted: Dtype,
-) -> (Dtype, &'e [u8]) {
+) -> Result<(Dtype, Cow<'e, [u8]>)> {
     let values = &executor.module().values;
     let narrow = values[piece.value.index()].dtype.bytes() < wanted.bytes();
     let master = masters.get(&piece.value).filter(|_| narrow);
     let id = *master.unwrap_or(&piece.value);
-    (values[id.index()].dtype, executor.bytes(id).expect("the executor checked the offsets of weights"))
+    Ok((values[id.index()].dtype, executor.whole_bytes(id)?))
 }
 
 /// Writes elements of one dtype as those of another.
@@ -444,7 +464,7 @@ fn check_covered(executor: &Executor, map: &[FileTensor]) -> Result<()> {
         }
         for piece in &tensor.pieces {
             let value = &module.values[piece.value.index()];
-            let sizes = value.sizes(&module.capacities());
+            let sizes = value.whole_sizes(&module.capacities());
             let fits = piece.file_start + piece.rows <= file_rows as u64
                 && matrix(&sizes).1 == columns
                 && piece.value_start + piece.rows <= matrix(&sizes).0 as u64;
@@ -455,7 +475,7 @@ fn check_covered(executor: &Executor, map: &[FileTensor]) -> Result<()> {
         }
     }
     for (index, value) in module.values.iter().enumerate().filter(|(_, value)| value.role == Role::Weight) {
-        let wanted = matrix(&value.sizes(&module.capacities())).0 as u64;
+        let wanted = matrix(&value.whole_sizes(&module.capacities())).0 as u64;
         if rows.get(&ValueId(index as u32)).copied().unwrap_or(0) != wanted {
             return Err(EngineError::plan(format!("no file tensor fills all of `{}`", value.name)));
         }
@@ -473,7 +493,7 @@ fn check_finite(executor: &Executor, map: &[FileTensor]) -> Result<()> {
 /// Fails when a float value holds a number that is not finite.
 pub fn check_value(executor: &Executor, id: ValueId) -> Result<()> {
     let value = &executor.module().values[id.index()];
-    if tensors::all_finite(value.dtype, executor.bytes(id)?) {
+    if executor.all_finite(id)? {
         return Ok(());
     }
     Err(non_finite(&value.name))

@@ -4,6 +4,7 @@ pub mod in_place;
 pub mod memory;
 pub mod recompute;
 pub mod search;
+pub mod shard;
 pub mod trained;
 pub mod update;
 

@@ -9,7 +9,7 @@ use crate::programs::Draft;
 use lang::diagnostic::Diagnostic;
 use lang::origin;
 use lang::recipe::{self, Train};
-use plan::program::{Level, Module};
+use plan::program::{Level, Mesh, Module};
 use plan::task::Conduct;
 
 /// Of the memory of a machine this share is left to its system and to what else runs: 1/16.
@@ -23,6 +23,7 @@ const SHORTEST_SEQUENCE: u64 = 64;
 pub(super) struct Job<'j> {
     pub stage: &'j Train,
     pub draft: &'j Draft,
+    pub mesh: Mesh,
     pub counts: &'j Counts,
     pub conduct: &'j Conduct,
     /// Positions that the model knows.
@@ -32,7 +33,24 @@ pub(super) struct Job<'j> {
 impl Lowering<'_> {
     /// Returns the module of an earlier run's decisions where it fits, else the cheapest that does, or reports
     /// that none does.
+    ///
+    /// Over several devices every rank has all weights where that fits, and a part where it does not.
     pub(super) fn fit(&mut self, job: Job) -> Option<Module> {
+        let devices = self.options.devices.max(1);
+        let draft = |mesh| job.draft.divided(mesh);
+        if devices > 1 {
+            let mesh = Mesh { replicas: devices, shards: 1 };
+            let replicas = Job { draft: &draft(mesh), mesh, ..job };
+            if let Ok(module) = self.fit_on(replicas) {
+                return Some(module);
+            }
+        }
+        let mesh = Mesh { replicas: 1, shards: devices };
+        let job = Job { draft: &draft(mesh), mesh, ..job };
+        self.fit_on(job).map_err(|exceeded| self.diagnostics.push(*exceeded)).ok()
+    }
+
+    fn fit_on(&self, job: Job) -> Result<Module, Box<Diagnostic>> {
         let limit = self.limit();
         let before = self.options.decisions.get(&job.stage.name);
         // On a machine with less memory what was decided may no longer do; the run then says what differs.
@@ -44,15 +62,14 @@ impl Lowering<'_> {
             };
             job.search(micros, recompute, limit).ok()
         });
-        if again.is_some() {
-            return again;
+        if let Some(module) = again {
+            return Ok(module);
         }
         match job.search(job.written().unwrap_or_else(|| job.micros()), job.recompute(), limit) {
-            Ok(module) => Some(module),
+            Ok(module) => Ok(module),
+            // Without a limit everything fits.
             Err(TooLarge { module }) => {
-                // Without a limit everything fits.
-                self.diagnostics.push(exceeds_memory(job, &module, limit.unwrap_or(u64::MAX)));
-                None
+                Err(Box::new(exceeds_memory(job, &module, limit.unwrap_or(u64::MAX))))
             }
         }
     }
@@ -70,19 +87,30 @@ impl Job<'_> {
         let choices = Choices {
             micros,
             recompute,
-            batch: self.counts.batch.max(1),
+            batch: self.batch(),
             sequence_tokens: self.counts.tokens_per_sequence(),
             row_tokens: self.counts.mean_row,
             capacities: &capacities,
-            limit: limit.map(|limit| limit.saturating_sub(PROCESS_BYTES)),
+            // Ranks share this machine.
+            limit: limit.map(|limit| limit.saturating_sub(PROCESS_BYTES) / self.mesh.ranks()),
         };
         cheapest(self.draft, &choices)
+    }
+
+    /// Sequences of a step that one rank takes, at most.
+    fn batch(self) -> u64 {
+        self.counts.batch.div_ceil(self.mesh.ranks()).max(1)
+    }
+
+    /// Bytes that the whole run of a module takes.
+    fn bytes(self, module: &Module) -> u64 {
+        module.total_bytes() * self.mesh.ranks() + PROCESS_BYTES
     }
 
     /// The micro batch that the recipe asks for.
     fn written(self) -> Option<Vec<u64>> {
         let micro = self.stage.micro.as_ref()?.value;
-        Some(vec![micro.clamp(1, self.counts.batch.max(1))])
+        Some(vec![micro.clamp(1, self.batch())])
     }
 
     /// What the recipe says about computing activations again.
@@ -96,7 +124,7 @@ impl Job<'_> {
 
     /// The micro batches to choose from: the one that keeps the machine busy, then halves of it.
     fn micros(self) -> Vec<u64> {
-        let mut micros = vec![self.counts.default_micro()];
+        let mut micros = vec![self.counts.default_micro(self.batch())];
         while let Some(&micro) = micros.last().filter(|micro| **micro > 1) {
             micros.push(micro.div_ceil(2));
         }
@@ -131,7 +159,7 @@ fn exceeds_memory(job: Job, module: &Module, limit: u64) -> Diagnostic {
     let span = stage.micro.as_ref().map_or(stage.batch.span, |micro| micro.span);
     let table: Vec<String> =
         memory_table(module).iter().map(|(name, bytes)| format!("{name} {}", limit::size(*bytes))).collect();
-    let bytes = module.total_bytes() + PROCESS_BYTES;
+    let bytes = job.bytes(module);
     let found = Diagnostic::error(
         "exceeds-memory",
         format!("stage `{}` needs {}, {} may be used", stage.name, limit::size(bytes), limit::size(limit)),
@@ -165,7 +193,7 @@ fn remedy(job: Job, limit: u64) -> String {
         return format!("write `micro={micro}`, or leave it out and it is chosen to fit");
     }
     let least = job.search(vec![1], job.least(), None);
-    let least = least.map_or(0, |module| module.total_bytes() + PROCESS_BYTES);
+    let least = least.map_or(0, |module| job.bytes(&module));
     let more = format!("give at least {} with `--memory`", rounded_up(least));
     let one = if written.is_some_and(|written| written > 1) { "`micro=1` and " } else { "" };
     match job.fitting_sequence(limit) {

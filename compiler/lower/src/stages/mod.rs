@@ -42,6 +42,8 @@ pub struct Options {
     pub decisions: BTreeMap<String, Decisions>,
     /// Devices to predict for, in place of this machine.
     pub on: Option<Machine>,
+    /// Ranks that training stages are divided over on this machine; 0 is 1.
+    pub devices: u32,
     /// Whether it is going to run on this machine, so that what it certainly cannot hold is an error.
     pub runs: bool,
 }

@@ -15,7 +15,7 @@ use lang::origin::LONGEST_DEFAULT_SEQUENCE;
 use lang::recipe::{self, DpoLoss, Every, Shape, Train};
 use plan::cost::program_cost;
 use plan::op::PreferenceLoss;
-use plan::program::Module;
+use plan::program::{Mesh, Module};
 use plan::task::{Checkpoint, Conduct, Figure, Figures, Sample};
 use plan::value::{Dtype, Role};
 use plan::work::{self, Artifact, Encode, LossOn, Sampling, Schedule, ScheduleShape, Sides, Unit, Work};
@@ -80,7 +80,8 @@ impl Lowering<'_> {
         let module = match (&start.model, &draft, &prepared) {
             (Some(model), Some(draft), Some(_)) => {
                 let positions = model.max_positions();
-                self.fit(Job { stage, draft, counts: &counts, conduct: &conduct, positions })
+                let mesh = Mesh::default();
+                self.fit(Job { stage, draft, mesh, counts: &counts, conduct: &conduct, positions })
             }
             _ => None,
         };
@@ -320,10 +321,11 @@ impl Counts {
         }
     }
 
-    /// The largest micro batch within the token target, evened out over the micro-steps.
-    pub(super) fn default_micro(&self) -> u64 {
-        let most = (MICRO_STEP_TOKENS / self.tokens_per_sequence()).clamp(1, self.batch.max(1));
-        self.batch.max(1).div_ceil(self.batch.max(1).div_ceil(most))
+    /// The largest micro batch within the token target, evened out over the micro-steps of so many sequences.
+    pub(super) fn default_micro(&self, batch: u64) -> u64 {
+        let batch = batch.max(1);
+        let most = (MICRO_STEP_TOKENS / self.tokens_per_sequence()).clamp(1, batch);
+        batch.div_ceil(batch.div_ceil(most))
     }
 
     pub(super) fn capacities(&self, micro: u64, conduct: &Conduct, positions: u64) -> Capacities {
@@ -465,12 +467,12 @@ pub(super) fn memory_table(module: &Module) -> Vec<(String, u64)> {
 /// Returns the elements of all values of a role.
 fn elements(module: &Module, role: Role) -> u64 {
     let values = module.values.iter().filter(|value| value.role == role);
-    values.map(|value| value.elements(&module.capacities())).sum()
+    values.map(|value| value.whole_sizes(&module.capacities()).iter().product::<u64>()).sum()
 }
 
 /// Returns the micro batch that is taken where nothing limits it.
 fn micro(stage: &Train, counts: &Counts) -> u64 {
-    let micro = stage.micro.as_ref().map_or(counts.default_micro(), |micro| micro.value);
+    let micro = stage.micro.as_ref().map_or(counts.default_micro(counts.batch), |micro| micro.value);
     micro.clamp(1, counts.batch.max(1))
 }
 

@@ -7,7 +7,7 @@ use super::Rows;
 use crate::batch;
 use crate::error::{EngineError, Result};
 use crate::executor::Executor;
-use data::{Batches, MicroBatch, Store};
+use data::{Batches, MicroBatch, Sequence, Store};
 use plan::work::extent;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -17,15 +17,21 @@ use std::thread::JoinHandle;
 /// The rows of one step, as its micro-steps take them.
 #[derive(Debug, Default)]
 pub struct Laid {
-    /// The first `count` are of this step; the others are buffers.
+    /// The first `count` are of this step, those that ranks take at once side by side; the others are buffers.
     buffers: Vec<MicroBatch>,
     count: usize,
+    ranks: usize,
 }
 
 impl Laid {
     /// Returns the micro-steps, in order.
     pub fn micros(&self) -> &[MicroBatch] {
         &self.buffers[..self.count]
+    }
+
+    /// Returns what the ranks take at once, in their order; without rows where a rank has none left.
+    pub fn rounds(&self) -> std::slice::Chunks<'_, MicroBatch> {
+        self.micros().chunks(self.ranks.max(1))
     }
 }
 
@@ -68,6 +74,7 @@ pub struct Source {
     micro_batch_size: u64,
     /// Whether the second row of a pair goes on from the first.
     share: bool,
+    ranks: usize,
     /// Capacities of a micro-step: tokens, rows, trained tokens.
     room: [usize; 3],
 }
@@ -179,6 +186,7 @@ impl Source {
             batches: rows.batches.clone(),
             micro_batch_size: executor.module().decisions.micro_batch_size,
             share: batch::shares(executor, "micro"),
+            ranks: executor.ranks(),
             room: [tokens, rows_at_once, room(extent::TRAINED).unwrap_or(tokens)],
         }
     }
@@ -187,16 +195,27 @@ impl Source {
     fn lay_out(&self, index: u64, mut laid: Laid) -> Laid {
         let per_epoch = self.batches.steps_per_epoch();
         let epoch = self.batches.epoch(index / per_epoch);
-        let chunks = self.batches.micro_steps(epoch.step(index % per_epoch), self.micro_batch_size);
-        laid.count = chunks.len();
+        let step = epoch.step(index % per_epoch);
+        let of_rank = |rank| self.batches.micro_steps(dealt(step, self.ranks, rank), self.micro_batch_size);
+        laid.ranks = self.ranks;
+        // The first rank has as many as any.
+        laid.count = self.ranks * of_rank(0).len();
         let [tokens, rows, trained] = self.room;
         let empty = || MicroBatch::with_capacity(tokens, rows, trained);
         laid.buffers.resize_with(laid.count.max(laid.buffers.len()), empty);
-        for (micro, sequences) in laid.buffers.iter_mut().zip(chunks) {
-            micro.fill(&self.store, sequences, self.share);
+        for (at, micro) in laid.buffers[..laid.count].iter_mut().enumerate() {
+            let sequences = of_rank(at % self.ranks).nth(at / self.ranks);
+            micro.fill(&self.store, sequences.unwrap_or_default(), self.share);
         }
         laid
     }
+}
+
+/// Returns a rank's part of the sequences of a step; those that do not divide go to the first ranks.
+fn dealt(step: &[Sequence], ranks: usize, rank: usize) -> &[Sequence] {
+    let (each, more) = (step.len() / ranks, step.len() % ranks);
+    let start = |rank: usize| rank * each + rank.min(more);
+    &step[start(rank)..start(rank + 1)]
 }
 
 #[cfg(test)]
@@ -221,10 +240,10 @@ mod tests {
         let (unit, batch, order) = (Unit::Tokens, Batch::Sequences(4), Order::Shuffled);
         let spec = BatchSpec { unit, batch, order, sequence: 8, pack: false, seed: 3 };
         let batches = Arc::new(Batches::new(&store, &spec));
-        (
-            place,
-            Source { store: Arc::new(store), batches, micro_batch_size: 3, share: false, room: [64, 8, 64] },
-        )
+        let room = [64, 8, 64];
+        let source =
+            Source { store: Arc::new(store), batches, micro_batch_size: 3, share: false, ranks: 1, room };
+        (place, source)
     }
 
     #[test]
@@ -238,6 +257,28 @@ mod tests {
             laid = ahead.step(index, laid);
             assert_eq!(laid.micros(), direct.lay_out(index, Laid::default()).micros(), "step {index}");
             assert_eq!(laid.micros().len(), if index % 4 == 3 { 1 } else { 2 }, "step {index}");
+        }
+    }
+
+    #[test]
+    fn ranks_share_a_step() {
+        let (_place, one) = source();
+        let (_other, mut three) = source();
+        (three.ranks, three.micro_batch_size) = (3, 1);
+        let rows = |micros: &mut dyn Iterator<Item = &MicroBatch>| -> Vec<u64> {
+            micros.flat_map(|micro| micro.row_ids.clone()).collect()
+        };
+        for index in 0..8 {
+            let laid = three.lay_out(index, Laid::default());
+            let taken: Vec<Vec<usize>> =
+                laid.rounds().map(|round| round.iter().map(MicroBatch::rows).collect()).collect();
+            // Four rows, or the one that is left over at the end of an epoch.
+            let expected: &[[usize; 3]] = if index % 4 == 3 { &[[1, 0, 0]] } else { &[[1, 1, 1], [1, 0, 0]] };
+            assert_eq!(taken, expected, "step {index}");
+            let of_rank = |rank: usize| laid.rounds().filter_map(move |round| round.get(rank));
+            let all = rows(&mut (0..3).flat_map(of_rank));
+            let alone = one.lay_out(index, Laid::default());
+            assert_eq!(all, rows(&mut alone.micros().iter()), "step {index}");
         }
     }
 

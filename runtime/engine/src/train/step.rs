@@ -4,7 +4,9 @@ use super::stage::Training;
 use crate::batch;
 use crate::error::{EngineError, Result};
 use crate::evaluate::write_reference;
+use crate::executor::{Executor, Sums};
 use crate::metrics::Preference;
+use data::MicroBatch;
 use ops::backend::Draw;
 use plan::work::{Unit, batch as names, result};
 
@@ -49,26 +51,22 @@ impl Training<'_, '_> {
     /// Runs all micro-steps; returns the loss, and the sums over pairs of a preference objective.
     fn run_micros(&mut self, index: u64, draw: Draw) -> Result<(f64, Option<[f64; 4]>)> {
         let executor = &mut self.executor;
-        let whole = executor.accumulates("micro", result::LOSS);
-        let sums_whole = executor.accumulates("micro", result::METRICS);
         let has_sums = self.work.unit == Unit::Pairs && executor.writes("micro", result::METRICS);
         let of_rows = self.reference.as_ref().map(|reference| reference.train.as_slice());
-        let (mut loss, mut sums) = (0.0, [0.0; 4]);
-        for (number, micro) in self.laid.micros().iter().enumerate() {
-            batch::write(executor, micro)?;
-            write_reference(executor, micro, of_rows)?;
-            executor.run("micro", number as u64, draw)?;
-            let now = executor.scalar(result::LOSS)?;
-            loss = if whole { now } else { loss + now };
-            if !loss.is_finite() {
-                let rows = batch::name_rows(&self.rows.train, [micro]);
-                return Err(non_finite("loss", loss, index, &rows));
-            }
-            if has_sums {
-                let now = executor.first::<4>(result::METRICS)?;
-                sums = std::array::from_fn(|i| if sums_whole { now[i] } else { sums[i] + now[i] });
-            }
+        let mut total = Total::new(executor);
+        for (number, round) in self.laid.rounds().enumerate() {
+            let draw = Round { number: number as u64, draw };
+            let done = run_round(executor, round, of_rows, draw, |rank, sums| {
+                let loss = total.add(rank, sums);
+                if !loss.is_finite() {
+                    let rows = batch::name_rows(&self.rows.train, [&round[rank]]);
+                    return Err(non_finite("loss", loss, index, &rows));
+                }
+                Ok(())
+            });
+            done.inspect_err(|error| executor.fail(error))?;
         }
+        let (loss, sums) = total.over_all_ranks();
         Ok((loss, has_sums.then_some(sums)))
     }
 
@@ -93,6 +91,68 @@ impl Training<'_, '_> {
 
     fn lr(&self, index: u64) -> f64 {
         self.work.schedule.lr(self.work.optimizer.lr, index, self.steps)
+    }
+}
+
+/// Which micro-step of a step it is.
+#[derive(Clone, Copy)]
+struct Round {
+    number: u64,
+    draw: Draw,
+}
+
+/// Runs the micro-steps that ranks take at once; `found` takes the results of each, in their order.
+fn run_round(
+    executor: &mut Executor,
+    micros: &[MicroBatch],
+    reference: Option<&[f32]>,
+    Round { number, draw }: Round,
+    mut found: impl FnMut(usize, Sums) -> Result<()>,
+) -> Result<()> {
+    let (own, others) = micros.split_first().expect("a round has a micro-step of each rank");
+    let mut answers = Vec::with_capacity(others.len());
+    // What the others take is written here first, and goes on from here.
+    for (rank, micro) in others.iter().enumerate() {
+        batch::write(executor, micro)?;
+        write_reference(executor, micro, reference)?;
+        answers.push(executor.run_micro_on(rank + 1, number, draw)?);
+    }
+    batch::write(executor, own)?;
+    write_reference(executor, own, reference)?;
+    executor.run_micro(number, draw)?;
+    found(0, executor.sums()?)?;
+    for (rank, answer) in answers.into_iter().enumerate() {
+        answer.wait()?.into_iter().try_for_each(|sums| found(rank + 1, sums))?;
+    }
+    Ok(())
+}
+
+/// Results of the micro-steps of a step, of each rank.
+struct Total {
+    /// Whether a rank's results are those of all its micro-steps so far, for the loss and the sums over pairs.
+    whole: [bool; 2],
+    own: Sums,
+    others: Vec<Sums>,
+}
+
+impl Total {
+    fn new(executor: &Executor) -> Total {
+        let whole = [result::LOSS, result::METRICS].map(|name| executor.accumulates("micro", name));
+        Total { whole, own: Sums::default(), others: vec![Sums::default(); executor.ranks() - 1] }
+    }
+
+    /// Takes a rank's results; returns its loss so far.
+    fn add(&mut self, rank: usize, (loss, sums): Sums) -> f64 {
+        let [loss_whole, sums_whole] = self.whole;
+        let so_far = if rank == 0 { &mut self.own } else { &mut self.others[rank - 1] };
+        so_far.0 = if loss_whole { loss } else { so_far.0 + loss };
+        so_far.1 = std::array::from_fn(|i| if sums_whole { sums[i] } else { so_far.1[i] + sums[i] });
+        so_far.0
+    }
+
+    fn over_all_ranks(&self) -> Sums {
+        let plus = |a: Sums, b: &Sums| (a.0 + b.0, std::array::from_fn(|i| a.1[i] + b.1[i]));
+        self.others.iter().fold(self.own, plus)
     }
 }
 

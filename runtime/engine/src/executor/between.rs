@@ -1,0 +1,222 @@
+//! An executor among others: collectives, programs that all ranks run together, values that shards make up.
+
+use super::{Executor, Frozen, Place, Result, tensors};
+use crate::error::EngineError;
+use crate::mesh::{Answers, Collective, Job};
+use ops::backend::Draw;
+use ops::view::{View, ViewMut};
+use plan::op::{OpKind, Write};
+use plan::value::{Dtype, Role, ValueId};
+use plan::work::result;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// What a program reads that the host has written: sizes of the batch, and its values.
+#[derive(Debug)]
+pub struct Payload {
+    extents: Vec<u64>,
+    values: Vec<(ValueId, Vec<u8>)>,
+}
+
+/// Results of a micro-step: the loss, and sums over pairs where there are any.
+pub type Sums = (f64, [f64; 4]);
+
+impl Executor<'_> {
+    /// Returns how many ranks run this module; 1 without a mesh.
+    pub fn ranks(&self) -> usize {
+        self.collective.as_ref().map_or(1, |collective| collective.ranks())
+    }
+
+    /// Returns the number of this rank.
+    pub fn rank(&self) -> usize {
+        self.collective.as_ref().map_or(0, |collective| collective.rank())
+    }
+
+    /// Ends the exchanges of all ranks with an error of this one.
+    pub fn fail(&self, error: &EngineError) {
+        if let Some(collective) = &self.collective {
+            collective.fail(error);
+        }
+    }
+
+    /// Asks all other ranks, where this one leads, and does its own part meanwhile.
+    pub fn together<T>(
+        &mut self,
+        mut job: impl FnMut(usize) -> Job<()>,
+        own: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let asked = self.ranks.as_ref().map(|ranks| ranks.ask(&mut job));
+        let done = own(self);
+        if let Err(error) = &done {
+            self.fail(error);
+        }
+        let others = asked.map_or(Ok(Vec::new()), Answers::wait);
+        // An own error that only passes on another's is the same.
+        done.and_then(|done| others.map(|_| done))
+    }
+
+    /// Runs ops of a program; of one in which ranks exchange on all of them, with what is here in the batch.
+    pub(super) fn run_together(
+        &mut self,
+        program: usize,
+        range: Range<usize>,
+        micro_index: u64,
+        draw: Draw,
+    ) -> Result<()> {
+        let mut ops = self.programs[program].ops.iter();
+        if self.ranks.is_none() || !ops.any(|op| op.op.kind.is_collective()) {
+            return self.run_range(program, range, micro_index, draw);
+        }
+        let payloads: Vec<Payload> =
+            (1..self.ranks()).map(|_| self.payload(program, range.clone())).collect();
+        let mut payloads = payloads.into_iter();
+        let others = range.clone();
+        let job = |_| -> Job<()> {
+            let payload = payloads.next().expect("one for each of the other ranks");
+            let range = others.clone();
+            Box::new(move |executor| {
+                executor.receive(&payload);
+                executor.run_range(program, range, micro_index, draw)
+            })
+        };
+        self.together(job, |executor| executor.run_range(program, range, micro_index, draw))
+    }
+
+    /// Runs a micro-step on this rank alone, the others having been told theirs.
+    pub fn run_micro(&mut self, micro_index: u64, draw: Draw) -> Result<()> {
+        let program = self.program("micro")?;
+        let all = 0..self.programs[program].ops.len();
+        self.run_range(program, all, micro_index, draw)
+    }
+
+    /// Has another rank run a micro-step with the batch that is here now.
+    pub fn run_micro_on(&self, rank: usize, micro_index: u64, draw: Draw) -> Result<Answers<Sums>> {
+        let program = self.program("micro")?;
+        let range = 0..self.programs[program].ops.len();
+        let payload = self.payload(program, range.clone());
+        let ranks = self.ranks.as_ref().ok_or_else(|| EngineError::plan("there is no other rank"))?;
+        let job: Job<Sums> = Box::new(move |executor| {
+            executor.receive(&payload);
+            executor.run_range(program, range, micro_index, draw)?;
+            executor.sums()
+        });
+        Ok(ranks.ask_one(rank, job))
+    }
+
+    /// Returns the results of the micro-steps so far.
+    pub fn sums(&self) -> Result<Sums> {
+        let metrics = match self.writes("micro", result::METRICS) {
+            true => self.first::<4>(result::METRICS)?,
+            false => [0.0; 4],
+        };
+        Ok((self.scalar(result::LOSS)?, metrics))
+    }
+
+    fn payload(&self, program: usize, range: Range<usize>) -> Payload {
+        let read = self.programs[program].ops[range].iter().flat_map(|op| &op.op.inputs);
+        let values = &self.module.values;
+        let mut ids: Vec<ValueId> =
+            read.copied().filter(|id| values[id.index()].role == Role::Batch).collect();
+        ids.sort();
+        ids.dedup();
+        let copied = |id: ValueId| {
+            let place = self.located(id).expect("the executor checked all offsets").0;
+            (id, self.arenas.bytes(place, values[id.index()].bytes(&self.extents) as usize).to_vec())
+        };
+        Payload { extents: self.extents.clone(), values: ids.into_iter().map(copied).collect() }
+    }
+
+    fn receive(&mut self, payload: &Payload) {
+        self.extents.clone_from(&payload.extents);
+        for (id, bytes) in &payload.values {
+            let place = self.located(*id).expect("the executor checked all offsets").0;
+            self.arenas.bytes_mut(place, bytes.len()).copy_from_slice(bytes);
+        }
+    }
+
+    /// Returns the dimensions of the tensor that all shards of a value make up.
+    pub fn whole_sizes(&self, id: ValueId) -> Vec<u64> {
+        self.module.values[id.index()].whole_sizes(&self.capacities)
+    }
+
+    /// Returns the rows of that tensor which this rank holds.
+    pub fn share(&self, id: ValueId) -> Range<usize> {
+        let value = &self.module.values[id.index()];
+        let share = value.share(self.rank() as u64, &self.capacities);
+        share.start as usize..share.end as usize
+    }
+
+    /// Returns the bytes of that tensor which this rank holds, without what fills a shard up.
+    pub fn share_bytes(&self, id: ValueId) -> Result<&[u8]> {
+        let (place, length) = self.share_located(id, self.rank())?;
+        Ok(self.arenas.bytes(place, length))
+    }
+
+    /// Returns where the rows of a rank lie in its arenas, which are laid out as here.
+    pub fn share_located(&self, id: ValueId, rank: usize) -> Result<(Place, usize)> {
+        let (place, length) = self.located(id)?;
+        let value = &self.module.values[id.index()];
+        let rows = value.shape.first().map_or(1, |dim| dim.size(&self.capacities)).max(1);
+        let share = value.share(rank as u64, &self.capacities);
+        Ok((place, length / rows as usize * (share.end - share.start) as usize))
+    }
+
+    /// Returns whether every rank holds a part of a value and not all of it.
+    pub fn is_cut(&self, id: ValueId) -> bool {
+        self.module.values[id.index()].whole_rows.is_some()
+    }
+
+    /// Returns the bytes of the tensor that all shards of a value make up; of the leading rank.
+    pub fn whole_bytes(&self, id: ValueId) -> Result<Cow<'_, [u8]>> {
+        let own = self.share_bytes(id)?;
+        let Some(ranks) = self.ranks.as_ref().filter(|_| self.is_cut(id)) else { return Ok(own.into()) };
+        let job = |_| -> Job<Vec<u8>> { Box::new(move |executor| Ok(executor.share_bytes(id)?.to_vec())) };
+        let mut whole = own.to_vec();
+        ranks.ask(job).wait()?.into_iter().for_each(|part| whole.extend(part));
+        Ok(whole.into())
+    }
+
+    /// Fails when a float value holds a number that is not finite, on any rank.
+    pub fn all_finite(&self, id: ValueId) -> Result<bool> {
+        let dtype = self.module.values[id.index()].dtype;
+        let own = tensors::all_finite(dtype, self.share_bytes(id)?);
+        let Some(ranks) = self.ranks.as_ref().filter(|_| self.is_cut(id)) else { return Ok(own) };
+        let job = |_| -> Job<bool> {
+            Box::new(move |executor| Ok(tensors::all_finite(dtype, executor.share_bytes(id)?)))
+        };
+        Ok(ranks.ask(job).wait()?.into_iter().fold(own, |all, other| all && other))
+    }
+
+    /// Keeps weights, masters and state of every rank as they are, for a reader on another thread.
+    pub fn freeze_all(&self) -> Result<Vec<Frozen>> {
+        let mut frozen = vec![self.freeze()];
+        if let Some(ranks) = &self.ranks {
+            frozen
+                .extend(ranks.ask(|_| -> Job<Frozen> { Box::new(|executor| Ok(executor.freeze())) }).wait()?);
+        }
+        Ok(frozen)
+    }
+}
+
+/// Runs a collective.
+pub(super) fn exchange(
+    collective: &dyn Collective,
+    kind: &OpKind,
+    inputs: &[View],
+    outputs: &mut [ViewMut],
+) -> Result<()> {
+    let output = &mut outputs[0];
+    let of_sums = inputs.iter().map(|input| input.dtype).chain([output.dtype]).all(|d| d == Dtype::F32);
+    if !of_sums && !matches!(kind, OpKind::AllGather { .. }) {
+        return Err(EngineError::plan(format!("`{}` sums f32 alone", kind.name())));
+    }
+    match (kind, inputs) {
+        (OpKind::AllGather { .. }, [part]) => collective.all_gather(part.bytes, output.bytes),
+        (OpKind::ReduceScatter { .. }, [whole]) => {
+            let add = output.write != Write::Set;
+            collective.reduce_scatter(whole.f32(), output.f32(), add)
+        }
+        (OpKind::AllReduce { .. }, []) => collective.all_reduce(output.f32()),
+        _ => Err(EngineError::plan(format!("`{}` has other operands than ranks exchange", kind.name()))),
+    }
+}
