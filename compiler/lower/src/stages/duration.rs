@@ -34,7 +34,7 @@ impl Stage<'_> {
     fn step(self, rates: &Rates) -> f64 {
         let counts = self.counts;
         let decided = Some(self.module.decisions.micro_batch_size).filter(|micro| *micro > 0);
-        let micro = decided.unwrap_or_else(|| counts.default_micro());
+        let micro = decided.unwrap_or_else(|| counts.default_micro(counts.batch));
         let micros = counts.batch.max(1).div_ceil(micro) as f64;
         let tokens = counts.tokens_per_step() / micros;
         let micro = self.rows(tokens, self.prepared.map(|fact| &fact.train));
