@@ -107,8 +107,9 @@ impl Isa for Avx512 {
         // SAFETY: arrays and vectors have the same size and no invalid bits; `Avx512` is only the parameter
         // of functions that run after `level` or `dots_pairs` found the instructions.
         unsafe {
-            let (low, high): (__m512i, __m512i) = (std::mem::transmute(LOW), std::mem::transmute(HIGH));
-            let mut lines: [__m512i; 16] = std::mem::transmute(*block);
+            let low = std::mem::transmute::<[u32; 16], __m512i>(LOW);
+            let high = std::mem::transmute::<[u32; 16], __m512i>(HIGH);
+            let mut lines = std::mem::transmute::<[[u32; 16]; 16], [__m512i; 16]>(*block);
             for _ in 0..4 {
                 let old = lines;
                 for i in 0..8 {
