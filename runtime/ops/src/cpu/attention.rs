@@ -9,8 +9,8 @@
 //! A score is cap·tanh(scale·q·k / cap) + slope·(key − query); positions count within the row. A dropped
 //! probability counts as zero in the product with v, not in the sum that normalises.
 
-use super::float::{Float, Floats, FloatsMut, OutParts, round, round_scaled, stage};
-use super::pool::{Parts, Pool, scratch};
+use super::float::{Float, Floats, FloatsMut, OutParts, round, round_scaled};
+use super::pool::{Parts, Pool, scratch, stage};
 use super::product::{GRAIN, Panel, multiply};
 use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_scaled, tanh};
 use super::{adds, workspace};

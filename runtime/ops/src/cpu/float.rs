@@ -3,10 +3,9 @@
 //! Kernels are written for f32 slices. Operands in bf16 are widened block by block into a buffer that
 //! stays in the cache, and results are rounded once, to nearest even, when a block is stored.
 
-use super::pool::{Parts, Pool};
+use super::pool::{Parts, Pool, stage};
 use super::simd::{multiversion, put_scaled};
 use half::bf16;
-use std::cell::RefCell;
 
 /// A number that is stored.
 pub trait Float: Copy + Send + Sync + 'static {
@@ -70,6 +69,14 @@ impl<'a> Floats<'a> {
         match self {
             Floats::F32(x) => x.len(),
             Floats::Bf16(x) => x.len(),
+        }
+    }
+
+    /// Returns elements `at..`.
+    pub fn from(&self, at: usize) -> Floats<'a> {
+        match self {
+            Floats::F32(x) => Floats::F32(&x[at..]),
+            Floats::Bf16(x) => Floats::Bf16(&x[at..]),
         }
     }
 
@@ -221,20 +228,6 @@ impl OutParts<'_> {
             }
         }
     }
-}
-
-thread_local! {
-    static STAGE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Lends this thread's buffer for widened operands; its content is whatever the last task left.
-pub fn stage<R>(len: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
-    STAGE.with_borrow_mut(|buffer| {
-        if buffer.len() < len {
-            buffer.resize(len, 0.0);
-        }
-        task(&mut buffer[..len])
-    })
 }
 
 /// Computes an output block by block from inputs of the same shape.

@@ -93,6 +93,11 @@ impl Pool {
         Pool { threads: (1..threads).map(start).collect(), shared }
     }
 
+    /// Returns the number of threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        1 + self.threads.len()
+    }
+
     /// Runs tasks `0..count`, on all threads when their total `work` is worth it.
     ///
     /// # Panics
@@ -308,43 +313,67 @@ impl<'a, T> Parts<'a, T> {
     }
 }
 
+/// A line of the caches. Scratch begins at one, because a register's load that crosses two costs twice.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u64; 8]);
+
+/// A thread's buffer for one kind of scratch.
+#[derive(Default)]
+struct Buffer(RefCell<Vec<Line>>);
+
 thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    static WIDE_SCRATCH: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: Buffer = const { Buffer(RefCell::new(Vec::new())) };
+    static WIDE_SCRATCH: Buffer = const { Buffer(RefCell::new(Vec::new())) };
+    static STAGE: Buffer = const { Buffer(RefCell::new(Vec::new())) };
 }
 
-/// The largest requests of any thread, so that a thread that comes late has its scratch before its tasks.
+/// The largest requests of any thread in lines, so that a thread that comes late has its scratch before its tasks.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 static LARGEST_WIDE: AtomicUsize = AtomicUsize::new(0);
+static LARGEST_STAGE: AtomicUsize = AtomicUsize::new(0);
 
-/// Lends this thread's scratch. Its content is whatever the last task left.
-///
-/// It grows to the largest request of any thread and stays, so that a step allocates nothing once one has run.
-pub fn scratch<R>(len: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
-    SCRATCH.with_borrow_mut(|buffer| {
-        grow(buffer, len, &LARGEST);
-        task(&mut buffer[..len])
-    })
+impl Buffer {
+    fn lend<T: bytemuck::Pod, R>(
+        &self,
+        len: usize,
+        largest: &AtomicUsize,
+        task: impl FnOnce(&mut [T]) -> R,
+    ) -> R {
+        let mut lines = self.0.borrow_mut();
+        grow(&mut lines, (len * size_of::<T>()).div_ceil(size_of::<Line>()), largest);
+        task(&mut bytemuck::cast_slice_mut(&mut lines)[..len])
+    }
 }
 
-/// Lends this thread's scratch of f64, as [`scratch`].
+/// Lends this thread's scratch, which begins at a line of the caches. Its content is whatever the last task left.
+///
+/// It grows to the largest request of any thread and stays, so that a step allocates nothing once one has run.
+pub fn scratch<T: bytemuck::Pod, R>(len: usize, task: impl FnOnce(&mut [T]) -> R) -> R {
+    SCRATCH.with(|buffer| buffer.lend(len, &LARGEST, task))
+}
+
+/// Lends this thread's second scratch, as [`scratch`].
 pub fn wide_scratch<R>(len: usize, task: impl FnOnce(&mut [f64]) -> R) -> R {
-    WIDE_SCRATCH.with_borrow_mut(|buffer| {
-        grow(buffer, len, &LARGEST_WIDE);
-        task(&mut buffer[..len])
-    })
+    WIDE_SCRATCH.with(|buffer| buffer.lend(len, &LARGEST_WIDE, task))
+}
+
+/// Lends this thread's buffer for widened operands, as [`scratch`], which may be lent at the same time.
+pub fn stage<R>(len: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
+    STAGE.with(|buffer| buffer.lend(len, &LARGEST_STAGE, task))
 }
 
 /// Grows this thread's scratch to what other threads have asked for.
 fn grow_scratch() {
-    SCRATCH.with_borrow_mut(|buffer| grow(buffer, 0, &LARGEST));
-    WIDE_SCRATCH.with_borrow_mut(|buffer| grow(buffer, 0, &LARGEST_WIDE));
+    SCRATCH.with(|buffer| grow(&mut buffer.0.borrow_mut(), 0, &LARGEST));
+    WIDE_SCRATCH.with(|buffer| grow(&mut buffer.0.borrow_mut(), 0, &LARGEST_WIDE));
+    STAGE.with(|buffer| grow(&mut buffer.0.borrow_mut(), 0, &LARGEST_STAGE));
 }
 
-fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize, largest: &AtomicUsize) {
+fn grow(lines: &mut Vec<Line>, len: usize, largest: &AtomicUsize) {
     let most = largest.fetch_max(len, Ordering::Relaxed).max(len);
-    if buffer.len() < most {
-        buffer.resize(most, T::default());
+    if lines.len() < most {
+        lines.resize(most, Line::default());
     }
 }
 
@@ -435,10 +464,10 @@ mod tests {
     #[test]
     fn late_threads_have_the_scratch_that_others_asked_for() {
         let pool = Pool::new(2);
-        scratch(1000, |_| ());
+        scratch(1000, |_: &mut [f32]| ());
         let met = std::sync::Barrier::new(2);
         pool.run(2, usize::MAX, |_| {
-            SCRATCH.with_borrow(|buffer| assert!(buffer.len() >= 1000));
+            SCRATCH.with(|buffer| assert!(buffer.0.borrow().len() >= 1000 * 4 / size_of::<Line>()));
             met.wait();
         });
     }
