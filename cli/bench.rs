@@ -32,7 +32,12 @@ use std::process::ExitCode;
   adapt bench train --model-config config.json             full training steps, f32
   adapt bench train --model-config config.json --seq 512 --batch 4 --precision bf16
   adapt bench train --model-config config.json --train norms,last
+  adapt bench train --model-config config.json --pairs 2   DPO, the reference pass included
   adapt bench decode --model-config config.json            128 tokens, one after another
+  adapt bench scaling --model-config config.json           over tokens of a step and lengths of rows
+  adapt bench start --model-config config.json             from `adapt run` to the first forward pass
+  adapt bench train --model-config config.json --peer 'python3 train_step.py'
+                                                           five rounds in turns, and the ratio
 
 The first line is the machine: what its cores multiply and add at best, and what its memory gives. Shares are
 of that. Other programs make every figure worse: look at `load`. How to compare with another trainer:

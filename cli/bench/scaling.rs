@@ -216,7 +216,7 @@ mod tests {
             flops: Flops { all, attention: 0.0 },
         };
         // Twice the tokens in three times the time, for 2.5 times the operations.
-        let points = [point(10, 1.0, 1e6), point(20, 3.0, 2.5e6)];
+        let points = [point(8, 1.0, 1e6), point(16, 3.0, 2.5e6)];
         assert_eq!(points[1].ratios(&points[0]), (1.5, 1.25));
         let line = summary("sequence", &points);
         assert_eq!((line["most_over_least"].as_f64(), line["most_excess"].as_f64()), (Some(1.5), Some(1.2)));
