@@ -87,6 +87,8 @@ fn a_training_step_is_measured_beside_what_is_predicted() {
     // Norms of three layers and the end, and all else of a layer: q, k, v, o and the MLP.
     let part = measured(&["--train", "norms,last"]);
     assert_eq!(part["trained_parameters"], 7 * 32 + 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32);
+    let lines = measured(&["--train", "norm input_layernorm post_attention_layernorm,layers 2..3"]);
+    assert_eq!(lines["trained_parameters"], part["trained_parameters"]);
     shop.run(&[&whole[..], &["--train", "norm,lest"]].concat()).failed_with(&["`lest`"]);
 }
 
