@@ -43,7 +43,7 @@ pub struct Args {
 
 /// Prints the line of an answer.
 pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
-    let model = random::model(&random::config(&args.model_config)?)?;
+    let model = random::model(&random::config(&args.model_config)?, &args.model_config)?;
     let cached = args.prompt + args.tokens;
     if cached > model.max_positions() {
         return Err(format!("the model knows {} positions, not {cached}", model.max_positions()));

@@ -14,9 +14,9 @@ pub fn config(path: &Path) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|error| format!("{} is not JSON: {error}", path.display()))
 }
 
-/// Returns the model that a config.json describes.
-pub fn model(config: &Value) -> Result<Model, String> {
-    Model::from_config(config).map_err(|problem| format!("the model: {}", problem.message))
+/// Returns the model that a config describes, which was read from a file.
+pub fn model(config: &Value, path: &Path) -> Result<Model, String> {
+    Model::from_config(config).map_err(|problem| format!("{}: {}", path.display(), problem.message))
 }
 
 /// Weights as a new model has them, in files, as a run finds them.

@@ -50,7 +50,7 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
     let sizes = if args.quick { QUICK } else { WHOLE };
     let mut config = random::config(&args.model_config)?;
     raise_positions(&mut config, *sizes.lengths.1.end());
-    let model = random::model(&config)?;
+    let model = random::model(&config, &args.model_config)?;
     let weights = Weights::new(bench, &model)?;
     let steps = |over: &'static str, points: Vec<(u64, u64)>| {
         let setup = |&(seq, batch): &(u64, u64)| Setup {

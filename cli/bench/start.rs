@@ -90,7 +90,7 @@ impl Began {
 /// Writes the recipe, the model and the data.
 fn lay_out(args: &Args, bench: &Bench, folder: &Path) -> Result<(), String> {
     let config = random::config(&args.model_config)?;
-    let model = random::model(&config)?;
+    let model = random::model(&config, &args.model_config)?;
     let base = folder.join("model");
     std::fs::create_dir_all(&base).map_err(|error| format!("{}: {error}", base.display()))?;
     random::write_weights(bench, &model, &base)?;

@@ -75,7 +75,7 @@ pub struct Args {
 /// Prints the line of a training step.
 pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
     let config = random::config(&args.model_config)?;
-    let model = random::model(&config)?;
+    let model = random::model(&config, &args.model_config)?;
     if args.seq > model.max_positions() {
         return Err(format!("the model knows {} positions, not {}", model.max_positions(), args.seq));
     }

@@ -277,6 +277,8 @@ fn decoding_is_measured_token_by_token() {
     assert_measured(&found[1], &["tokens_per_s", "tokens_per_s_after_prompt", "share_of_bandwidth"]);
     assert_no_scratch(&shop);
     shop.run(&["bench", "decode", "--model-config", "config.json"]).failed_with(&["64 positions"]);
+    shop.write("config.json", &CONFIG.replace("32", "33"));
+    shop.run(&few).failed_with(&["config.json: `hidden_size`"]);
 }
 
 #[test]
