@@ -8,6 +8,7 @@ use crate::facts;
 use engine::executor::Executor;
 use lower::builder::Capacities;
 use lower::figures::architecture::Kind;
+use lower::figures::process::Process;
 use lower::figures::rates::{Size, program_seconds};
 use lower::figures::trained::{Line, Selection, lines};
 use lower::figures::{Shapes, shapes, trained};
@@ -73,7 +74,7 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
     }
     let shapes = shapes(&config).map_err(|_| "the shapes of this model are not known")?;
     let part = selected(args, &model, &shapes)?;
-    let module = planned(args, &model, part.as_ref())?;
+    let module = planned(args, bench, &model, part.as_ref())?;
     let peak = Peak::default();
     let (seconds, loss) = std::thread::scope(|scope| {
         scope.spawn(|| peak.watch());
@@ -109,7 +110,7 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
         "gflops": reached / 1e9,
         "share_of_peak": bench.share(reached, dtype),
         "peak_rss_anon_bytes": peak.most.load(Ordering::Relaxed),
-        "predicted_bytes": module.total_bytes() + lower::PROCESS_BYTES,
+        "predicted_bytes": bytes(bench, &module),
         "loss": loss,
         "load": load(),
     }));
@@ -135,7 +136,7 @@ fn selected(args: &Args, model: &Model, shapes: &Shapes) -> Result<Option<Traine
 }
 
 /// Returns the programs, decided as a stage's are.
-fn planned(args: &Args, model: &Model, part: Option<&TrainedPart>) -> Result<Module, String> {
+fn planned(args: &Args, bench: &Bench, model: &Model, part: Option<&TrainedPart>) -> Result<Module, String> {
     let capacities = |micro: u64| Capacities {
         tokens: micro * args.seq,
         rows: micro,
@@ -155,12 +156,19 @@ fn planned(args: &Args, model: &Model, part: Option<&TrainedPart>) -> Result<Mod
         sequence_tokens: args.seq,
         row_tokens: args.seq as f64,
         capacities: &capacities,
-        limit: Some(facts::hardware().memory.saturating_sub(lower::PROCESS_BYTES)),
+        bytes: &|module| bytes(bench, module),
+        limit: Some(facts::hardware().memory),
     };
     cheapest(&drafted, &choices).map_err(|too_large| {
-        let bytes = too_large.module.total_bytes() + lower::PROCESS_BYTES;
+        let bytes = bytes(bench, &too_large.module);
         format!("this needs {}, more than may be used", crate::text::bytes(bytes))
     })
+}
+
+/// Returns the bytes that the steps of a module take; there is no tokenizer, and rows are few.
+fn bytes(bench: &Bench, module: &Module) -> u64 {
+    let process = Process { threads: bench.threads as u64, ..Process::default() };
+    module.total_bytes() + process.bytes(module)
 }
 
 /// Takes all steps; returns the seconds of those that are measured, and the loss of the last.

@@ -19,6 +19,7 @@ use super::simd::{Isa, Level, multiversion};
 use crate::view::View;
 use kernel::{Kernel, Rows, Sums};
 use pack::Format;
+use plan::blocks::{FEW, GRAIN, block_words, cut, stretch};
 use std::ops::Range;
 
 /// A matrix in a slice, row by row; transposing swaps what rows and columns are.
@@ -75,50 +76,6 @@ pub struct Finish<'a> {
     pub bias: Option<Floats<'a>>,
 }
 
-/// Multiplications of one block: at least enough to hide what a task costs; between the bounds, about SHARE
-/// blocks. Each block packs its parts of a and b again, so blocks are as large as caches allow.
-const SMALLEST: usize = 1 << 20;
-const SHARE: usize = 16;
-
-/// Most rows and columns of a block, and the longest stretch of k: panels of both stay in a cache of 1 MiB,
-/// one panel of b in the first one.
-const ROWS: usize = 768;
-const COLUMNS: usize = 384;
-const DEPTH: usize = 208;
-
-/// Blocks are cut at multiples of this, which the tiles divide.
-const GRAIN: usize = 48;
-
-/// Rows up to which the weights are read once instead of packed.
-const FEW: usize = 4;
-
-/// Returns the rows and columns of a block, from the shape alone.
-fn cut(Shape { m, n, k }: Shape) -> (usize, usize) {
-    let even = |size: usize, most: usize| size.div_ceil(size.div_ceil(most)).next_multiple_of(GRAIN);
-    let halve = |size: usize| (size / 2).next_multiple_of(GRAIN);
-    let (mut rows, mut columns) = (even(m, ROWS), even(n, COLUMNS));
-    let block = (m * n * k / SHARE).max(SMALLEST);
-    while rows * columns * k > block {
-        let (less_rows, less_columns) = (halve(rows), halve(columns));
-        if rows >= columns && less_rows < rows {
-            rows = less_rows;
-        } else if less_columns < columns {
-            columns = less_columns;
-        } else if less_rows < rows {
-            rows = less_rows;
-        } else {
-            break;
-        }
-    }
-    (rows, columns)
-}
-
-/// Returns the length of the stretches that k is cut into.
-fn stretch(k: usize) -> usize {
-    // Even, so that pairs do not straddle stretches.
-    k.div_ceil(k.div_ceil(DEPTH)).next_multiple_of(2)
-}
-
 /// Computes y = a·b, or y += a·b, plus a bias; y has `n` columns, one row after another.
 ///
 /// # Panics
@@ -147,7 +104,7 @@ fn product<E: Float>(
     if m <= FEW && b.transposed && !a.transposed {
         return few::product(pool, shape, a, b, y, finish);
     }
-    let (rows, columns) = cut(shape);
+    let (rows, columns) = cut(m, n, k);
     let across = n.div_ceil(columns);
     let y = Parts::new(y);
     pool.run(m.div_ceil(rows) * across, 2 * m * n * k / 16, |task| {
@@ -177,8 +134,7 @@ impl<E: Float> Job<'_, E> {
 
     /// Returns the words of scratch: panels of a and b, and the sums of the block.
     fn scratch(&self) -> usize {
-        let (rows, columns) = self.padded();
-        (rows + columns) * stretch(self.k.max(1)) + rows * columns
+        block_words(self.rows.len(), self.columns.len(), self.k)
     }
 
     fn run(&self, words: &mut [u32]) {
