@@ -7,7 +7,7 @@ use plan::blocks;
 use plan::program::Module;
 
 /// Code and its tables, stacks, the recipe and its facts, the buffer of the file that is written, and what the
-/// allocator rounds up. Measured: 5 to 10 MB of `RssAnon` remained when arenas and the items below were taken off,
+/// allocator rounds up. Measured: 4 to 9 MB of `RssAnon` remained when arenas and the items below were taken off,
 /// the less where everything before the stage was done by an earlier run.
 pub const PROCESS_BYTES: u64 = 8 << 20;
 
