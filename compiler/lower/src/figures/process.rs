@@ -60,11 +60,14 @@ impl Process {
     /// Returns the items of a stage, by the names that `adapt plan` prints.
     pub fn items(&self, module: &Module) -> [(&'static str, u64); 5] {
         let ops: usize = module.programs.iter().map(|program| program.ops.len()).sum();
+        let threads = self.threads.max(1);
+        // Ranks divide them.
+        let together = threads.div_ceil(module.mesh.ranks()) as usize;
         [
             ("tokenizer", self.tokenizer),
             ("rows", self.rows),
             ("plan", ops as u64 * OP_BYTES),
-            ("threads", self.threads.max(1) * (blocks::bytes_per_thread(module) + THREAD_BYTES)),
+            ("threads", threads * (blocks::bytes_per_thread(module, together) + THREAD_BYTES)),
             ("process", PROCESS_BYTES),
         ]
     }

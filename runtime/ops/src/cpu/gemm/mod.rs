@@ -1,9 +1,9 @@
 //! Matrix products, in f32 sums, of operands in f32 or bf16.
 //!
 //! Shapes: y [m,n] = a [m,k] · b [k,n]. A task computes one block of y over the whole of k: it packs its
-//! parts of a and b into panels (see [`pack`]) for a stretch of k that fits the caches, and runs the kernel
-//! over tiles of MR × NR. Blocks and stretches follow from the shape alone, and every element of y is one sum
-//! over k in one order, whatever the block or the thread. Products with few rows, as in decoding, read the
+//! parts of a and b into panels (see [`pack`]) for a long stretch of k, and runs the kernel over tiles of
+//! MR × NR. Stretches follow from k alone, and every element of y is one sum over k in one order, whatever the
+//! block or the thread. Products with few rows, as in decoding, read the
 //! weights once and where they lie (see [`few`]).
 //!
 //! bf16 operands are widened while they are packed, which costs next to nothing, and multiplied in f32. Where
@@ -19,7 +19,7 @@ use super::simd::{Isa, Level, multiversion};
 use crate::view::View;
 use kernel::{Kernel, Rows, Sums};
 use pack::Format;
-use plan::blocks::{FEW, GRAIN, block_words, cut, stretch};
+use plan::blocks::{COLUMNS, FEW, GRAIN, INNER, block_words, cut, stretch};
 use std::ops::Range;
 
 /// A matrix in a slice, row by row; transposing swaps what rows and columns are.
@@ -82,13 +82,18 @@ pub struct Finish<'a> {
 /// Panics when a matrix is smaller than the shape says.
 pub fn gemm(pool: &Pool, shape: Shape, a: Matrix<'_>, b: Matrix<'_>, y: FloatsMut<'_>, finish: Finish<'_>) {
     match y {
-        FloatsMut::F32(y) => product(pool, shape, a, b, y, finish),
-        FloatsMut::Bf16(y) => product(pool, shape, a, b, y, finish),
+        FloatsMut::F32(y) => product(Some(pool), shape, a, b, y, finish),
+        FloatsMut::Bf16(y) => product(Some(pool), shape, a, b, y, finish),
     }
 }
 
+/// Computes a product as [`gemm`], on this thread alone: for tasks that have more to do with it.
+pub fn gemm_alone(shape: Shape, a: Matrix<'_>, b: Matrix<'_>, y: &mut [f32], finish: Finish<'_>) {
+    product(None, shape, a, b, y, finish);
+}
+
 fn product<E: Float>(
-    pool: &Pool,
+    pool: Option<&Pool>,
     shape: Shape,
     a: Matrix<'_>,
     b: Matrix<'_>,
@@ -101,18 +106,24 @@ fn product<E: Float>(
     if m == 0 || n == 0 {
         return;
     }
-    if m <= FEW && b.transposed && !a.transposed {
+    if let (Some(pool), true) = (pool, m <= FEW && b.transposed && !a.transposed) {
         return few::product(pool, shape, a, b, y, finish);
     }
-    let (rows, columns) = cut(m, n, k);
+    let most = if E::IS_F32 { COLUMNS } else { COLUMNS / 2 };
+    let (rows, columns) = cut([m, n, k], most, pool.map_or(0, Pool::threads));
     let across = n.div_ceil(columns);
     let y = Parts::new(y);
-    pool.run(m.div_ceil(rows) * across, 2 * m * n * k / 16, |task| {
+    let block = |task: usize| {
         let (row, column) = (task / across * rows, task % across * columns);
         let (rows, columns) = (row..m.min(row + rows), column..n.min(column + columns));
         let job = Job { a, b, y: &y, rows, columns, n, k, finish };
-        scratch(job.scratch(), |words| job.run(bytemuck::cast_slice_mut(words)));
-    });
+        scratch(job.scratch(), |words| job.run(words));
+    };
+    let blocks = m.div_ceil(rows) * across;
+    match pool {
+        Some(pool) => pool.run(blocks, 2 * m * n * k / 16, block),
+        None => (0..blocks).for_each(block),
+    }
 }
 
 /// One block of y.
@@ -128,13 +139,16 @@ struct Job<'a, E> {
 }
 
 impl<E: Float> Job<'_, E> {
+    /// Returns the block's columns, and the rows that are packed at a time, with what fills up their panels.
     fn padded(&self) -> (usize, usize) {
-        (self.rows.len().next_multiple_of(GRAIN), self.columns.len().next_multiple_of(GRAIN))
+        let rows = self.rows.len().min(INNER).next_multiple_of(GRAIN);
+        (rows, self.columns.len().next_multiple_of(GRAIN))
     }
 
-    /// Returns the words of scratch: panels of a and b, and the sums of the block.
+    /// Returns the words of scratch: panels of a and b, and the sums of the block unless y holds them.
     fn scratch(&self) -> usize {
-        block_words(self.rows.len(), self.columns.len(), self.k)
+        let sums = !E::IS_F32 || self.k == 0;
+        block_words([self.rows.len(), self.columns.len(), self.k], sums)
     }
 
     fn run(&self, words: &mut [u32]) {
@@ -164,22 +178,27 @@ impl<E: Float> Job<'_, E> {
         for start in (0..self.k).step_by(depth) {
             let part = start..self.k.min(start + depth);
             let words = part.len().div_ceil(K::Format::K);
-            // Rows that a kernel reads where they lie; the others are packed.
-            let ready = if in_place.is_some() { self.rows.len() / MR * MR } else { 0 };
-            let packed = self.rows.start + ready..self.rows.end;
-            pack::rows::<K::Format, MR>(self.a, packed, part.clone(), a_panels);
-            pack::columns::<I, K::Format, NR>(self.b, part, self.columns.clone(), b_panels);
-            let (row_words, step) = if self.a.transposed { (1, MR) } else { (words, 1) };
-            for (column, b) in (0..self.columns.len()).step_by(NR).zip(b_panels.chunks_exact(NR * words)) {
-                for row in (0..self.rows.len()).step_by(MR) {
-                    let a = match in_place {
-                        Some(a) if row < ready => {
-                            let data = &a[(self.rows.start + row) * self.a.stride + start..];
-                            Rows { data, row: self.a.stride, step: 1 }
-                        }
-                        _ => Rows { data: &a_panels[(row - ready) * words..], row: row_words, step },
-                    };
-                    self.tile::<K, MR, NR>(a, b, (row, column), start > 0 || adds, start > 0, sums);
+            pack::columns::<I, K::Format, NR>(self.b, part.clone(), self.columns.clone(), b_panels);
+            for first in (0..self.rows.len()).step_by(INNER) {
+                let count = INNER.min(self.rows.len() - first);
+                // Rows that a kernel reads where they lie; the others are packed.
+                let ready = if in_place.is_some() { count / MR * MR } else { 0 };
+                let packed = self.rows.start + first + ready..self.rows.start + first + count;
+                pack::rows::<K::Format, MR>(self.a, packed, part.clone(), a_panels);
+                let (row_words, step) = if self.a.transposed { (1, MR) } else { (words, 1) };
+                let panel = |row: usize| match in_place {
+                    Some(a) if row < ready => {
+                        let data = &a[(self.rows.start + first + row) * self.a.stride + start..];
+                        Rows { data, row: self.a.stride, step: 1 }
+                    }
+                    _ => Rows { data: &a_panels[(row - ready) * words..], row: row_words, step },
+                };
+                for (column, b) in (0..self.columns.len()).step_by(NR).zip(b_panels.chunks_exact(NR * words))
+                {
+                    for row in (0..count).step_by(MR) {
+                        let at = (first + row, column);
+                        self.tile::<K, MR, NR>(panel(row), b, at, start > 0 || adds, start > 0, sums);
+                    }
                 }
             }
         }
