@@ -17,8 +17,10 @@ mod train;
 
 use crate::machine;
 use lang::facts::Rates;
+use lower::figures::process::Process;
 use ops::cpu::Cpu;
 use ops::probe::peak;
+use plan::program::Module;
 use plan::value::Dtype;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -125,6 +127,12 @@ impl Bench {
         let path = self.cache.join(format!(".bench-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Scratch(path))
+    }
+
+    /// Returns the bytes that a module takes, with the process; there is no tokenizer, and rows are few.
+    fn bytes(&self, module: &Module) -> u64 {
+        let process = Process { threads: self.threads as u64, ..Process::default() };
+        module.total_bytes() + process.bytes(module)
     }
 
     /// The line of the machine.

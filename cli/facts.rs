@@ -5,7 +5,8 @@
 use crate::machine;
 use crate::resolve::Resolver;
 use lang::facts::{
-    Facts, Fingerprint, HardwareFact, ModelFact, PathFact, Rates, RowsFact, TensorFact, TokenizerFact, Want,
+    Facts, Fingerprint, HardwareFact, ModelFact, PathFact, Rates, RowsFact, TensorFact, TokenizerBytes,
+    TokenizerFact, Want,
 };
 use lang::lock::Lock;
 use rayon::prelude::*;
@@ -425,6 +426,7 @@ fn tokenizer(path: &str, depth: Depth) -> Option<TokenizerFact> {
         chat_template: None,
         partial: false,
         files: vec![file.display().to_string()],
+        memory: None,
         problem: None,
     };
     let size = match fs::metadata(&file) {
@@ -450,6 +452,9 @@ fn tokenizer(path: &str, depth: Depth) -> Option<TokenizerFact> {
         }
     };
     let ids = token_ids(&tokenizer, &mut fact);
+    let merges = tokenizer.pointer("/model/merges").and_then(Value::as_array).map_or(0, Vec::len);
+    let tables = tokenizer::table_bytes(ids.len() as u64, merges as u64);
+    fact.memory = Some(TokenizerBytes { text: size, tables });
     if place.is_dir() {
         read_tokenizer_config(&folder, &ids, &mut fact);
     }

@@ -357,15 +357,25 @@ fn details(task: &Task) -> String {
         line("time", format!("{mark}{} {place}", text::seconds(seconds.value)));
     }
     if !figures.memory.is_empty() {
-        let parts: Vec<String> =
-            figures.memory.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
+        let sum = figures.memory.iter().map(|(_, bytes)| bytes).sum();
+        let parts = format!("{}; together {}", sizes(&figures.memory), text::bytes(sum));
         let on = figures.devices.as_ref().map(|(_, count)| *count);
         let each = if on.or_else(|| ranks(task)).is_some_and(|count| count > 1) { " per device" } else { "" };
-        line("memory", format!("{}{}{each}", tilde(task), parts.join(", ")));
+        line("memory", format!("{}{parts}{each}", tilde(task)));
     } else if trains(task) {
         line("memory", UNKNOWN.to_owned());
     }
+    if !figures.mapped.is_empty() {
+        line("mapped", format!("{}, which the system takes back at need", sizes(&figures.mapped)));
+    }
     if out.is_empty() { out } else { format!("\n  {}\n{out}", task.name) }
+}
+
+/// Lists sizes by name.
+fn sizes(parts: &[(String, u64)]) -> String {
+    let parts: Vec<String> =
+        parts.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
+    parts.join(", ")
 }
 
 /// Returns how many ranks a stage is planned for on this machine.

@@ -290,17 +290,18 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
     let mut progress = Progress::new(terminal::volume());
     let mut ran: BTreeSet<String> = BTreeSet::new();
     loop {
-        let (compiled, states, notes) = compile_with_results(request, &mut facts, &mut gatherer, &run_folder);
+        let (mut compiled, states, notes) =
+            compile_with_results(request, &mut facts, &mut gatherer, &run_folder);
         if compiled.has_errors() {
             return Err(Failure::Recipe(Box::new(compiled)));
         }
         for note in notes {
             progress.note("run", &note);
         }
-        let plan = plan_of(&compiled);
+        let mut plan = compiled.lowered.take().expect("a recipe without errors is lowered").plan;
         let wanted = selection(&plan, &states, args)?;
         write_records(&path, request, &compiled, &facts, &plan).map_err(|error| Failure::Use(error, 1))?;
-        let next = plan.tasks.iter().find(|task| {
+        let next = plan.tasks.iter().position(|task| {
             let ready = task.inputs.iter().all(|input| states.get(input) == Some(&State::Done));
             // What lies in the cache but was not used by this run yet is only noted down.
             let recorded =
@@ -327,14 +328,17 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
             finish(&plan, &run_folder, &ran);
             return Ok(());
         };
+        // The other tasks are planned again afterwards; meanwhile the memory is this one's.
+        let task = plan.tasks.swap_remove(task);
+        drop(plan);
         let options = Options { fork: args.fork };
-        match run_task_on(task, &run_folder, &backends, &mut progress, &stop, &options) {
+        match run_task_on(&task, &run_folder, &backends, &mut progress, &stop, &options) {
             Ok(Outcome::Done(_)) => {
                 ran.insert(task.name.clone());
             }
             Ok(Outcome::AlreadyDone(_)) => {}
             Ok(Outcome::Stopped { .. }) => return Err(Failure::Stopped(task.name.clone())),
-            Err(error) => return Err(Failure::Engine(Box::new(error.of(task)), Box::new(compiled))),
+            Err(error) => return Err(Failure::Engine(Box::new(error.of(&task)), Box::new(compiled))),
         }
     }
 }

@@ -70,7 +70,7 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
         "weight_bytes": weights,
         "share_of_bandwidth": weights as f64 / token / bench.read,
         "peak_rss_anon_bytes": peak.anonymous,
-        "predicted_bytes": module.total_bytes() + lower::PROCESS_BYTES,
+        "predicted_bytes": bench.bytes(&module),
         "peak_rss_bytes": peak.resident,
         "load": load(),
     }))

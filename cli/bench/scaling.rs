@@ -108,7 +108,7 @@ fn measure(args: &Args, bench: &Bench, setup: &Setup, weights: &Weights) -> Resu
     /// Tokens that are measured at each size, unless a step has more.
     const ENOUGH: u64 = 1 << 14;
     const MOST: u64 = 6;
-    let module = setup.planned()?;
+    let module = setup.planned(bench)?;
     let micro = module.decisions.micro_batch_size.clamp(1, setup.batch);
     let count = args.steps.unwrap_or((ENOUGH / (setup.batch * setup.rows.seq)).clamp(1, MOST));
     let mut steps = Steps::new(bench, setup, &module, weights, micro + count * setup.batch)?;

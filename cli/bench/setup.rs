@@ -75,7 +75,7 @@ pub struct Flops {
 
 impl Setup<'_> {
     /// Returns the programs, decided as a stage's are.
-    pub fn planned(&self) -> Result<Module, String> {
+    pub fn planned(&self, bench: &Bench) -> Result<Module, String> {
         let capacities = |micro: u64| Capacities {
             tokens: micro * self.rows.computed(),
             rows: micro * self.rows.rows(),
@@ -94,10 +94,11 @@ impl Setup<'_> {
             sequence_tokens: self.rows.computed(),
             row_tokens: self.rows.row_tokens(),
             capacities: &capacities,
-            limit: Some(facts::hardware().memory.saturating_sub(lower::PROCESS_BYTES)),
+            bytes: &|module| bench.bytes(module),
+            limit: Some(facts::hardware().memory),
         };
         cheapest(&drafted, &choices).map_err(|too_large| {
-            let bytes = too_large.module.total_bytes() + lower::PROCESS_BYTES;
+            let bytes = bench.bytes(&too_large.module);
             format!("this needs {}, more than may be used", crate::text::bytes(bytes))
         })
     }

@@ -89,7 +89,7 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
         recompute: args.recompute,
         micro: args.micro,
     };
-    let module = setup.planned()?;
+    let module = setup.planned(bench)?;
     let (taken, peak) = memory::watched(|| steps(args, bench, &setup, &module));
     print(&line(args, bench, &setup, &module, &taken?, peak))
 }
@@ -162,7 +162,7 @@ fn line(args: &Args, bench: &Bench, setup: &Setup, module: &Module, taken: &[Tak
         "gflops": reached / 1e9,
         "share_of_peak": bench.share(reached, setup.dtype),
         "peak_rss_anon_bytes": peak.anonymous,
-        "predicted_bytes": module.total_bytes() + lower::PROCESS_BYTES,
+        "predicted_bytes": bench.bytes(module),
         "peak_rss_bytes": peak.resident,
         "loss": taken.last().map(|step| step.loss),
         "load": load(),

@@ -116,7 +116,19 @@ pub struct TokenizerFact {
     pub partial: bool,
     /// Files that make up the tokenizer, for hashing.
     pub files: Vec<String>,
+    /// What it takes once it is loaded, where its files were read.
+    #[serde(default)]
+    pub memory: Option<TokenizerBytes>,
     pub problem: Option<String>,
+}
+
+/// Bytes of a loaded tokenizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizerBytes {
+    /// Its tokenizer.json, which is kept to be saved with models.
+    pub text: u64,
+    /// Its vocabulary and merges; twice where it also reads special tokens as ordinary text.
+    pub tables: u64,
 }
 
 /// The languages that a model translates, each to each.

@@ -189,6 +189,7 @@ impl Entry {
             chat_template: known.chat_template.clone().flatten(),
             partial: known.special.is_none() || known.chat_template.is_none(),
             files: Vec::new(),
+            memory: None,
             problem: None,
         })
     }

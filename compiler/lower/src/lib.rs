@@ -13,4 +13,4 @@ pub mod passes;
 pub mod programs;
 pub mod stages;
 
-pub use stages::{Lowered, Options, PROCESS_BYTES, lower};
+pub use stages::{Lowered, Options, lower};

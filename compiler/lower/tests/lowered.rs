@@ -8,6 +8,7 @@ use lang::facts::{
 };
 use lang::{Input, check};
 use lower::builder::Capacities;
+use lower::figures::process::PROCESS_BYTES;
 use lower::models::Model;
 use lower::objectives::Objective;
 use lower::{Lowered, Options, lower, programs};
@@ -262,14 +263,14 @@ fn rows_that_are_not_prepared_are_refused_where_nothing_could_help() {
     let parameters = |plan: &Plan| task(plan, "a").figures.parameters.expect("a known model");
     let plan = lowered(&text, &[], &Options::default()).plan;
     // Weight, gradient and two moments in f32; activations depend on how long the rows are.
-    let lasting = (24 << 20) + 16 * parameters(&plan);
+    let lasting = PROCESS_BYTES + 16 * parameters(&plan);
     let memory = |bytes: u64| Options { memory: Some(bytes), ..Options::default() };
-    assert!(found(memory(24 << 20)).iter().any(|found| found.code == "exceeds-memory"));
+    assert!(found(memory(PROCESS_BYTES)).iter().any(|found| found.code == "exceeds-memory"));
     assert_eq!(found(memory(lasting)), []);
     // A run is held against its machine, a check or a plan is not.
     let small = HardwareFact {
         name: "small".into(),
-        memory: 24 << 20,
+        memory: PROCESS_BYTES,
         threads: 1,
         profile: None,
         ghz: None,
@@ -350,7 +351,7 @@ fn devices_hold_everything_where_it_fits_and_else_a_part() {
     let parameters = |lowered: &Lowered| task(&lowered.plan, "a").figures.trained_parameters;
     assert_eq!(parameters(&one), parameters(&two));
     // Memory goes down until not even one sequence of a whole copy fits.
-    let limits = (1..40).map(|part| 2 * bytes * part / 40 + (24 << 20)).rev();
+    let limits = (1..40).map(|part| 2 * bytes * part / 40 + PROCESS_BYTES).rev();
     let cut = limits
         .map(|memory| on(2, Some(memory)))
         .find_map(|lowered| mesh(&lowered).filter(|(_, shards, _)| *shards == 2).map(|_| lowered));
@@ -493,7 +494,7 @@ fn rows_are_answered_as_many_at_once_as_memory_holds() {
     assert_eq!((less.diagnostics.len(), slots(&answering(&less.plan)).0), (0, 16));
     assert_eq!(task(&less.plan, "g").key, task(&counted, "g").key);
     assert_eq!(
-        with(process).diagnostics.iter().map(|found| found.code.as_str()).collect::<Vec<_>>(),
+        with(PROCESS_BYTES).diagnostics.iter().map(|found| found.code.as_str()).collect::<Vec<_>>(),
         ["exceeds-memory"]
     );
 

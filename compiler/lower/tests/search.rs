@@ -127,6 +127,7 @@ fn choices(mebibytes: Option<u64>, micros: &[u64], recompute: Recompute) -> Choi
         sequence_tokens: 512,
         row_tokens: 512.0,
         capacities: &|micro: u64| capacities(micro * 512),
+        bytes: &Module::total_bytes,
         limit: mebibytes.map(|mebibytes| mebibytes << 20),
     }
 }
@@ -215,6 +216,7 @@ fn the_search_is_quick() {
         sequence_tokens: 512,
         row_tokens: 512.0,
         capacities: &capacities,
+        bytes: &Module::total_bytes,
         limit: Some(module.total_bytes() / 8 * 7),
     };
     assert!(cheapest(&first, &choices).is_ok());

@@ -4,6 +4,7 @@
 //! [`program`] holds the ops of one optimizer step over typed [`value`]s. Everything here is
 //! serialisable and knows neither KDL nor kernels.
 
+pub mod blocks;
 pub mod cost;
 pub mod op;
 pub mod program;

@@ -114,9 +114,12 @@ pub struct Figures {
     /// FLOPs of one token, forward and backward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flops_per_token: Option<f64>,
-    /// Bytes by role, of the process at its largest; the process itself included.
+    /// Bytes by role and by item of the process, when it has most: of several ranks those of one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<(String, u64)>,
+    /// Bytes of the files that are mapped beside that, by what they hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mapped: Vec<(String, u64)>,
     /// Whether the memory is that of a module whose sizes are still estimates.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub memory_is_estimate: bool,

@@ -119,6 +119,8 @@ impl Batches {
         if let Some((_, epoch)) = last.as_ref().filter(|(of, _)| *of == number) {
             return epoch.clone();
         }
+        // The last one goes first, so that there are not two of them.
+        *last = None;
         let epoch = Arc::new(self.make_epoch(number));
         *last = Some((number, epoch.clone()));
         epoch

@@ -15,6 +15,7 @@ use crate::select::{Fate, Scanned, Selection, UNWANTED, select};
 use crate::store::{Record, Side, StoreWriter};
 use plan::work::{DataPart, Encode, Prepare, Prepared, PreparedSide, Sides};
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::path::Path;
 use tokenizer::Tokenizer;
 
@@ -64,6 +65,7 @@ pub fn prepare(
     drop(scanned);
     let names: Vec<String> = spec.parts.iter().map(|part| part.name.clone()).collect();
     let mut job = Job {
+        pool: own_threads()?,
         writer: StoreWriter::create(out, &names)?,
         sources: Default::default(),
         lengths: Vec::new(),
@@ -76,6 +78,14 @@ pub fn prepare(
     check_rows(spec, &job.writer, &reports)?;
     job.arrange(spec, &selections, &mut reports)?;
     finish(job, spec, reports)
+}
+
+/// Returns threads that end with the work: what tokenizers remember of words stays with each thread.
+fn own_threads() -> Result<ThreadPool, DataError> {
+    ThreadPoolBuilder::new().build().map_err(|error| {
+        DataError::new("out-of-memory", format!("cannot start the threads that encode rows: {error}"))
+            .help("let the process have more threads")
+    })
 }
 
 fn named(part: &DataPart) -> PartReport {
@@ -277,6 +287,7 @@ fn skip_bad(part: &DataPart, report: &mut PartReport, error: DataError) -> Resul
 
 /// The second pass.
 struct Job<'a> {
+    pool: ThreadPool,
     encoder: Encoder<'a>,
     writer: StoreWriter,
     /// Of each record of a side: its part, and the place of its source row in that part's order.
@@ -361,7 +372,7 @@ impl Job<'_> {
             };
             (*fate, matches!(fate, Fate::Train | Fate::Eval).then(encode))
         };
-        Ok(good.into_par_iter().zip(fates).map(encode).collect())
+        Ok(self.pool.install(|| good.into_par_iter().zip(fates).map(encode).collect()))
     }
 
     fn write(

@@ -72,6 +72,8 @@ pub struct Place {
 impl Arenas {
     /// Allocates the blocks of a module and touches them on the threads of the backend.
     ///
+    /// What earlier work freed goes back to the system first, so that it is not in use beside the blocks.
+    ///
     /// # Errors
     /// Fails when there is not enough memory.
     pub fn new(module: &Module, backend: &dyn Backend) -> Result<Self> {
@@ -83,6 +85,7 @@ impl Arenas {
         };
         let total: u64 = bytes.iter().map(|bytes| bytes.next_multiple_of(ALIGNMENT)).sum();
         let length = usize::try_from(total).map_err(std::io::Error::other).map_err(short)?;
+        return_free_memory();
         let mut map = MmapMut::map_anon(length + LARGE_PAGE).map_err(short)?;
         let mut start = map.as_ptr().align_offset(LARGE_PAGE);
         advise_large_pages(&map, start, length);
@@ -235,6 +238,19 @@ impl<'a> Bases<'a> {
         unsafe { std::slice::from_raw_parts_mut(start, length) }
     }
 }
+
+/// Gives the pages that the allocator keeps for later back to the system.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn return_free_memory() {
+    // SAFETY: it may be called at any time on any thread, and only pages go that hold nothing.
+    #[allow(unsafe_code, reason = "malloc_trim has no safe form")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn return_free_memory() {}
 
 /// Asks for large pages as far as whole ones go; a system that has none goes on without.
 #[cfg(all(target_os = "linux", not(miri)))]

@@ -15,7 +15,7 @@ use std::io::Write;
 use std::path::Path;
 
 /// Bytes of a tensor that are in memory at once.
-const BLOCK: usize = 4 << 20;
+const BLOCK: usize = 256 << 10;
 
 /// The frozen tensors of a stage and the files that hold them.
 #[derive(Debug, Default)]

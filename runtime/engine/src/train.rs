@@ -59,11 +59,13 @@ fn run_with<'c>(
     context
         .observer
         .task_started(&context.task.name, resumed.as_ref().map(|checkpoint| checkpoint.state.step));
+    let start = context.folder.resolve(&work.model)?;
+    // Before the arenas are there, since reading it takes more memory for a while than it has in the end.
+    let tokenizer = Tokenizer::load(&start)?;
     let mut executor = executor(context.backend)?;
     let Some(reference) = load_reference(context, work, &mut executor, &rows, &stage)? else {
         return Ok(Ended::Stopped { step: resumed.map_or(0, |checkpoint| checkpoint.state.step) });
     };
-    let start = context.folder.resolve(&work.model)?;
     if resumed.is_none() || !checkpoint::holds_all_weights(module) {
         weights::load(&mut executor, &work.tensors, &start)?;
     }
@@ -74,7 +76,6 @@ fn run_with<'c>(
         }
         None => Metrics::create(&stage)?,
     };
-    let tokenizer = Tokenizer::load(&start)?;
     let loaded = Loaded { begun, stage, executor, rows, reference, tokenizer, metrics };
     let mut training = Training::new(context, work, loaded)?;
     if let Some(step) = training.run(resumed.map(|checkpoint| checkpoint.state))? {

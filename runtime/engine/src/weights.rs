@@ -20,8 +20,8 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes that a thread has in memory at once while reading: they stay in the cache of a core.
 const READ: usize = 1 << 20;
 
-/// Bytes of a value that are in memory at once, as f64, while they are cast for a file.
-const BLOCK: usize = 4 << 20;
+/// Bytes of a value that are cast for a file at a time, by way of f64: they stay in the cache of a core.
+const BLOCK: usize = 256 << 10;
 
 /// A shard holds at most this many bytes of tensors, as Hugging Face cuts them.
 const SHARD_BYTES: u64 = 5_000_000_000;

@@ -4,11 +4,13 @@
 //! an eos by itself: who builds a row knows where it begins and ends.
 
 mod error;
+mod footprint;
 mod special;
 mod stream;
 mod train;
 
 pub use error::TokenizerError;
+pub use footprint::table_bytes;
 pub use stream::TextStream;
 pub use train::{Trained, train};
 

@@ -14,6 +14,7 @@ pub mod trained;
 pub mod activations;
 pub mod formats;
 pub mod memory;
+pub mod process;
 
 pub mod cost;
 pub mod rates;

@@ -24,7 +24,9 @@ pub struct Choices<'c> {
     pub row_tokens: f64,
     /// What a micro-step of so many sequences needs room for.
     pub capacities: &'c dyn Fn(u64) -> Capacities,
-    /// Bytes that all arenas may take; nothing where there is no limit.
+    /// Bytes that a module takes in all.
+    pub bytes: &'c dyn Fn(&Module) -> u64,
+    /// How many that may be; nothing where there is no limit.
     pub limit: Option<u64>,
 }
 
@@ -95,7 +97,7 @@ impl Size<'_> {
     }
 
     fn fits(&self, module: &Module) -> bool {
-        self.choices.limit.is_none_or(|limit| module.total_bytes() <= limit)
+        self.choices.limit.is_none_or(|limit| (self.choices.bytes)(module) <= limit)
     }
 
     fn cost(&self, module: &Module) -> f64 {

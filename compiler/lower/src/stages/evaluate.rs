@@ -3,6 +3,7 @@
 use super::Lowering;
 use super::train::{memory_table, sequence};
 use crate::builder::Capacities;
+use crate::figures::process::{self, Process};
 use crate::objectives::Objective;
 use crate::programs;
 use lang::recipe::{Evaluate, Overflow, RowType};
@@ -50,9 +51,16 @@ impl Lowering<'_> {
             (Some(model), Some(module)) => programs::file_tensors(model, module),
             _ => Vec::new(),
         };
+        let held_out = self.prepared(&data).map(|fact| &fact.eval);
+        let rows =
+            process::Rows { held_out: held_out.map_or(0, |part| part.rows), ..process::Rows::default() };
+        let process = Process { threads: self.threads(), tokenizer: 0, rows: rows.bytes() };
+        let mapped =
+            held_out.map(|part| vec![("rows".to_owned(), process::mapped(part))]).unwrap_or_default();
         let figures = Figures {
             parameters: info.model.as_ref().map(crate::models::Model::parameters),
-            memory: module.as_ref().map(memory_table).unwrap_or_default(),
+            memory: module.as_ref().map(|module| memory_table(module, &process)).unwrap_or_default(),
+            mapped,
             ..Figures::default()
         };
         let work = work::Evaluate {

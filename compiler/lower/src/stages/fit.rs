@@ -2,8 +2,9 @@
 //!
 //! Where nothing fits, the diagnostic names what would, found by planning it and not by a rule of thumb.
 
-use super::train::{Counts, PROCESS_BYTES, memory_table};
+use super::train::{Counts, memory_table};
 use super::{Lowering, limit};
+use crate::figures::process::Process;
 use crate::passes::search::{Choices, Recompute, TooLarge, cheapest};
 use crate::programs::Draft;
 use lang::diagnostic::Diagnostic;
@@ -28,6 +29,8 @@ pub(super) struct Job<'j> {
     pub conduct: &'j Conduct,
     /// Positions that the model knows.
     pub positions: u64,
+    /// What there is beside the arenas.
+    pub process: Process,
 }
 
 impl Lowering<'_> {
@@ -91,8 +94,8 @@ impl Job<'_> {
             sequence_tokens: self.counts.tokens_per_sequence(),
             row_tokens: self.counts.mean_row,
             capacities: &capacities,
-            // Ranks share this machine.
-            limit: limit.map(|limit| limit.saturating_sub(PROCESS_BYTES) / self.mesh.ranks()),
+            bytes: &|module| self.bytes(module),
+            limit,
         };
         cheapest(self.draft, &choices)
     }
@@ -102,9 +105,9 @@ impl Job<'_> {
         self.counts.batch.div_ceil(self.mesh.ranks()).max(1)
     }
 
-    /// Bytes that the whole run of a module takes.
+    /// Bytes that the whole run of a module takes; ranks share this machine.
     fn bytes(self, module: &Module) -> u64 {
-        module.total_bytes() * self.mesh.ranks() + PROCESS_BYTES
+        module.total_bytes() * self.mesh.ranks() + self.process.bytes(module)
     }
 
     /// The micro batch that the recipe asks for.
@@ -157,8 +160,10 @@ impl Job<'_> {
 fn exceeds_memory(job: Job, module: &Module, limit: u64) -> Diagnostic {
     let stage = job.stage;
     let span = stage.micro.as_ref().map_or(stage.batch.span, |micro| micro.span);
-    let table: Vec<String> =
-        memory_table(module).iter().map(|(name, bytes)| format!("{name} {}", limit::size(*bytes))).collect();
+    let table: Vec<String> = memory_table(module, &job.process)
+        .iter()
+        .map(|(name, bytes)| format!("{name} {}", limit::size(*bytes)))
+        .collect();
     let bytes = job.bytes(module);
     let found = Diagnostic::error(
         "exceeds-memory",

@@ -1,9 +1,10 @@
 //! The stage `generate`.
 
 use super::fit::rounded_up;
-use super::train::{PROCESS_BYTES, memory_table, sampling_capacities};
+use super::train::{memory_table, sampling_capacities};
 use super::{Lowering, ModelInfo, limit, stop_ids};
 use crate::builder::Capacities;
+use crate::figures::process::{self, Process};
 use crate::models::Model;
 use crate::programs;
 use lang::diagnostic::Diagnostic;
@@ -32,10 +33,11 @@ impl Lowering<'_> {
         let prompts: Vec<String> = stage.prompts.iter().map(|prompt| prompt.value.clone()).collect();
         let max_tokens = stage.max_tokens.value;
         let precision = precision(&info);
+        let process = self.process_of(&info, template.is_none());
         let (data, module) = match &stage.data {
             Some(rows) => {
                 let Some(data) = self.prompt_rows(stage, rows, &info, template.clone()) else { return };
-                let module = self.answering_rows(stage, &info, &data, precision);
+                let module = self.answering_rows(stage, &info, &data, (precision, process));
                 (Some(data), module)
             }
             None => {
@@ -53,7 +55,7 @@ impl Lowering<'_> {
         };
         let figures = Figures {
             parameters: info.model.as_ref().map(Model::parameters),
-            memory: module.as_ref().map(memory_table).unwrap_or_default(),
+            memory: module.as_ref().map(|module| memory_table(module, &process)).unwrap_or_default(),
             ..Figures::default()
         };
         let work = work::Generate {
@@ -79,6 +81,12 @@ impl Lowering<'_> {
         self.task(&stage.name, Work::Generate(Box::new(work)), Conduct::default(), stage.at, figures);
     }
 
+    /// Returns what answering prompts takes beside its arenas; `plain` where they are read without a template.
+    fn process_of(&self, info: &ModelInfo, plain: bool) -> Process {
+        let known = info.tokenizer.fact.as_ref().and_then(|fact| fact.memory);
+        Process { threads: self.threads(), tokenizer: process::tokenizer(known, plain), rows: 0 }
+    }
+
     /// Adds the task that turns rows into prompts; without a template there are none, which the check reports.
     fn prompt_rows(
         &mut self,
@@ -102,7 +110,7 @@ impl Lowering<'_> {
         stage: &Generate,
         info: &ModelInfo,
         data: &str,
-        precision: Dtype,
+        (precision, process): (Dtype, Process),
     ) -> Option<Module> {
         let model = info.model.as_ref()?;
         let rows = self.prepared(data)?.eval.clone();
@@ -111,7 +119,7 @@ impl Lowering<'_> {
         loop {
             let capacities = row_capacities(slots, &rows, stage.max_tokens.value, model.max_positions());
             let module = programs::generate(model, capacities, precision);
-            let bytes = module.total_bytes() + PROCESS_BYTES;
+            let bytes = module.total_bytes() + process.bytes(&module);
             if bytes <= limit {
                 return Some(module);
             }

@@ -29,7 +29,6 @@ use plan::work::{Artifact, DataPart, Work};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-pub use train::PROCESS_BYTES;
 
 /// What the command line decides about a lowering.
 #[derive(Debug, Clone, Default)]

@@ -10,6 +10,7 @@ use super::{Lowering, Options, limit};
 use crate::figures::cost::Pass;
 use crate::figures::formats::{Optimizer, Precision, Quantized, State};
 use crate::figures::memory::{GPU_PROCESS_BYTES, Reference, Setup};
+use crate::figures::process::PROCESS_BYTES;
 use crate::figures::trained::{Lora, Selection, Target, TargetName, Trained};
 use crate::figures::{Shapes, activations::Recompute, devices, flops, memory, time, trained};
 use lang::diagnostic::Diagnostic;
@@ -153,7 +154,7 @@ impl Parts {
 fn process(options: &Options, facts: &Facts) -> u64 {
     match machine(options, facts).map(|machine| machine.hardware.kind) {
         Some(HardwareKind::Gpu) => GPU_PROCESS_BYTES,
-        Some(HardwareKind::Core) | None => super::train::PROCESS_BYTES,
+        Some(HardwareKind::Core) | None => PROCESS_BYTES,
     }
 }
 

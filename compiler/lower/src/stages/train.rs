@@ -5,6 +5,7 @@ use super::fit::Job;
 use super::model::{config_dtype, generation_config};
 use super::{Lowering, ModelInfo, duration, predicted, stop_ids};
 use crate::builder::Capacities;
+use crate::figures::process::{self, Process};
 use crate::figures::trained::{self, Selection};
 use crate::models::Model;
 use crate::objectives::Objective;
@@ -21,12 +22,10 @@ use plan::value::{Dtype, Role};
 use plan::work::{self, Artifact, Encode, LossOn, Sampling, Schedule, ScheduleShape, Sides, Unit, Work};
 use serde_json::json;
 use std::rc::Rc;
+use stdlib::hardware::HardwareKind;
 
 /// Tokens of a micro-step that keep both caches and cores busy; more gains nothing on a CPU.
 const MICRO_STEP_TOKENS: u64 = 4096;
-
-/// Bytes that the process itself needs besides its arenas: code, tokenizer, threads, buffers.
-pub const PROCESS_BYTES: u64 = 24 << 20;
 
 /// Tokens that a chat template may add around a prompt.
 const TEMPLATE_TOKENS: u64 = 128;
@@ -70,6 +69,14 @@ impl Lowering<'_> {
         let shares = start.guess.as_ref().is_some_and(|model| objective.shares_prompts(model));
         let counts = Counts::new(stage, (objective.unit(), shares), sequence, prepared.as_ref(), guess);
         let conduct = self.conduct(stage, &start, template.as_deref());
+        let process = Process {
+            threads: self.threads(),
+            tokenizer: process::tokenizer(
+                start.tokenizer.fact.as_ref().and_then(|fact| fact.memory),
+                !conduct.samples.is_empty() && template.is_none(),
+            ),
+            rows: counts.row_bytes(stage.pack.value, prepared.as_ref()),
+        };
         let part = part(stage, &start);
         let optimizer = optimizer(stage);
         let draft = start.guess.as_ref().map(|model| {
@@ -81,7 +88,8 @@ impl Lowering<'_> {
             (Some(model), Some(draft), Some(_)) => {
                 let positions = model.max_positions();
                 let mesh = Mesh::default();
-                self.fit(Job { stage, draft, mesh, counts: &counts, conduct: &conduct, positions })
+                let (counts, conduct) = (&counts, &conduct);
+                self.fit(Job { stage, draft, mesh, counts, conduct, positions, process })
             }
             _ => None,
         };
@@ -93,8 +101,10 @@ impl Lowering<'_> {
         if prepared.is_none() {
             self.hold_estimate(stage, sequence);
         }
-        let mut figures =
-            figures(stage, &start, objective.unit(), &counts, module.as_ref().or(estimated.as_ref()));
+        let planned = module.as_ref().or(estimated.as_ref());
+        let mut figures = figures(stage, &start, objective.unit(), &counts, planned);
+        figures.memory = planned.map(|module| memory_table(module, &process)).unwrap_or_default();
+        figures.mapped = prepared.as_ref().map(mapped).unwrap_or_default();
         let running = module.as_ref().or(estimated.as_ref()).map(|module| duration::Stage {
             module,
             counts: &counts,
@@ -171,12 +181,19 @@ impl Lowering<'_> {
         }
     }
 
-    /// Returns the counts of the training rows and of whatever is evaluated on.
     /// Returns what this machine was measured to reach; nothing where the prediction is for another.
     fn rates(&self) -> Option<Rates> {
         self.facts.hardware.as_ref().filter(|_| self.options.on.is_none())?.rates
     }
 
+    /// Returns the threads that a stage runs on: of what is predicted for, else of this machine.
+    pub(super) fn threads(&self) -> u64 {
+        let own = self.facts.hardware.as_ref().map_or(1, |hardware| u64::from(hardware.threads));
+        let cores = self.options.on.filter(|on| on.hardware.kind == HardwareKind::Core);
+        cores.map_or(own, |on| on.count)
+    }
+
+    /// Returns the counts of the training rows and of whatever is evaluated on.
     fn whole_data(&self, data: &str, eval_data: Option<&str>) -> Option<PreparedFact> {
         let mut fact = self.prepared(data)?.clone();
         if let Some(eval_data) = eval_data {
@@ -321,6 +338,20 @@ impl Counts {
         }
     }
 
+    /// Bytes of the rows that are in memory, besides those of a micro-step.
+    fn row_bytes(&self, packed: bool, prepared: Option<&PreparedFact>) -> u64 {
+        let (train, eval) = prepared.map(|fact| (fact.train.clone(), fact.eval.rows)).unwrap_or_default();
+        let pairs = self.unit == Unit::Pairs;
+        let sequences = match (pairs, packed) {
+            (true, _) => train.rows / 2,
+            (false, true) => train.sequences,
+            (false, false) => train.rows,
+        };
+        let tokens = self.tokens_per_step * self.computed;
+        let (rows, held_out) = (train.rows, eval);
+        process::Rows { rows, sequences, held_out, tokens, packed, scored: pairs }.bytes()
+    }
+
     /// The largest micro batch within the token target, evened out over the micro-steps of so many sequences.
     pub(super) fn default_micro(&self, batch: u64) -> u64 {
         let batch = batch.max(1);
@@ -457,11 +488,19 @@ fn every(every: Every) -> plan::task::Every {
     }
 }
 
-/// Returns bytes by role, with the process, as `adapt plan` lists them.
-pub(super) fn memory_table(module: &Module) -> Vec<(String, u64)> {
-    let arenas = Role::ALL.iter().map(|&role| (role.name().to_owned(), module.arena_bytes(role)));
-    let process = ("process".to_owned(), PROCESS_BYTES);
-    arenas.filter(|(_, bytes)| *bytes > 0).chain([process]).collect()
+/// Returns bytes by role and by item of the process, as `adapt plan` lists them: of several ranks those of one.
+pub(super) fn memory_table(module: &Module, process: &Process) -> Vec<(String, u64)> {
+    let arenas = Role::ALL.iter().map(|&role| (role.name(), module.arena_bytes(role)));
+    let share = |(name, bytes): (&'static str, u64)| (name, bytes.div_ceil(module.mesh.ranks()));
+    let items = arenas.chain(process.items(module).map(share)).filter(|(_, bytes)| *bytes > 0);
+    items.map(|(name, bytes)| (name.to_owned(), bytes)).collect()
+}
+
+/// Returns the bytes of the files of rows that a stage maps.
+fn mapped(prepared: &PreparedFact) -> Vec<(String, u64)> {
+    let sides = [("training rows", &prepared.train), ("held-out rows", &prepared.eval)];
+    let sides = sides.map(|(name, part)| (name.to_owned(), process::mapped(part)));
+    sides.into_iter().filter(|(_, bytes)| *bytes > 0).collect()
 }
 
 /// Returns the elements of all values of a role.
@@ -522,7 +561,8 @@ fn figures(
         seconds_at_most: false,
         devices: None,
         flops_per_token,
-        memory: module.map(memory_table).unwrap_or_default(),
+        memory: Vec::new(),
+        mapped: Vec::new(),
         micro_batch_size: module.map(|module| module.decisions.micro_batch_size).filter(|size| *size > 0),
         memory_is_estimate: false,
         loss: Some(format!(

@@ -13,6 +13,7 @@ pub fn tokenizer() -> TokenizerFact {
         special: vec![("<|im_start|>".into(), 3), ("<|im_end|>".into(), 4)],
         chat_template: None,
         files: vec!["base/tokenizer.json".into()],
+        memory: None,
         problem: None,
         partial: false,
     }

@@ -19,6 +19,7 @@ use super::simd::{Isa, Level, multiversion};
 use crate::view::View;
 use kernel::{Kernel, Rows, Sums};
 use pack::Format;
+use plan::blocks::{COLUMNS, FEW, GRAIN, INNER, block_words, cut, stretch};
 use std::ops::Range;
 
 /// A matrix in a slice, row by row; transposing swaps what rows and columns are.
@@ -75,64 +76,6 @@ pub struct Finish<'a> {
     pub bias: Option<Floats<'a>>,
 }
 
-/// Multiplications of one block, at least: enough to hide what a task costs.
-const SMALLEST: usize = 1 << 20;
-
-/// Blocks for each thread, at least, so that none waits long for the last one.
-const SHARE: usize = 2;
-
-/// Multiplications of a block that is not cut further once every thread has one.
-const LARGE: usize = 1 << 26;
-
-/// Most rows and columns of a block: each element of b is packed once for the rows, and of a for the columns.
-/// Half the columns where sums are kept beside the panels, to be rounded.
-const ROWS: usize = 1056;
-const COLUMNS: usize = 768;
-
-/// The longest stretch of k: sums are read and written once for each, panels of b come from the second cache.
-const DEPTH: usize = 768;
-
-/// Rows whose panels stay in the second cache, of 1 MiB, while those of b pass.
-const INNER: usize = 240;
-
-/// Blocks are cut at multiples of this, which the tiles divide.
-const GRAIN: usize = 48;
-
-/// Rows up to which the weights are read once instead of packed.
-const FEW: usize = 4;
-
-/// Returns the rows and columns (at most `most`) of a block for a number of threads; with none, blocks are
-/// as large as caches allow. The size of blocks changes no result.
-fn cut(Shape { m, n, k }: Shape, most: usize, threads: usize) -> (usize, usize) {
-    let even = |size: usize, most: usize| size.div_ceil(size.div_ceil(most)).next_multiple_of(GRAIN);
-    let halve = |size: usize| (size / 2).next_multiple_of(GRAIN);
-    let (mut rows, mut columns) = (even(m, ROWS), even(n, most));
-    loop {
-        let (blocks, work) = (m.div_ceil(rows) * n.div_ceil(columns), rows * columns * k);
-        let (enough, least) = if blocks < threads { (threads, SMALLEST) } else { (SHARE * threads, LARGE) };
-        if blocks >= enough || work <= least {
-            break;
-        }
-        let (less_rows, less_columns) = (halve(rows), halve(columns));
-        if rows >= columns && less_rows < rows {
-            rows = less_rows;
-        } else if less_columns < columns {
-            columns = less_columns;
-        } else if less_rows < rows {
-            rows = less_rows;
-        } else {
-            break;
-        }
-    }
-    (rows, columns)
-}
-
-/// Returns the length of the stretches that k is cut into.
-fn stretch(k: usize) -> usize {
-    // Even, so that pairs do not straddle stretches.
-    k.div_ceil(k.div_ceil(DEPTH)).next_multiple_of(2)
-}
-
 /// Computes y = a·b, or y += a·b, plus a bias; y has `n` columns, one row after another.
 ///
 /// # Panics
@@ -167,7 +110,7 @@ fn product<E: Float>(
         return few::product(pool, shape, a, b, y, finish);
     }
     let most = if E::IS_F32 { COLUMNS } else { COLUMNS / 2 };
-    let (rows, columns) = cut(shape, most, pool.map_or(0, Pool::threads));
+    let (rows, columns) = cut([m, n, k], most, pool.map_or(0, Pool::threads));
     let across = n.div_ceil(columns);
     let y = Parts::new(y);
     let block = |task: usize| {
@@ -204,10 +147,8 @@ impl<E: Float> Job<'_, E> {
 
     /// Returns the words of scratch: panels of a and b, and the sums of the block unless y holds them.
     fn scratch(&self) -> usize {
-        let (rows, columns) = self.padded();
-        let sums =
-            if E::IS_F32 && self.k > 0 { 0 } else { self.rows.len().next_multiple_of(GRAIN) * columns };
-        (rows + columns) * stretch(self.k.max(1)) + sums
+        let sums = !E::IS_F32 || self.k == 0;
+        block_words([self.rows.len(), self.columns.len(), self.k], sums)
     }
 
     fn run(&self, words: &mut [u32]) {

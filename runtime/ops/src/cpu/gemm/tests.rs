@@ -1,24 +1,6 @@
 use super::*;
 use half::bf16;
 
-#[test]
-fn blocks_keep_to_their_bounds_and_give_every_thread_work() {
-    for (m, n, k) in
-        [(1, 1, 1), (4096, 64, 64), (64, 64, 8192), (256, 2000, 64), (5, 123, 123), (9, 50_000, 64)]
-    {
-        for threads in [0, 1, 2, 16] {
-            let (rows, columns) = cut(Shape { m, n, k }, COLUMNS, threads);
-            let blocks = m.div_ceil(rows) * n.div_ceil(columns);
-            assert!(rows.is_multiple_of(GRAIN) && rows <= ROWS, "{m}×{n}×{k}: {rows}");
-            assert!(columns.is_multiple_of(GRAIN) && columns <= COLUMNS, "{m}×{n}×{k}: {columns}");
-            let small = (rows == GRAIN && columns == GRAIN) || rows * columns * k <= SMALLEST;
-            assert!(blocks >= threads || small, "{m}×{n}×{k} on {threads}: {blocks} blocks");
-        }
-        let stretch = stretch(k);
-        assert!(stretch.is_multiple_of(2) && stretch <= DEPTH && k.div_ceil(stretch) == k.div_ceil(DEPTH));
-    }
-}
-
 const SHAPES: [(usize, usize, usize); 13] = [
     (1, 1, 1),
     (7, 5, 3),
