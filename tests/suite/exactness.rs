@@ -122,7 +122,7 @@ fn check_against_plain(sizes: Sizes) {
     };
     let (cpu, plain) = (losses("cpu"), losses("plain"));
     assert_eq!(cpu.len(), 50);
-    assert!(plain[49] < 0.8 * plain[0], "it learns: {} to {}", plain[0], plain[49]);
+    assert!(plain[49] < 0.9 * plain[0], "it learns: {} to {}", plain[0], plain[49]);
     let [first, all] = largest(&cpu, &plain);
     println!("{sizes:?}: loss {} to {}, off by {first:.1?} and {all:.1?}", plain[0], plain[49]);
     assert!(first.0 <= FIRST_TEN, "{sizes:?}: step {} is off by {:e}", first.1, first.0);
