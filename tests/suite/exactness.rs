@@ -207,7 +207,7 @@ fn check_bf16(architecture: &str, sizes: &str) {
         shop.ok(&["run", "read.kdl", "--set", &set, "--name", precision]);
         let run = format!("runs/read-{precision}");
         let heldout =
-            shop.metrics(&run, "dutch").iter().filter_map(|line| line.get("eval_loss")?.as_f64()).last();
+            shop.metrics(&run, "dutch").iter().filter_map(|line| line.get("eval_loss")?.as_f64()).next_back();
         let losses = shop.losses(&run, "dutch");
         assert_eq!(losses.len(), 200);
         let last = losses[150..].iter().sum::<f64>() / 50.0;

@@ -2,9 +2,9 @@
 
 use super::Collective;
 use crate::error::{EngineError, Result};
+use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, RwLock};
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 /// Bytes that a rank shows to the others at a time; that and as much again is all the memory this takes.
 const PIECE: usize = 1 << 20;
@@ -40,8 +40,8 @@ struct Meeting {
 impl Threads {
     /// Makes a group of so many ranks.
     pub fn group(ranks: usize) -> Vec<Threads> {
-        let shown = || (0..ranks).map(|_| RwLock::default()).collect();
-        let (meeting, changed) = Default::default();
+        let shown = || (0..ranks).map(|_| RwLock::new(Vec::new())).collect();
+        let (meeting, changed) = (Mutex::new(Meeting::default()), Condvar::new());
         let group = Arc::new(Group { shown: [shown(), shown()], meeting, changed });
         let rank = |rank| Threads { rank, group: group.clone(), exchanges: AtomicUsize::new(0) };
         (0..ranks).map(rank).collect()
@@ -94,8 +94,9 @@ impl Group {
             self.changed.notify_all();
             return Ok(());
         }
-        let waiting = |meeting: &mut Meeting| meeting.number == number && meeting.failure.is_none();
-        let meeting = self.changed.wait_while(meeting, waiting).unwrap_or_else(PoisonError::into_inner);
+        while meeting.number == number && meeting.failure.is_none() {
+            meeting = self.changed.wait(meeting).unwrap_or_else(PoisonError::into_inner);
+        }
         match &meeting.failure {
             Some(failure) if meeting.number == number => Err(failure.clone()),
             _ => Ok(()),
@@ -173,5 +174,7 @@ fn add_numbers(sums: &mut [f32], shown: &[u8]) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(loom, test))]
+mod models;
+#[cfg(all(not(loom), test))]
 mod tests;
