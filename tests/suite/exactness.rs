@@ -124,7 +124,7 @@ fn check_against_plain(sizes: Sizes) {
     assert_eq!(cpu.len(), 50);
     assert!(plain[49] < 0.9 * plain[0], "it learns: {} to {}", plain[0], plain[49]);
     let [first, all] = largest(&cpu, &plain);
-    println!("{sizes:?}: loss {} to {}, off by {first:.1?} and {all:.1?}", plain[0], plain[49]);
+    println!("{sizes:?}: loss {} to {}, off by {:.1e}, {:.1e}", plain[0], plain[49], first.0, all.0);
     assert!(first.0 <= FIRST_TEN, "{sizes:?}: step {} is off by {:e}", first.1, first.0);
     assert!(all.0 <= ALL_FIFTY, "{sizes:?}: step {} is off by {:e}", all.1, all.0);
 }
