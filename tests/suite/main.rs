@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod commands;
 mod editor;
+mod exactness;
 mod golden;
 mod invariance;
 mod memory;

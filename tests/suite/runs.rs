@@ -25,6 +25,11 @@ fn a_run_writes_what_the_contract_lists_and_a_second_one_does_nothing() {
         ] {
             assert!(shop.path(&format!("runs/tiny/{stage}/{file}")).is_file(), "{stage}/{file}");
         }
+        let record: serde_json::Value =
+            serde_json::from_str(&shop.read(&format!("runs/tiny/{stage}/result.json"))).unwrap();
+        let seconds = |name: &str| record["summary"][name].as_f64().unwrap();
+        assert!(seconds("start_seconds") > 0.0, "{record}");
+        assert!(seconds("start_seconds") + seconds("step_seconds") <= seconds("seconds"), "{record}");
         let step =
             &shop.metrics("runs/tiny", stage).into_iter().find(|line| line.get("loss").is_some()).unwrap();
         for key in [

@@ -15,6 +15,7 @@ use plan::value::{Dim, Dtype, Role, Value, ValueId};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 mod between;
 
@@ -33,6 +34,8 @@ pub struct Executor<'a> {
     collective: Option<Arc<Threads>>,
     /// The other ranks, where this one leads.
     ranks: Option<Ranks>,
+    /// When the first program began to run.
+    begun: Option<Instant>,
     /// Room for the operands of one op, empty between runs.
     inputs: Vec<View<'static>>,
     outputs: Vec<ViewMut<'static>>,
@@ -106,6 +109,7 @@ impl<'a> Executor<'a> {
             capacities: module.capacities(),
             collective,
             ranks: None,
+            begun: None,
             inputs: Vec::with_capacity(most_inputs),
             outputs: Vec::with_capacity(most_outputs),
             values: values.map(|(index, value)| (value.name.as_str(), ValueId(index as u32))).collect(),
@@ -121,6 +125,11 @@ impl<'a> Executor<'a> {
     /// Returns the backend that runs it.
     pub fn backend(&self) -> &'a dyn Backend {
         self.backend
+    }
+
+    /// Returns when the first program began to run.
+    pub fn begun(&self) -> Option<Instant> {
+        self.begun
     }
 
     /// Returns whether there is a value of that name.

@@ -10,6 +10,9 @@ pub struct Summary {
     pub steps: u64,
     pub tokens: u64,
     pub trained_tokens: u64,
+    /// Seconds from the start of the stage to its first forward pass, in the process that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_seconds: Option<f64>,
     /// Seconds of the steps alone.
     pub step_seconds: f64,
     /// Seconds of everything: loading, steps, evaluations, saving.

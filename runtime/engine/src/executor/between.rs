@@ -10,6 +10,7 @@ use plan::value::{Dtype, Role, ValueId};
 use plan::work::result;
 use std::borrow::Cow;
 use std::ops::Range;
+use std::time::Instant;
 
 /// What a program reads that the host has written: sizes of the batch, and its values.
 #[derive(Debug)]
@@ -63,6 +64,7 @@ impl Executor<'_> {
         micro_index: u64,
         draw: Draw,
     ) -> Result<()> {
+        self.begun.get_or_insert_with(Instant::now);
         let mut ops = self.programs[program].ops.iter();
         if self.ranks.is_none() || !ops.any(|op| op.op.kind.is_collective()) {
             return self.run_range(program, range, micro_index, draw);

@@ -361,6 +361,8 @@ impl<'c, 'a> Training<'c, 'a> {
             checkpoint::remove_all(&self.stage)?;
         }
         self.summary.seconds = self.seconds();
+        self.summary.start_seconds =
+            self.executor.begun().map(|first| first.duration_since(self.begun).as_secs_f64());
         Ok(Ended::Made(Box::new(Made { path, yields: Yields::default(), summary: self.summary })))
     }
 }
