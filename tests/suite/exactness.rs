@@ -157,8 +157,8 @@ fn cpu_trains_as_plain_does_at_the_size_of_smollm2() {
     check_against_plain(Sizes::SMOLLM2);
 }
 
-/// The first stage of the quickstart, smaller steps at a smaller rate: above it, the loss of two runs that
-/// differ in a rounding drifts apart by half a percent, whatever they compute in.
+/// The first stage of the quickstart, smaller steps at a third of its rate: steps of four rows at the whole rate
+/// are not steady, and their losses drift apart in f32 alone (docs/benchmarks/2026-11-21-exactness.md).
 fn reading(architecture: &str, sizes: &str) -> String {
     format!(
         r#"adapt 1
