@@ -92,12 +92,7 @@ impl Snapshot {
     /// Keeps what an executor holds now, without a copy.
     pub fn take(executor: &Executor) -> Result<Snapshot> {
         let headers = headers(executor.module());
-        let holders = |id: ValueId| {
-            let ranks = if executor.is_cut(id) { executor.ranks() } else { 1 };
-            let place = |rank| executor.share_located(id, rank).map(|(place, length)| (rank, place, length));
-            (0..ranks).map(place).collect::<Result<Vec<_>>>()
-        };
-        let places = headers.iter().map(|(id, _)| holders(*id)).collect::<Result<_>>()?;
+        let places = headers.iter().map(|(id, _)| executor.holders(*id)).collect::<Result<_>>()?;
         let tensors = headers.into_iter().map(|(_, header)| header).collect();
         Ok(Snapshot { frozen: executor.freeze_all()?, tensors, places })
     }
