@@ -30,6 +30,8 @@ pub struct Program {
 }
 
 /// Devices that a module is planned for: replicas × shards.
+///
+/// Every rank holds everything, or of each trained matrix its part; see the `shard` pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mesh {
     pub replicas: u32,
@@ -41,7 +43,17 @@ impl Mesh {
     pub fn ranks(self) -> u64 {
         u64::from(self.replicas) * u64::from(self.shards)
     }
+
+    /// Returns the bytes that ranks of one process exchange through, at most.
+    ///
+    /// Each shows pieces in turns: while the others read one, it writes the next.
+    pub fn exchange_bytes(self) -> u64 {
+        if self.ranks() > 1 { 2 * SHOWN_BYTES * self.ranks() } else { 0 }
+    }
 }
+
+/// Bytes that a rank shows to the others at a time.
+pub const SHOWN_BYTES: u64 = 1 << 20;
 
 impl Default for Mesh {
     fn default() -> Self {

@@ -36,18 +36,10 @@ impl Lowering<'_> {
     ///
     /// Over several devices every rank has all weights where that fits, and a part where it does not.
     pub(super) fn fit(&mut self, job: Job) -> Option<Module> {
-        let devices = self.options.devices.max(1);
-        let draft = |mesh| job.draft.divided(mesh);
-        if devices > 1 {
-            let mesh = Mesh { replicas: devices, shards: 1 };
-            let replicas = Job { draft: &draft(mesh), mesh, ..job };
-            if let Ok(module) = self.fit_on(replicas) {
-                return Some(module);
-            }
-        }
-        let mesh = Mesh { replicas: 1, shards: devices };
-        let job = Job { draft: &draft(mesh), mesh, ..job };
-        self.fit_on(job).map_err(|exceeded| self.diagnostics.push(*exceeded)).ok()
+        let (replicas, shards) = self.meshes();
+        let divided = |mesh| self.fit_on(Job { draft: &job.draft.divided(mesh), mesh, ..job });
+        let fitting = divided(replicas).or_else(|_| divided(shards));
+        fitting.map_err(|exceeded| self.diagnostics.push(*exceeded)).ok()
     }
 
     fn fit_on(&self, job: Job) -> Result<Module, Box<Diagnostic>> {
@@ -91,8 +83,7 @@ impl Job<'_> {
             sequence_tokens: self.counts.tokens_per_sequence(),
             row_tokens: self.counts.mean_row,
             capacities: &capacities,
-            // Ranks share this machine.
-            limit: limit.map(|limit| limit.saturating_sub(PROCESS_BYTES) / self.mesh.ranks()),
+            limit: limit.map(|limit| self.room(limit)),
         };
         cheapest(self.draft, &choices)
     }
@@ -102,9 +93,14 @@ impl Job<'_> {
         self.counts.batch.div_ceil(self.mesh.ranks()).max(1)
     }
 
+    /// Bytes that a rank may use: ranks share this machine.
+    fn room(self, limit: u64) -> u64 {
+        limit.saturating_sub(PROCESS_BYTES + self.mesh.exchange_bytes()) / self.mesh.ranks()
+    }
+
     /// Bytes that the whole run of a module takes.
     fn bytes(self, module: &Module) -> u64 {
-        module.total_bytes() * self.mesh.ranks() + PROCESS_BYTES
+        memory_table(module).iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// The micro batch that the recipe asks for.
