@@ -8,6 +8,7 @@ mod editor;
 mod golden;
 mod invariance;
 mod memory;
+mod mesh;
 mod replay;
 mod runs;
 mod support;

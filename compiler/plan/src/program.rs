@@ -55,6 +55,18 @@ impl Mesh {
 /// Bytes that a rank shows to the others at a time.
 pub const SHOWN_BYTES: u64 = 1 << 20;
 
+/// In words: `2 replicas`, `one device`.
+impl std::fmt::Display for Mesh {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match (self.replicas, self.shards) {
+            (1, 1) => f.write_str("one device"),
+            (replicas, 1) => write!(f, "{replicas} replicas"),
+            (1, shards) => write!(f, "{shards} shards"),
+            (replicas, shards) => write!(f, "{replicas} replicas of {shards} shards"),
+        }
+    }
+}
+
 impl Default for Mesh {
     fn default() -> Self {
         Mesh { replicas: 1, shards: 1 }

@@ -13,7 +13,7 @@ use crate::metrics::Marks;
 use crate::report::Summary;
 use crate::tensors::{self, Header, TensorFile};
 use crate::weights::non_finite;
-use plan::program::{Decisions, Module};
+use plan::program::{Decisions, Mesh, Module};
 use plan::task::Key;
 use plan::value::{Role, ValueId};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub struct State {
     pub backend: String,
     pub instruction_set: String,
     pub decisions: Decisions,
+    /// The ranks that came this far.
+    #[serde(default)]
+    pub mesh: Mesh,
     pub marks: Marks,
     /// How far the evaluation and the samples of this step have come.
     pub reports: Reports,
@@ -313,6 +316,7 @@ mod tests {
             backend: "loops".into(),
             instruction_set: "scalar".into(),
             decisions: Decisions::default(),
+            mesh: Mesh::default(),
             marks: Marks::default(),
             reports: Reports::Done,
             summary: Summary::default(),

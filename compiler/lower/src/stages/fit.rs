@@ -38,11 +38,15 @@ impl Lowering<'_> {
     pub(super) fn fit(&mut self, job: Job) -> Option<Module> {
         let (replicas, shards) = self.meshes();
         let divided = |mesh| self.fit_on(Job { draft: &job.draft.divided(mesh), mesh, ..job });
-        let fitting = divided(replicas).or_else(|_| divided(shards));
+        // Where activations are most of it shards need more than replicas: what is told is the least.
+        let fitting = divided(replicas).or_else(|(replicas, exceeded)| {
+            divided(shards).map_err(|(shards, other)| if shards < replicas { other } else { exceeded })
+        });
         fitting.map_err(|exceeded| self.diagnostics.push(*exceeded)).ok()
     }
 
-    fn fit_on(&self, job: Job) -> Result<Module, Box<Diagnostic>> {
+    /// Returns the module of a job, else the bytes that it needs and what to say of them.
+    fn fit_on(&self, job: Job) -> Result<Module, (u64, Box<Diagnostic>)> {
         let limit = self.limit();
         let before = self.options.decisions.get(&job.stage.name);
         // On a machine with less memory what was decided may no longer do; the run then says what differs.
@@ -61,7 +65,8 @@ impl Lowering<'_> {
             Ok(module) => Ok(module),
             // Without a limit everything fits.
             Err(TooLarge { module }) => {
-                Err(Box::new(exceeds_memory(job, &module, limit.unwrap_or(u64::MAX))))
+                let exceeded = exceeds_memory(job, &module, limit.unwrap_or(u64::MAX));
+                Err((job.bytes(&module), Box::new(exceeded)))
             }
         }
     }

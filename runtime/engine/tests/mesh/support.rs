@@ -166,22 +166,28 @@ pub fn ranks(mesh: Mesh, threads: usize) -> Vec<Cpu> {
     (0..mesh.ranks()).map(|_| Cpu::new(threads)).collect()
 }
 
+/// Runs a stage; stops after so many events, or at the end. Returns also what was noted.
 pub fn run_on(
     world: &World,
     task: &Task,
     backends: &[&dyn Backend],
     stop_after: Option<usize>,
-) -> Result<Outcome, EngineError> {
+) -> Result<(Outcome, String), EngineError> {
     let stop = AtomicBool::new(false);
     let mut watch = Watch { stop: &stop, left: stop_after, heard: String::new() };
-    run_task_on(task, &world.folder, backends, &mut watch, &stop, &Options::default())
+    let outcome = run_task_on(task, &world.folder, backends, &mut watch, &stop, &Options::default())?;
+    Ok((outcome, watch.heard))
 }
 
-/// Runs the stage on as many ranks as its mesh has; stops after so many events, or at the end.
-pub fn run(world: &World, task: &Task, mesh: Mesh, stop_after: Option<usize>) -> Outcome {
+/// Runs a stage on as many ranks as its mesh has.
+pub fn run_noted(world: &World, task: &Task, mesh: Mesh, stop_after: Option<usize>) -> (Outcome, String) {
     let backends = ranks(mesh, 1);
     let backends: Vec<&dyn Backend> = backends.iter().map(|backend| backend as &dyn Backend).collect();
     run_on(world, task, &backends, stop_after).expect("runs")
+}
+
+pub fn run(world: &World, task: &Task, mesh: Mesh, stop_after: Option<usize>) -> Outcome {
+    run_noted(world, task, mesh, stop_after).0
 }
 
 /// The largest difference, relative to the larger of the two and to what is usual for all of them.
