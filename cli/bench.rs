@@ -3,11 +3,19 @@
 //! Every line stands for itself and has the load of the machine in it; a figure from a machine with other work
 //! is a lower bound. Weights and tokens are random: any config.json will do, and nothing is fetched.
 
+mod busy;
 mod decode;
+mod memory;
 mod products;
+mod random;
+mod rounds;
+mod scaling;
+mod setup;
+mod start;
+mod steps;
 mod train;
 
-use crate::{machine, terminal};
+use crate::machine;
 use lang::facts::Rates;
 use ops::cpu::Cpu;
 use ops::probe::peak;
@@ -24,7 +32,12 @@ use std::process::ExitCode;
   adapt bench train --model-config config.json             full training steps, f32
   adapt bench train --model-config config.json --seq 512 --batch 4 --precision bf16
   adapt bench train --model-config config.json --train norms,last
+  adapt bench train --model-config config.json --pairs 2   DPO, the reference pass included
   adapt bench decode --model-config config.json            128 tokens, one after another
+  adapt bench scaling --model-config config.json           over tokens of a step and lengths of rows
+  adapt bench start --model-config config.json             from `adapt run` to the first forward pass
+  adapt bench train --model-config config.json --peer 'python3 train_step.py'
+                                                           five rounds in turns, and the ratio
 
 The first line is the machine: what its cores multiply and add at best, and what its memory gives. Shares are
 of that. Other programs make every figure worse: look at `load`. How to compare with another trainer:
@@ -42,6 +55,19 @@ enum What {
     Products(products::Args),
     Train(train::Args),
     Decode(decode::Args),
+    Scaling(scaling::Args),
+    Start(start::Args),
+}
+
+impl What {
+    /// Returns how a benchmark is repeated, where it can be.
+    fn rounds(&self) -> Option<&rounds::Rounds> {
+        match self {
+            What::Train(args) => Some(&args.rounds),
+            What::Decode(args) => Some(&args.rounds),
+            What::Products(_) | What::Scaling(_) | What::Start(_) => None,
+        }
+    }
 }
 
 /// What every benchmark needs.
@@ -53,21 +79,16 @@ struct Bench {
     read: f64,
     /// Operations per second of f32 and of bf16 instructions, where they are known.
     peaks: [Option<f64>; 2],
-    /// Where weights lie before they are loaded.
-    scratch: PathBuf,
+    /// Where weights and rows lie before they are loaded.
+    cache: PathBuf,
 }
 
 /// Measures and prints.
 pub fn run(args: &Args, cache: &Path) -> ExitCode {
-    let bench = Bench::new(args.threads.unwrap_or_else(machine::threads).max(1), cache);
-    let printed = print(&bench.line());
-    if printed != ExitCode::SUCCESS {
-        return printed;
-    }
-    let done = match &args.what {
-        What::Products(args) => products::run(args, &bench),
-        What::Train(args) => train::run(args, &bench),
-        What::Decode(args) => decode::run(args, &bench),
+    // Those who start rounds do nothing else, so that they take neither memory nor cores from them.
+    let done = match args.what.rounds().filter(|rounds| rounds.are_wanted()) {
+        Some(rounds) => rounds.run(),
+        None => measure(args, cache),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,14 +99,32 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
     }
 }
 
+fn measure(args: &Args, cache: &Path) -> Result<(), String> {
+    let bench = Bench::new(args.threads.unwrap_or_else(machine::threads).max(1), cache);
+    print(&bench.line())?;
+    match &args.what {
+        What::Products(args) => products::run(args, &bench),
+        What::Train(args) => train::run(args, &bench),
+        What::Decode(args) => decode::run(args, &bench),
+        What::Scaling(args) => scaling::run(args, &bench),
+        What::Start(args) => start::run(args, &bench),
+    }
+}
+
 impl Bench {
     fn new(threads: usize, cache: &Path) -> Bench {
         const ROUNDS: usize = 100_000;
         let cpu = Cpu::new(threads);
         let found = machine::probe(&cpu);
         let peaks = [Dtype::F32, Dtype::Bf16].map(|format| peak::flops(&cpu, threads, format, ROUNDS));
-        let scratch = cache.join(format!(".bench-{}", std::process::id()));
-        Bench { cpu, threads, rates: machine::of(found), read: found.read, peaks, scratch }
+        Bench { cpu, threads, rates: machine::of(found), read: found.read, peaks, cache: cache.to_owned() }
+    }
+
+    /// Makes a folder for files of this process that are needed for a while.
+    fn scratch(&self, name: &str) -> Result<Scratch, String> {
+        let path = self.cache.join(format!(".bench-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Scratch(path))
     }
 
     /// The line of the machine.
@@ -126,9 +165,14 @@ impl Precision {
     }
 }
 
-/// Prints a line.
-fn print(line: &Value) -> ExitCode {
-    terminal::written(writeln!(std::io::stdout(), "{line}"))
+/// Prints a line; that nobody reads on is no failure.
+fn print(line: &Value) -> Result<(), String> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("standard output: {error}"))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Returns the mean number of programs at work during the last minute, where the system tells.
@@ -143,48 +187,21 @@ fn median(numbers: &[f64]) -> f64 {
     sorted[(sorted.len() - 1) / 2]
 }
 
-/// Returns the ids of a row: even over the vocabulary, of which the first three are usually special.
-fn row(vocab: u64, seed: u64, number: u64, tokens: u64) -> Vec<i32> {
-    const SPECIAL: u64 = 3;
-    let key = ops::random::stream(seed, number, 0);
-    let first = SPECIAL.min(vocab - 1);
-    let id = |at: u64| {
-        let [word, ..] = ops::random::philox(key, [at as u32, 0, 0, 0]);
-        (first + u64::from(word) % (vocab - first)) as i32
-    };
-    (0..tokens).map(id).collect()
-}
-
-/// Reads a config.json; returns it with the model that it describes.
-fn model(path: &Path) -> Result<(Value, lower::models::Model), String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let config: Value =
-        serde_json::from_str(&text).map_err(|error| format!("{} is not JSON: {error}", path.display()))?;
-    let model = lower::models::Model::from_config(&config)
-        .map_err(|problem| format!("{}: {}", path.display(), problem.message))?;
-    Ok((config, model))
-}
-
-/// Gives an executor random weights as a new model has them, by way of files, as a run does.
-fn load_weights(
-    bench: &Bench,
-    executor: &mut engine::executor::Executor,
-    model: &lower::models::Model,
-) -> Result<(), String> {
-    let map = lower::programs::file_tensors(model, executor.module());
-    let folder = Scratch(&bench.scratch);
-    std::fs::create_dir_all(folder.0).map_err(|error| format!("{}: {error}", folder.0.display()))?;
-    let written = engine::initialize::write(&model.new_tensors(), "f32", 0, folder.0, &bench.cpu);
-    written.and_then(|()| engine::weights::load(executor, &map, folder.0)).map_err(said)
+/// Returns the middle, the least and the most of some numbers.
+fn spread(numbers: &[f64]) -> Value {
+    let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    json!({ "median": median(numbers), "min": least, "max": most })
 }
 
 /// A folder that goes when it has been used.
-struct Scratch<'a>(&'a Path);
+#[derive(Debug)]
+struct Scratch(PathBuf);
 
-impl Drop for Scratch<'_> {
+impl Drop for Scratch {
     fn drop(&mut self) {
         // What cannot be removed lies in the cache, where it may be deleted.
-        let _ = std::fs::remove_dir_all(self.0);
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -196,15 +213,6 @@ fn said(error: engine::error::EngineError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rows_are_drawn_from_the_vocabulary() {
-        let ids = row(100, 1, 0, 5000);
-        assert!(ids.iter().all(|id| (3..100).contains(id)));
-        assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), 97);
-        assert_eq!(row(100, 1, 0, 10), ids[..10]);
-        assert_ne!(row(100, 1, 1, 10), ids[..10]);
-    }
 
     #[test]
     fn the_middle_is_found() {

@@ -1,9 +1,13 @@
 //! Greedy decoding of one prompt: a token after another, each of which reads all weights.
 
-use super::{Bench, Precision, load, load_weights, median, model, print, row, said};
+use super::random::{self, Weights};
+use super::rounds::Rounds;
+use super::{Bench, Precision, load, median, memory, print, said};
 use engine::executor::Executor;
 use engine::generate::{Decoding, generate};
 use lower::builder::Capacities;
+use lower::models::Model;
+use plan::program::Module;
 use plan::value::Role;
 use plan::work::Sampling;
 use serde_json::json;
@@ -15,7 +19,8 @@ use std::time::Instant;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   adapt bench decode --model-config config.json
-  adapt bench decode --model-config config.json --tokens 256 --prompt 512 --precision bf16")]
+  adapt bench decode --model-config config.json --tokens 256 --prompt 512 --precision bf16
+  adapt bench decode --model-config config.json --rounds 5 --peer 'python3 generate.py --tokens 128'")]
 pub struct Args {
     /// A config.json of a model that this version can run; weights are random
     #[arg(long, value_name = "FILE")]
@@ -32,30 +37,24 @@ pub struct Args {
     /// Number format of weights and activations
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     precision: Precision,
+    #[command(flatten)]
+    pub rounds: Rounds,
 }
 
 /// Prints the line of an answer.
 pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
-    let (_, model) = model(&args.model_config)?;
+    let model = random::model(&random::config(&args.model_config)?, &args.model_config)?;
     let cached = args.prompt + args.tokens;
     if cached > model.max_positions() {
         return Err(format!("the model knows {} positions, not {cached}", model.max_positions()));
     }
     let capacities = Capacities { tokens: args.prompt, rows: 1, trained: 0, slots: 1, cached };
     let module = lower::programs::generate(&model, capacities, args.precision.dtype());
-    let mut executor = Executor::new(&module, &bench.cpu).map_err(said)?;
-    load_weights(bench, &mut executor, &model)?;
-    let prompt = row(model.vocab_size(), 2, 0, args.prompt).into_iter().map(|id| id as u32).collect();
-    let prompts = [prompt];
-    let (mut whole, mut each) = (Vec::new(), Vec::new());
-    for answer in 0..=args.steps {
-        let (seconds, first) = one(&mut executor, args, &prompts)?;
-        if answer > 0 {
-            whole.push(seconds);
-            each.push((seconds - first) / (args.tokens - 1) as f64);
-        }
-    }
-    let token = median(&each);
+    let (measured, peak) = memory::watched(|| answers(args, bench, &model, &module));
+    let measured = measured?;
+    let whole: Vec<f64> = measured.iter().map(|(seconds, _)| *seconds).collect();
+    let each = measured.iter().map(|(seconds, first)| (seconds - first) / (args.tokens - 1) as f64);
+    let token = median(&each.collect::<Vec<_>>());
     let weights = module.arena_bytes(Role::Weight);
     print(&json!({
         "bench": "decode",
@@ -70,9 +69,20 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
         "tokens_per_s_after_prompt": 1.0 / token,
         "weight_bytes": weights,
         "share_of_bandwidth": weights as f64 / token / bench.read,
+        "peak_rss_anon_bytes": peak.anonymous,
+        "predicted_bytes": module.total_bytes() + lower::PROCESS_BYTES,
+        "peak_rss_bytes": peak.resident,
         "load": load(),
-    }));
-    Ok(())
+    }))
+}
+
+/// Answers all times but the first, which finds pages and caches; returns the seconds of each and of its prompt.
+fn answers(args: &Args, bench: &Bench, model: &Model, module: &Module) -> Result<Vec<(f64, f64)>, String> {
+    let mut executor = Executor::new(module, &bench.cpu).map_err(said)?;
+    Weights::new(bench, model)?.load(&mut executor)?;
+    let prompts = [random::ids(model.vocab_size(), 2, 0, args.prompt)];
+    one(&mut executor, args, &prompts)?;
+    (0..args.steps).map(|_| one(&mut executor, args, &prompts)).collect()
 }
 
 /// Answers once; returns the seconds in all, and those to the first token.

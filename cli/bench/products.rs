@@ -45,7 +45,7 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
                 "gflops": reached / 1e9,
                 "share_of_peak": bench.share(reached, format),
                 "load": load(),
-            }));
+            }))?;
         }
     }
     Ok(())

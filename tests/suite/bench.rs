@@ -77,10 +77,182 @@ fn a_training_step_is_measured_beside_what_is_predicted() {
     let narrow = measured(&["--precision", "bf16"]);
     assert_eq!(narrow["precision"], "bf16");
     assert!((narrow["loss"].as_f64().unwrap() / full["loss"].as_f64().unwrap() - 1.0).abs() < 0.01);
+    // Neither recomputation nor the size of a micro-step changes what is computed.
+    let again = measured(&["--recompute", "block", "--micro", "1"]);
+    assert_eq!((again["recomputed"].as_u64(), again["micro"].as_u64()), (Some(3), Some(1)));
+    let loss = |line: &Value| line["loss"].as_f64().unwrap();
+    assert!((loss(&again) - loss(&full)).abs() < 1e-5 * loss(&full), "{again}");
+    let cheap = measured(&["--recompute", "cheap"]);
+    assert!(cheap["predicted_bytes"].as_u64() < full["predicted_bytes"].as_u64(), "{cheap}");
     // Norms of three layers and the end, and all else of a layer: q, k, v, o and the MLP.
     let part = measured(&["--train", "norms,last"]);
     assert_eq!(part["trained_parameters"], 7 * 32 + 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32);
+    let lines = measured(&["--train", "norm input_layernorm post_attention_layernorm,layers 2..3"]);
+    assert_eq!(lines["trained_parameters"], part["trained_parameters"]);
     shop.run(&[&whole[..], &["--train", "norm,lest"]].concat()).failed_with(&["`lest`"]);
+}
+
+#[test]
+fn pairs_are_measured_with_their_reference_pass() {
+    let shop = Workshop::new();
+    shop.write("config.json", CONFIG);
+    let whole =
+        ["bench", "train", "--model-config", "config.json", "--seq", "24", "--pairs", "3", "--steps", "2"];
+    let measured = |more: &[&str]| lines(&shop.ok(&[&whole[..], more].concat()))[1].clone();
+    let shared = measured(&["--prompt-tokens", "18"]);
+    assert_measured(&shared, &["reference_s", "predicted_s", "peak_rss_bytes", "gflops", "loss"]);
+    assert_eq!(
+        (shared["prompts_shared"].as_bool(), shared["prompt_tokens"].as_u64()),
+        (Some(true), Some(18))
+    );
+    // Both rows of three pairs count in full, whatever is computed of them.
+    let tokens = |line: &Value| line["tokens_per_s"].as_f64().unwrap() * line["median_s"].as_f64().unwrap();
+    assert!((tokens(&shared) - 2.0 * 3.0 * 24.0).abs() < 1e-6, "{shared}");
+    let separate = measured(&["--prompt-tokens", "18", "--whole-rows"]);
+    assert!((tokens(&separate) - 2.0 * 3.0 * 24.0).abs() < 1e-6, "{separate}");
+    // Sharing computes less of the same: operations and memory go down, the loss stays.
+    let flops = |line: &Value| line["gflops"].as_f64().unwrap() * line["median_s"].as_f64().unwrap();
+    assert!(flops(&shared) < 0.75 * flops(&separate), "{shared} {separate}");
+    assert!(shared["predicted_bytes"].as_u64() < separate["predicted_bytes"].as_u64());
+    let loss = |line: &Value| line["loss"].as_f64().unwrap();
+    assert!((loss(&shared) - loss(&separate)).abs() < 1e-5, "{shared} {separate}");
+    // A policy that has moved by four small steps is still close to its reference.
+    assert!((loss(&shared) - 2f64.ln()).abs() < 0.01 && loss(&shared) != 2f64.ln(), "{shared}");
+    assert_eq!(measured(&[])["prompt_tokens"], 12, "half of a row");
+    shop.run(&[&whole[..], &["--prompt-tokens", "24"]].concat()).failed_with(&["24 tokens", "no room"]);
+    let without_pairs = shop.run(&["bench", "train", "--model-config", "config.json", "--whole-rows"]);
+    assert_eq!(without_pairs.code, Some(2), "{}", without_pairs.stderr);
+}
+
+const ROUND: [&str; 10] =
+    ["bench", "train", "--model-config", "config.json", "--seq", "8", "--batch", "1", "--steps", "1"];
+
+#[test]
+#[cfg(unix)]
+fn rounds_compare_medians_with_a_peer_in_turns() {
+    let shop = Workshop::new();
+    shop.write("config.json", CONFIG);
+    // Each call takes the next speed.
+    shop.write("speeds", "10\n30\n20\n");
+    let peer = r#"echo no json; read -r speed < speeds; sed -i 1d speeds
+        echo "{\"tokens_per_s\": $speed, \"peak_rss_MiB\": 64}""#;
+    let ran = shop.ok(&[&ROUND[..], &["--rounds", "3", "--peer", peer]].concat());
+    let found = lines(&ran);
+    let rounds: Vec<&Value> = found.iter().filter(|line| line["bench"] == "round").collect();
+    let turns: Vec<bool> = rounds.iter().map(|line| line["program"] == "adapt").collect();
+    assert_eq!(turns, [true, false, true, false, true, false]);
+    let speeds = |ours: bool| -> Vec<f64> {
+        let of = rounds.iter().filter(|line| (line["program"] == "adapt") == ours);
+        of.map(|line| line["tokens_per_s"].as_f64().unwrap()).collect()
+    };
+    assert_eq!(speeds(false), [10.0, 30.0, 20.0]);
+    for line in rounds.iter().filter(|line| line["program"] == "adapt") {
+        let kinds: Vec<&Value> =
+            line["lines"].as_array().unwrap().iter().map(|line| &line["bench"]).collect();
+        assert_eq!(kinds, ["machine", "train"]);
+    }
+    let line = &found[6];
+    let speed = &line["tokens_per_s"];
+    assert_eq!(speed["peer"], serde_json::json!({ "median": 20.0, "min": 10.0, "max": 30.0 }));
+    let mut ours = speeds(true);
+    ours.sort_by(f64::total_cmp);
+    assert_eq!(speed["adapt"], serde_json::json!({ "median": ours[1], "min": ours[0], "max": ours[2] }));
+    assert_eq!(speed["ratio"].as_f64(), Some(ours[1] / 20.0));
+    let memory = &line["peak_rss_bytes"];
+    assert_eq!(memory["peer"]["median"].as_f64(), Some((64u64 << 20) as f64));
+    assert_eq!((line["work"]["seq"].as_u64(), line["work"]["bench"].as_str()), (Some(8), Some("train")));
+    if cfg!(target_os = "linux") {
+        let ours = memory["adapt"]["median"].as_f64().unwrap();
+        assert_eq!(memory["ratio"].as_f64(), Some(ours / (64u64 << 20) as f64));
+        assert!(rounds.iter().all(|line| line["load"].is_number()));
+        let is_busy = line["busy"].as_bool().unwrap();
+        assert_eq!(ran.stderr.contains("the machine was busy"), is_busy, "{}", ran.stderr);
+    }
+    assert_eq!(found.len(), 7);
+}
+
+#[test]
+#[cfg(unix)]
+fn rounds_end_with_a_peer_that_fails_or_says_nothing() {
+    let shop = Workshop::new();
+    shop.write("config.json", CONFIG);
+    let with = |peer: &str| shop.run(&[&ROUND[..], &["--rounds", "1", "--peer", peer]].concat());
+    with(r#"echo '{"tokens_per_s": 1}'; exit 3"#).failed_with(&["`echo", "exit 3", "status: 3"]);
+    with("echo 12 tokens_per_s").failed_with(&["no JSON line with `tokens_per_s`"]);
+    with(r#"echo '{"tokens_per_s": 0}'"#).failed_with(&["no JSON line with `tokens_per_s`"]);
+    with("there-is-no-such-program").failed_with(&["`there-is-no-such-program` failed"]);
+    // What fails in a round of our own is said by that round.
+    let mut wrong = ROUND;
+    wrong[5] = "9999";
+    shop.run(&[&wrong[..], &["--rounds", "1"]].concat()).failed_with(&["64 positions", "`adapt` failed"]);
+}
+
+#[test]
+fn costs_of_a_token_stand_beside_its_operations() {
+    let shop = Workshop::new();
+    shop.write("config.json", CONFIG);
+    let found = lines(&shop.ok(&["bench", "scaling", "--model-config", "config.json", "--quick"]));
+    let over = |what: &str| -> Vec<&Value> { found.iter().filter(|line| line["over"] == what).collect() };
+    let (tokens, lengths) = (over("tokens"), over("sequence"));
+    let sizes = |lines: &[&Value], field: &str| -> Vec<u64> {
+        lines[..3].iter().map(|line| line[field].as_u64().unwrap()).collect()
+    };
+    assert_eq!((sizes(&tokens, "tokens"), sizes(&tokens, "seq")), (vec![64, 128, 256], vec![32; 3]));
+    // The model knows 64 positions.
+    assert_eq!((sizes(&lengths, "seq"), sizes(&lengths, "tokens")), (vec![32, 64, 128], vec![128; 3]));
+    for lines in [tokens, lengths.clone()] {
+        let number = |line: &Value, field: &str| line[field].as_f64().unwrap();
+        for line in &lines[..3] {
+            assert_measured(line, &["us_per_token", "predicted_s", "attention_share", "excess"]);
+            let cost = number(line, "us_per_token") / number(lines[0], "us_per_token");
+            assert!((number(line, "cost_ratio") / cost - 1.0).abs() < 1e-9, "{line}");
+            assert!(
+                (number(line, "excess") * number(line, "flops_ratio") / cost - 1.0).abs() < 1e-9,
+                "{line}"
+            );
+        }
+        assert_eq!(lines.len(), 4);
+        assert!(number(lines[3], "most_over_least") >= 1.0, "{}", lines[3]);
+    }
+    // Longer rows add operations of attention and no others.
+    let of = |line: &Value, field: &str| line[field].as_f64().unwrap();
+    let attention = |line: &Value| of(line, "mflop_per_token") * of(line, "attention_share");
+    let [short, long] = [lengths[0], lengths[2]];
+    assert!((attention(long) / attention(short) - 4.0).abs() < 1e-9, "{short} {long}");
+    let others = |line: &Value| of(line, "mflop_per_token") - attention(line);
+    assert!((others(long) / others(short) - 1.0).abs() < 0.02, "{short} {long}");
+}
+
+#[test]
+fn the_start_of_a_run_is_measured() {
+    let shop = Workshop::new();
+    shop.write("config.json", &CONFIG.replace("97", "300"));
+    let few = ["--seq", "16", "--batch", "2", "--steps", "3", "--rounds", "2"];
+    let begun = std::time::Instant::now();
+    let found =
+        lines(&shop.ok(&[&["bench", "start", "--model-config", "config.json"][..], &few[..]].concat()));
+    let passed = begun.elapsed().as_secs_f64();
+    assert_machine(&found[0]);
+    let runs = &found[1..3];
+    for line in runs {
+        assert_measured(line, &["to_first_forward_s", "first_step_s", "later_step_s", "first_over_later"]);
+    }
+    let sum: f64 = runs.iter().map(|line| line["to_first_forward_s"].as_f64().unwrap()).sum();
+    assert!(sum < passed, "{sum} of {passed} seconds");
+    assert_eq!(found[3]["bench"], "start-summary");
+    assert_measured(&found[3]["to_first_forward_s"], &["median", "min", "max"]);
+    assert_no_scratch(&shop);
+    // The config of the other tests has fewer ids than there are bytes.
+    shop.write("config.json", CONFIG);
+    shop.run(&["bench", "start", "--model-config", "config.json"]).failed_with(&["97 ids"]);
+    assert_no_scratch(&shop);
+}
+
+fn assert_no_scratch(shop: &Workshop) {
+    let left = std::fs::read_dir(shop.path("cache")).into_iter().flatten().flatten();
+    let scratch: Vec<_> =
+        left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".bench")).collect();
+    assert!(scratch.is_empty(), "what is random is removed: {scratch:?}");
 }
 
 #[test]
@@ -103,11 +275,10 @@ fn decoding_is_measured_token_by_token() {
     assert_machine(&found[0]);
     assert_eq!((found[1]["bench"].as_str(), found[1]["tokens"].as_u64()), (Some("decode"), Some(9)));
     assert_measured(&found[1], &["tokens_per_s", "tokens_per_s_after_prompt", "share_of_bandwidth"]);
-    let left = std::fs::read_dir(shop.path("cache")).into_iter().flatten().flatten();
-    let scratch: Vec<_> =
-        left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".bench")).collect();
-    assert!(scratch.is_empty(), "random weights are removed: {scratch:?}");
+    assert_no_scratch(&shop);
     shop.run(&["bench", "decode", "--model-config", "config.json"]).failed_with(&["64 positions"]);
+    shop.write("config.json", &CONFIG.replace("32", "33"));
+    shop.run(&few).failed_with(&["config.json: `hidden_size`"]);
 }
 
 #[test]

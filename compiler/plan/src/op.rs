@@ -337,7 +337,23 @@ pub fn in_place(kind: &OpKind) -> &'static [(usize, usize)] {
 pub const ATTENTION_INPUTS: usize = 5;
 
 /// Tokens whose logits exist at once in the head ops.
-pub const HEAD_CHUNK: u64 = 256;
+pub const HEAD_CHUNK: u64 = 384;
+
+/// Most groups of blocks of the vocabulary that sum the gradient of hidden rows on their own.
+pub const HEAD_GROUPS: u64 = 16;
+
+/// Returns the words of the vocabulary that a task of the head ops has.
+pub fn head_block(vocab: u64) -> u64 {
+    (vocab / 32).next_multiple_of(48).clamp(96, 768)
+}
+
+/// Returns the floats that head ops need as scratch: a chunk's logits, its gathered hidden rows, two sums for
+/// each block and two numbers for each token, and for gradients what each group sums.
+pub fn head_workspace(trained: u64, hidden: u64, vocab: u64, grads: bool) -> u64 {
+    let blocks = vocab.div_ceil(head_block(vocab));
+    let groups = if grads { blocks.div_ceil(blocks.div_ceil(HEAD_GROUPS).max(1)) } else { 0 };
+    trained.min(HEAD_CHUNK) * (vocab + hidden + 2 * blocks + 2 + groups * hidden)
+}
 
 /// Rows that one partial sum of a column reduction covers (norm and bias gradients).
 pub const REDUCE_ROWS: u64 = 64;
@@ -349,10 +365,8 @@ pub const REDUCE_ROWS: u64 = 64;
 pub fn workspace_bytes(kind: &OpKind, inputs: &[Vec<u64>], format: Dtype) -> u64 {
     let float = if format == Dtype::F64 { 8 } else { 4 };
     let partials = |rows: u64, columns: u64| rows.div_ceil(REDUCE_ROWS) * columns * float;
-    // A chunk's logits, its gathered hidden rows and, for gradients, their gradient.
-    let head = |hidden: &[u64], weight: &[u64], trained: u64| {
-        let rows = trained.min(HEAD_CHUNK);
-        rows * (weight[0] + 2 * hidden[1]) * float
+    let head = |hidden: &[u64], weight: &[u64], trained: u64, grads| {
+        head_workspace(trained, hidden[1], weight[0], grads) * float
     };
     match kind {
         OpKind::RmsNormGrad => partials(inputs[0][0], inputs[0][1]),
@@ -364,9 +378,9 @@ pub fn workspace_bytes(kind: &OpKind, inputs: &[Vec<u64>], format: Dtype) -> u64
             let rounded = matches!(format, Dtype::Bf16 | Dtype::F16);
             (size(5) + if rounded { size(2) + size(3) } else { 0 }) * float
         }
-        OpKind::LmHeadLoss { .. } => head(&inputs[0], &inputs[1], inputs[2][0]),
-        OpKind::TokenLogprobs => head(&inputs[0], &inputs[1], inputs[2][0]),
-        OpKind::TokenLogprobsGrad => head(&inputs[1], &inputs[2], inputs[3][0]),
+        OpKind::LmHeadLoss { grads } => head(&inputs[0], &inputs[1], inputs[2][0], *grads != HeadGrads::None),
+        OpKind::TokenLogprobs => head(&inputs[0], &inputs[1], inputs[2][0], false),
+        OpKind::TokenLogprobsGrad => head(&inputs[1], &inputs[2], inputs[3][0], true),
         _ => 0,
     }
 }

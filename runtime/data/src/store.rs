@@ -197,9 +197,9 @@ impl Bytes {
         if file.metadata().map_err(failed)?.len() == 0 {
             return Ok(Self(None));
         }
+        #[allow(unsafe_code)] // mapping a file has no safe form
         // SAFETY: a finished store is never written to again; it is replaced by a rename, which leaves a
         // mapping of the old files intact.
-        #[allow(unsafe_code)] // mapping a file has no safe form
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         Ok(Self(Some(map)))
     }

@@ -3,14 +3,16 @@
 //! All blocks lie in one mapping, so that what pages round up is rounded up once: whole large pages are
 //! asked for as far as they go, the rest has small ones, and the memory in use is that of the plan.
 
+mod readers;
+
 use crate::error::{EngineError, Result};
 use memmap2::{MmapMut, MmapRaw};
 use ops::backend::Backend;
 use plan::program::Module;
 use plan::value::Role;
+use readers::Readers;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Alignment of every block: a cache line, and the widest vector.
 pub const ALIGNMENT: u64 = 64;
@@ -37,13 +39,11 @@ pub struct Arenas {
 /// Where the blocks lie in the mapping.
 type Blocks = [Range<usize>; Role::ALL.len()];
 
-/// The mapping, and how many readers have frozen the kept roles.
+/// The mapping, and who reads the kept roles while they are frozen.
 #[derive(Debug)]
 struct Memory {
     map: MmapRaw,
-    readers: AtomicUsize,
-    last_reader_left: Condvar,
-    lock: Mutex<()>,
+    readers: Readers,
 }
 
 /// The kept roles, unchanged for as long as this lives; for a reader on another thread.
@@ -93,8 +93,7 @@ impl Arenas {
         });
         let end = blocks.last().map_or(0, |block| block.end);
         touch(&mut map, blocks[0].start..end, backend).map_err(short)?;
-        let (readers, last_reader_left, lock) = Default::default();
-        let memory = Memory { map: map.into(), readers, last_reader_left, lock };
+        let memory = Memory { map: map.into(), readers: Readers::new() };
         Ok(Arenas { memory: Arc::new(memory), blocks })
     }
 
@@ -139,8 +138,8 @@ impl Arenas {
             order.push((start as usize - first as usize, index));
         }
         order.sort_by_key(|&(start, index)| (start, places[index].1));
-        self.memory.wait_for_all_readers();
-        // SAFETY: the mapping is as long as it says. All other access is through `self`, which is borrowed
+        self.memory.readers.wait();
+        // SAFETY: the mapping is as long as it says, and was zeroed. All other access is through `self`, which is borrowed
         // mutably, or through a `Frozen`: none lives any more.
         #[allow(unsafe_code, reason = "the mapping is shared with readers of the kept roles")]
         let mut rest = unsafe { std::slice::from_raw_parts_mut(first, self.memory.map.len()) };
@@ -158,7 +157,7 @@ impl Arenas {
 
     /// Keeps the kept roles as they are for a reader on another thread.
     pub fn freeze(&self) -> Frozen {
-        self.memory.readers.fetch_add(1, Ordering::Relaxed);
+        self.memory.readers.enter();
         Frozen { memory: self.memory.clone(), blocks: self.blocks.clone() }
     }
 
@@ -183,17 +182,7 @@ impl Memory {
     /// Waits until nobody reads a block that is about to be written; only kept roles have readers.
     fn wait_for_readers(&self, block: usize) {
         if KEPT.contains(&Role::ALL[block]) {
-            self.wait_for_all_readers();
-        }
-    }
-
-    fn wait_for_all_readers(&self) {
-        if self.readers.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.readers.load(Ordering::Acquire) > 0 {
-            lock = self.last_reader_left.wait(lock).unwrap_or_else(PoisonError::into_inner);
+            self.readers.wait();
         }
     }
 }
@@ -207,7 +196,8 @@ impl Frozen {
         assert!(KEPT.contains(&Role::ALL[at.block]), "only kept roles are frozen");
         let start = self.memory.start(&self.blocks, at, length);
         // SAFETY: the range lies in the mapping, which lives as long as `memory`. Blocks of kept roles are
-        // written by `Arenas::bytes_mut` and `Bases::bytes_mut` alone, which wait until no `Frozen` lives.
+        // written by `Arenas::bytes_mut`, `Arenas::split` and `Bases::bytes_mut` alone, which wait until no
+        // `Frozen` lives; this one was counted by `freeze` while no slice of theirs lived.
         #[allow(unsafe_code, reason = "the mapping is shared with readers of the kept roles")]
         unsafe {
             std::slice::from_raw_parts(start, length)
@@ -217,11 +207,7 @@ impl Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // Release: what was read is read before whoever waits goes on to write.
-        if self.memory.readers.fetch_sub(1, Ordering::Release) == 1 {
-            drop(self.memory.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.memory.last_reader_left.notify_all();
-        }
+        self.memory.readers.leave();
     }
 }
 
@@ -257,7 +243,7 @@ impl<'a> Bases<'a> {
 }
 
 /// Asks for large pages as far as whole ones go; a system that has none goes on without.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 fn advise_large_pages(map: &MmapMut, start: usize, length: usize) {
     let whole = length / LARGE_PAGE * LARGE_PAGE;
     if whole > 0 {
@@ -265,7 +251,7 @@ fn advise_large_pages(map: &MmapMut, start: usize, length: usize) {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(miri))))]
 fn advise_large_pages(_: &MmapMut, _: usize, _: usize) {}
 
 /// Returns the bytes of a role's arena that are ever used: of transient roles, as far as programs reach.
@@ -293,8 +279,9 @@ fn touch(map: &mut MmapMut, range: Range<usize>, backend: &dyn Backend) -> std::
 }
 
 /// Lets the system give a range its pages, from several threads; returns whether the system can.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 fn populate(map: &MmapMut, range: &Range<usize>, backend: &dyn Backend) -> std::io::Result<bool> {
+    use std::sync::{Mutex, PoisonError};
     let failure = Mutex::new(None);
     backend.parallel(range.len().div_ceil(TOUCHED_AT_ONCE), &|part| {
         let start = range.start + part * TOUCHED_AT_ONCE;
@@ -311,7 +298,7 @@ fn populate(map: &MmapMut, range: &Range<usize>, backend: &dyn Backend) -> std::
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(miri))))]
 fn populate(_: &MmapMut, _: &Range<usize>, _: &dyn Backend) -> std::io::Result<bool> {
     Ok(false)
 }
@@ -321,7 +308,7 @@ mod tests {
     use super::*;
     use crate::testing::Loops;
     use plan::program::Arena;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     fn arenas(sizes: &[(Role, u64)]) -> Arenas {

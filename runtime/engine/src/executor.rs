@@ -380,8 +380,9 @@ impl Operand {
     fn view<'b>(&self, bases: &Bases<'b>, extents: &[u64]) -> View<'b> {
         let dims = self.dims(extents);
         let length = dims.elements() * self.dtype.bytes() as usize;
-        // SAFETY: `prepare` checked that no output or workspace of the op overlaps an input, and the
-        // views of one op are dropped before those of the next are made.
+        // SAFETY: `prepare` checked that no output or workspace of the op overlaps an input at the capacities of
+        // the extents, which `set_extent` keeps them below, and the views of one op are dropped before those of
+        // the next are made.
         #[allow(unsafe_code, reason = "operands of one op are disjoint slices of the same blocks")]
         let bytes = unsafe { bases.bytes(self.place, length) };
         View { dtype: self.dtype, dims, bytes }

@@ -30,5 +30,6 @@ pub mod tensors;
 pub mod train;
 pub mod weights;
 
+mod sync;
 #[cfg(test)]
 mod testing;

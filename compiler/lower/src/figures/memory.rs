@@ -15,7 +15,7 @@ use super::activations::{self, Recompute};
 use super::architecture::{Kind, Shapes, Tensor};
 use super::formats::{Optimizer, Precision, Quantized, is_quantized};
 use super::trained::{Part, Trained, Update};
-use plan::op::{HEAD_CHUNK, REDUCE_ROWS};
+use plan::op::{REDUCE_ROWS, head_workspace};
 use plan::value::{Dtype, Role};
 use std::collections::HashSet;
 
@@ -163,7 +163,7 @@ pub fn inference(shapes: &Shapes, needs: &Inference) -> Memory {
         slots => slots * shapes.vocab * float,
     };
     let scratch = match needs.slots {
-        0 => needs.tokens.min(HEAD_CHUNK) * (shapes.vocab + 2 * shapes.hidden) * 4,
+        0 => head_workspace(needs.tokens, shapes.hidden, shapes.vocab, false) * 4,
         _ => 0,
     };
     listed([
@@ -211,7 +211,7 @@ fn reference(shapes: &Shapes, setup: &Setup) -> u64 {
 /// of the gradients of norms and biases, or a decoded matrix.
 fn workspace(shapes: &Shapes, setup: &Setup) -> u64 {
     let tokens = setup.tokens;
-    let logits = tokens.min(HEAD_CHUNK) * (shapes.vocab + 2 * shapes.hidden) * 4;
+    let logits = head_workspace(tokens, shapes.hidden, shapes.vocab, true) * 4;
     let attention = tokens.saturating_mul(shapes.heads * 4);
     let biases = shapes.tensors.iter().filter(|tensor| tensor.kind == Kind::Bias);
     let widest = biases.map(Tensor::elements).max().unwrap_or(0).max(2 * shapes.hidden);

@@ -2,10 +2,10 @@
 
 use super::Collective;
 use crate::error::{EngineError, Result};
+use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, RwLock};
 use plan::program::SHOWN_BYTES;
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 /// Bytes that a rank shows to the others at a time; that and as much again is all the memory this takes.
 const PIECE: usize = SHOWN_BYTES as usize;
@@ -43,7 +43,7 @@ impl Threads {
     pub fn group(ranks: usize) -> Vec<Threads> {
         // Room for a whole piece, of which only what is used becomes memory; growing would leave more.
         let shown = || (0..ranks).map(|_| RwLock::new(Vec::with_capacity(PIECE))).collect();
-        let (meeting, changed) = Default::default();
+        let (meeting, changed) = (Mutex::new(Meeting::default()), Condvar::new());
         let group = Arc::new(Group { shown: [shown(), shown()], meeting, changed });
         let rank = |rank| Threads { rank, group: group.clone(), exchanges: AtomicUsize::new(0) };
         (0..ranks).map(rank).collect()
@@ -96,8 +96,9 @@ impl Group {
             self.changed.notify_all();
             return Ok(());
         }
-        let waiting = |meeting: &mut Meeting| meeting.number == number && meeting.failure.is_none();
-        let meeting = self.changed.wait_while(meeting, waiting).unwrap_or_else(PoisonError::into_inner);
+        while meeting.number == number && meeting.failure.is_none() {
+            meeting = self.changed.wait(meeting).unwrap_or_else(PoisonError::into_inner);
+        }
         match &meeting.failure {
             Some(failure) if meeting.number == number => Err(failure.clone()),
             _ => Ok(()),
@@ -175,5 +176,7 @@ fn add_numbers(sums: &mut [f32], shown: &[u8]) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(loom, test))]
+mod models;
+#[cfg(all(not(loom), test))]
 mod tests;

@@ -1,8 +1,8 @@
 //! Activation functions, gated and plain, and their gradients. Operands have any shape.
 
 use super::adds;
-use super::float::{OutParts, by_blocks, rewrite_by_blocks, stage};
-use super::pool::Pool;
+use super::float::{OutParts, by_blocks, rewrite_by_blocks};
+use super::pool::{Pool, stage};
 use super::simd::{Isa, exp, multiversion, put_all, sigmoid, tanh};
 use crate::backend::{Call, OpError};
 use plan::op::Activation;

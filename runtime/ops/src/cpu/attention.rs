@@ -9,8 +9,8 @@
 //! A score is cap·tanh(scale·q·k / cap) + slope·(key − query); positions count within the row. A dropped
 //! probability counts as zero in the product with v, not in the sum that normalises.
 
-use super::float::{Float, Floats, FloatsMut, OutParts, round, round_scaled, stage};
-use super::pool::{Parts, Pool, scratch};
+use super::float::{Float, Floats, FloatsMut, OutParts, round, round_scaled};
+use super::pool::{Parts, Pool, scratch, stage};
 use super::product::{GRAIN, Panel, multiply};
 use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_scaled, tanh};
 use super::{adds, workspace};
@@ -257,7 +257,7 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -
                 let at = (row.first + start + i) * heads + head;
                 put_head(&o, at, &sums[i * wide..][..dim], 1.0, add_o);
                 #[allow(unsafe_code)] // tasks write columns of some tokens
-                // SAFETY: each task has its own queries and head.
+                // SAFETY: each task has its own queries (`cu_seqlens` rises) and head.
                 let lse = unsafe { lse.get(at, 1) };
                 put(add_lse, &mut lse[0], rest[i]);
             }
@@ -571,7 +571,10 @@ struct Out<'a> {
 fn put_head(parts: &OutParts<'_>, at: usize, x: &[f32], scale: f32, add: bool) {
     match parts {
         OutParts::F32(parts) => {
-            // SAFETY: callers write heads of their own rows; the slice is dropped before the next one is taken.
+            // SAFETY: one task alone writes a head of a token. In the forward op it has a tile of queries and a
+            // head; in the gradient the key-value head, with the heads of its group, of a family of rows, and
+            // families share no row: prefixes lie within their trunk (`check_prefixes`). The slice is dropped
+            // before the task takes the next one.
             let y = unsafe { parts.get(at * x.len(), x.len()) };
             put_scaled(x, scale, y, add);
         }

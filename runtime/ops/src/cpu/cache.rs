@@ -3,8 +3,8 @@
 //! Shapes: S slots, C cached positions, A num_heads, K num_kv_heads, D head_dim.
 
 use super::adds;
-use super::float::{Float, Floats, OutParts, stage};
-use super::pool::{Pool, scratch};
+use super::float::{Float, Floats, OutParts};
+use super::pool::{Pool, scratch, stage};
 use super::simd::{dot, exp, max, multiversion};
 use crate::backend::{Call, OpError};
 use crate::check::check_index;

@@ -3,8 +3,8 @@
 //! Shapes: R rows, N tokens, H channels for dropout; any shape for the others.
 
 use super::adds;
-use super::float::{OutParts, by_blocks, stage};
-use super::pool::Pool;
+use super::float::{OutParts, by_blocks};
+use super::pool::{Pool, stage};
 use super::simd::{multiversion, put_all, put_scaled, put_sum};
 use crate::backend::{Call, OpError};
 use crate::check::check_rows;

@@ -3,8 +3,8 @@
 //! Shapes: N tokens, V vocab_size, H hidden_size, S picked rows.
 
 use super::adds;
-use super::float::{OutParts, stage};
-use super::pool::{Parts, Pool};
+use super::float::OutParts;
+use super::pool::{Parts, Pool, stage};
 use super::simd::{multiversion, put_scaled};
 use crate::backend::{Call, OpError};
 use crate::check::check_index;

@@ -3,22 +3,25 @@
 //! Shapes: N tokens, T trained tokens, H hidden_size, V vocab_size, C ≤ `HEAD_CHUNK` tokens of a chunk.
 //! Logits exist for one chunk at a time, in the workspace; their gradient overwrites them. Hidden rows
 //! of trained tokens are gathered first, so the others cost nothing.
+//!
+//! Logits lie as [V, C], a row for each word of the vocabulary: the weights are then read where they lie, and
+//! sums over the vocabulary run down columns, in registers. A task has a block of the vocabulary and does all
+//! there is to do with it while it is in the cache.
 
-use super::float::{Floats, FloatsMut};
-use super::gemm::{Finish, Matrix, Shape, gemm};
+use super::float::{Floats, FloatsMut, round};
+use super::gemm::{Finish, Matrix, Shape, gemm_alone};
 use super::pool::{Parts, Pool};
-use super::simd::{Isa, LANES, exp, fold, max, multiversion, put};
+use super::simd::{dots_pairs, exp, multiversion, put};
 use super::{adds, workspace};
 use crate::backend::{Call, OpError};
 use crate::check::check_index;
 use crate::view::{View, ViewMut};
-use plan::op::{HEAD_CHUNK, OpKind};
+use half::bf16;
+use plan::op::{HEAD_CHUNK, HEAD_GROUPS, OpKind, head_block};
+use std::ops::Range;
 
 /// Tokens of a chunk.
 const CHUNK: usize = HEAD_CHUNK as usize;
-
-/// Rows of one task.
-const ROWS: usize = 8;
 
 /// What all head ops read.
 #[derive(Clone, Copy)]
@@ -29,16 +32,25 @@ struct Head<'a> {
     labels: &'a [i32],
     hidden: usize,
     vocab: usize,
+    /// Whether gradients of logits are rounded to bf16, which the machine multiplies faster than f32.
+    pairs: bool,
 }
 
-/// Scratch for one chunk.
+/// Scratch for one chunk of C tokens.
 struct Chunk<'a> {
-    /// `[C, H]`
+    /// `[C, H]` in the format of h
     hidden: &'a mut [f32],
-    /// `[C, H]`
-    dhidden: &'a mut [f32],
-    /// `[C, V]`
+    /// `[V, C]`
     logits: &'a mut [f32],
+    /// For each block of the vocabulary `[C]`: the largest logit m, and Σ e^(z − m).
+    most: &'a mut [f32],
+    sums: &'a mut [f32],
+    /// `[C]`
+    lse: &'a mut [f32],
+    /// `[C]`: what the softmax is multiplied by.
+    slopes: &'a mut [f32],
+    /// For each group of blocks `[C, H]`, its part of dh; empty without gradients.
+    dhidden: &'a mut [f32],
 }
 
 impl<'a> Head<'a> {
@@ -54,49 +66,154 @@ impl<'a> Head<'a> {
             labels: labels.i32(),
             hidden: w.dims.columns(),
             vocab: w.dims.rows(),
+            pairs: matches!(w.floats(), Floats::Bf16(_)) && dots_pairs(),
         })
     }
 
-    fn scratch<'b>(&self, op: &OpKind, bytes: &'b mut [u8]) -> Result<Chunk<'b>, OpError> {
-        let rows = self.index.len().min(CHUNK);
-        let all = workspace(op, bytes, rows * (self.vocab + 2 * self.hidden))?;
-        let (logits, rest) = all.split_at_mut(rows * self.vocab);
-        let (hidden, dhidden) = rest.split_at_mut(rows * self.hidden);
-        Ok(Chunk { hidden, dhidden, logits })
+    /// Words of the vocabulary in a block, and the number of blocks.
+    fn blocks(&self) -> (usize, usize) {
+        let size = head_block(self.vocab as u64) as usize;
+        (size, self.vocab.div_ceil(size))
     }
 
-    /// Gathers the hidden rows of trained tokens `first..` and projects them; returns their number.
+    /// Blocks of a group, and the number of groups.
+    fn groups(&self) -> (usize, usize) {
+        let blocks = self.blocks().1;
+        let size = blocks.div_ceil(HEAD_GROUPS as usize);
+        (size, blocks.div_ceil(size))
+    }
+
+    fn words(&self, block: usize) -> Range<usize> {
+        let size = self.blocks().0;
+        block * size..self.vocab.min((block + 1) * size)
+    }
+
+    /// Divides the workspace as `plan::op::head_workspace` counts it.
+    fn scratch<'b>(&self, op: &OpKind, bytes: &'b mut [u8], grads: bool) -> Result<Chunk<'b>, OpError> {
+        let tokens = self.index.len().min(CHUNK);
+        let (blocks, groups) = (self.blocks().1, if grads { self.groups().1 } else { 0 });
+        let each = [self.hidden, self.vocab, blocks, blocks, 1, 1, groups * self.hidden];
+        let mut rest = workspace(op, bytes, tokens * each.iter().sum::<usize>())?;
+        let [hidden, logits, most, sums, lse, slopes, dhidden] = each.map(|each| {
+            let (part, others) = std::mem::take(&mut rest).split_at_mut(tokens * each);
+            rest = others;
+            part
+        });
+        Ok(Chunk { hidden, logits, most, sums, lse, slopes, dhidden })
+    }
+
+    /// Gathers the hidden rows of tokens.
+    fn gather(&self, index: &[i32], buffer: &mut [f32]) {
+        let size = self.hidden;
+        let from = |token: &i32| *token as usize * size..(*token as usize + 1) * size;
+        match self.h {
+            Floats::F32(h) => {
+                for (row, token) in buffer.chunks_exact_mut(size).zip(index) {
+                    row.copy_from_slice(&h[from(token)]);
+                }
+            }
+            Floats::Bf16(h) => {
+                let buffer: &mut [bf16] = bytemuck::cast_slice_mut(buffer);
+                for (row, token) in buffer.chunks_exact_mut(size).zip(index) {
+                    row.copy_from_slice(&h[from(token)]);
+                }
+            }
+        }
+    }
+
+    /// Views the gathered rows.
+    fn gathered<'b>(&self, buffer: &'b [f32]) -> Matrix<'b> {
+        let floats = match self.h {
+            Floats::F32(_) => Floats::F32(buffer),
+            Floats::Bf16(_) => Floats::Bf16(bytemuck::cast_slice(buffer)),
+        };
+        Matrix::rows(floats, self.hidden)
+    }
+
+    /// Projects trained tokens `first..` to the vocabulary and sums their exponentials; returns their number.
     fn project(&self, pool: &Pool, first: usize, chunk: &mut Chunk<'_>) -> usize {
         let index = &self.index[first..self.index.len().min(first + CHUNK)];
-        let hidden = &mut chunk.hidden[..index.len() * self.hidden];
-        for (row, &token) in hidden.chunks_exact_mut(self.hidden).zip(index) {
-            self.h.copy_to(token as usize * self.hidden, row);
+        let count = index.len();
+        self.gather(index, chunk.hidden);
+        let hidden = self.gathered(chunk.hidden).transposed();
+        let (logits, most, sums) = (Parts::new(chunk.logits), Parts::new(chunk.most), Parts::new(chunk.sums));
+        let blocks = self.blocks().1;
+        pool.run(blocks, count * self.vocab * self.hidden / 8, |block| {
+            let words = self.words(block);
+            #[allow(unsafe_code)] // tasks write blocks of three slices
+            // SAFETY: the parts of a block are of this task alone.
+            let (logits, most, sums) = unsafe {
+                let logits = logits.get(words.start * count, words.len() * count);
+                (logits, most.get(block * count, count), sums.get(block * count, count))
+            };
+            let w = Matrix::rows(self.w.from(words.start * self.hidden), self.hidden);
+            let shape = Shape { m: words.len(), n: count, k: self.hidden };
+            gemm_alone(shape, w, hidden, logits, Finish::default());
+            sum_exps(logits, most, sums);
+        });
+        for (token, lse) in chunk.lse[..count].iter_mut().enumerate() {
+            let of_block =
+                |block: usize| (chunk.most[block * count + token], chunk.sums[block * count + token]);
+            let most = (0..blocks).map(|block| of_block(block).0).fold(f32::NEG_INFINITY, f32::max);
+            let add = |sum: f32, (shift, part): (f32, f32)| sum + part * (shift - most).exp();
+            *lse = most + (0..blocks).map(of_block).fold(0.0, add).ln();
         }
-        let a = Matrix::rows(Floats::F32(hidden), self.hidden);
-        let b = Matrix::rows(self.w, self.hidden).transposed();
-        let logits = &mut chunk.logits[..index.len() * self.vocab];
-        let shape = Shape { m: index.len(), n: self.vocab, k: self.hidden };
-        gemm(pool, shape, a, b, FloatsMut::F32(logits), Finish::default());
-        index.len()
+        count
     }
 
-    /// Spreads the chunk's logit gradients, `[count, V]`, to the trained rows of dh and to dw.
+    /// Returns the logit of a token's label.
+    fn chosen(&self, first: usize, token: usize, count: usize, chunk: &Chunk<'_>) -> f32 {
+        chunk.logits[self.labels[first + token] as usize * count + token]
+    }
+
+    /// Turns the chunk's logits into slope·(softmax − one-hot) and spreads that to the trained rows of dh and
+    /// to dw. Groups of blocks sum dh on their own; their number follows from the shape alone.
     fn spread(&self, pool: &Pool, first: usize, count: usize, chunk: &mut Chunk<'_>, to: &mut Gradients<'_>) {
-        let (logits, hidden) = (&chunk.logits[..count * self.vocab], &chunk.hidden[..count * self.hidden]);
-        let dhidden = &mut chunk.dhidden[..count * self.hidden];
-        let (dz, w) = (Matrix::rows(Floats::F32(logits), self.vocab), Matrix::rows(self.w, self.hidden));
-        let shape = Shape { m: count, n: self.hidden, k: self.vocab };
-        gemm(pool, shape, dz, w, FloatsMut::F32(dhidden), Finish::default());
-        for (row, &token) in dhidden.chunks_exact(self.hidden).zip(&self.index[first..]) {
+        let part = count * self.hidden;
+        let (each, groups) = self.groups();
+        let (logits, dhidden) = (Parts::new(chunk.logits), Parts::new(chunk.dhidden));
+        let hidden = self.gathered(chunk.hidden);
+        let (lse, slopes) = (&chunk.lse[..count], &chunk.slopes[..count]);
+        let dw = to.dw.as_mut().map(|(dw, add)| (Parts::new(dw), std::mem::replace(add, true)));
+        pool.run(groups, count * self.vocab * self.hidden / 4, |group| {
+            let blocks = group * each..self.blocks().1.min((group + 1) * each);
+            for block in blocks.clone() {
+                let words = self.words(block);
+                #[allow(unsafe_code)] // tasks write blocks of three slices
+                // SAFETY: the parts of a block, and of a group, are of this task alone.
+                let (logits, dhidden, dw) = unsafe {
+                    let dw = dw.as_ref().map(|(dw, add)| {
+                        (dw.get(words.start * self.hidden, words.len() * self.hidden), *add)
+                    });
+                    let logits = logits.get(words.start * count, words.len() * count);
+                    (logits, dhidden.get(group * part, part), dw)
+                };
+                softmax(logits, lse, slopes);
+                for (token, &label) in self.labels[first..first + count].iter().enumerate() {
+                    if words.contains(&(label as usize)) {
+                        logits[(label as usize - words.start) * count + token] -= slopes[token];
+                    }
+                }
+                let dz = Matrix::rows(if self.pairs { compress(logits) } else { Floats::F32(logits) }, count);
+                if let Some((dw, add)) = dw {
+                    let shape = Shape { m: words.len(), n: self.hidden, k: count };
+                    gemm_alone(shape, dz, hidden, dw, Finish { add, bias: None });
+                }
+                let w = Matrix::rows(self.w.from(words.start * self.hidden), self.hidden);
+                let shape = Shape { m: count, n: self.hidden, k: words.len() };
+                let finish = Finish { add: block > blocks.start, bias: None };
+                gemm_alone(shape, dz.transposed(), w, dhidden, finish);
+            }
+        });
+        let (sum, others) = chunk.dhidden[..groups * part].split_at_mut(part);
+        pool.blocks(sum, 1 << 12, groups * part / 4, |block, sum| {
+            for other in others.chunks_exact(part) {
+                add_to(sum, &other[block << 12..][..sum.len()]);
+            }
+        });
+        for (row, &token) in sum.chunks_exact(self.hidden).zip(&self.index[first..]) {
             // A token may come again, so rows are added to zeros or to what was there.
             to.dh.put(token as usize * self.hidden, row, true);
-        }
-        if let Some((dw, add)) = &mut to.dw {
-            let x = Matrix::rows(Floats::F32(hidden), self.hidden);
-            let shape = Shape { m: self.vocab, n: self.hidden, k: count };
-            let finish = Finish { add: *add, bias: None };
-            gemm(pool, shape, dz.transposed(), x, FloatsMut::F32(dw), finish);
-            *add = true;
         }
     }
 }
@@ -133,20 +250,16 @@ impl<'a> Gradients<'a> {
 pub fn loss(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     let head = Head::new(call.kind, &call.inputs[..4])?;
     let scale = call.inputs.get(4).map_or(1.0, |scale| scale.f32()[0]);
-    let mut chunk = head.scratch(call.kind, call.workspace)?;
     let (loss, gradients) = call.outputs.split_first_mut().expect("operands are checked");
     let mut gradients = Gradients::new(pool, gradients, head.index.len());
-    let slope = gradients.as_ref().map(|_| scale);
+    let mut chunk = head.scratch(call.kind, call.workspace, gradients.is_some())?;
     let mut total = 0.0;
     for first in (0..head.index.len()).step_by(CHUNK) {
         let count = head.project(pool, first, &mut chunk);
-        let labels = &head.labels[first..][..count];
-        // Each row leaves its loss in the scratch of dh, which is not in use yet.
-        let losses = &mut chunk.dhidden[..count];
-        let logits = &mut chunk.logits[..count * head.vocab];
-        softmax_rows(pool, logits, labels, head.vocab, losses, slope);
-        total += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        let of_token = |token| f64::from(chunk.lse[token] - head.chosen(first, token, count, &chunk));
+        total += (0..count).map(of_token).sum::<f64>();
         if let Some(gradients) = &mut gradients {
+            chunk.slopes[..count].fill(scale);
             head.spread(pool, first, count, &mut chunk, gradients);
         }
     }
@@ -155,110 +268,19 @@ pub fn loss(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     Ok(())
 }
 
-/// Turns rows of logits into −logprob of their labels and, with a slope, into slope·(softmax − one-hot).
-fn softmax_rows(
-    pool: &Pool,
-    logits: &mut [f32],
-    labels: &[i32],
-    vocab: usize,
-    losses: &mut [f32],
-    slope: Option<f32>,
-) {
-    let work = 4 * logits.len();
-    let losses = Parts::new(losses);
-    pool.blocks(logits, ROWS * vocab, work, |block, logits| {
-        for (row, logits) in logits.chunks_exact_mut(vocab).enumerate() {
-            let row = block * ROWS + row;
-            let label = labels[row] as usize;
-            let chosen = logits[label];
-            let (shift, lse) = log_sum_exp(logits, slope.is_some());
-            if let Some(slope) = slope {
-                scale_row(logits, slope * (shift - lse).exp());
-                logits[label] -= slope;
-            }
-            #[allow(unsafe_code)] // tasks write rows of two slices
-            // SAFETY: `row` is of this task alone.
-            let loss = unsafe { losses.get(row, 1) };
-            loss[0] = lse - chosen;
-        }
-    });
-}
-
-multiversion! {
-    /// Returns the largest element m and log Σ eˣ; with `keep`, elements become e^(x − m).
-    fn log_sum_exp[I](x: &mut [f32], keep: bool) -> (f32, f32) {
-        let most = max(x);
-        let sum = if keep { exp_sum_in_place::<I>(x, most) } else { exp_sum::<I>(x, most) };
-        (most, most + sum.ln())
-    }
-}
-
-#[inline(always)]
-fn exp_sum<I: Isa>(x: &[f32], shift: f32) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let blocks = x.chunks_exact(LANES);
-    let rest = blocks.remainder();
-    for x in blocks {
-        for i in 0..LANES {
-            lanes[i] += exp::<I>(x[i] - shift);
-        }
-    }
-    rest.iter().fold(fold(&lanes), |sum, &x| sum + exp::<I>(x - shift))
-}
-
-#[inline(always)]
-fn exp_sum_in_place<I: Isa>(x: &mut [f32], shift: f32) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let mut blocks = x.chunks_exact_mut(LANES);
-    for x in &mut blocks {
-        for i in 0..LANES {
-            x[i] = exp::<I>(x[i] - shift);
-            lanes[i] += x[i];
-        }
-    }
-    blocks.into_remainder().iter_mut().fold(fold(&lanes), |sum, x| {
-        *x = exp::<I>(*x - shift);
-        sum + *x
-    })
-}
-
-multiversion! {
-    fn scale_row[I](x: &mut [f32], scale: f32) {
-        for x in x {
-            *x *= scale;
-        }
-    }
-}
-
 /// `[h, w, trained_index, trained_labels] → [logprob [T], lse [T]]`.
 pub fn logprobs(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     let head = Head::new(call.kind, &call.inputs[..4])?;
-    let mut chunk = head.scratch(call.kind, call.workspace)?;
+    let mut chunk = head.scratch(call.kind, call.workspace, false)?;
     let [logprob, lse] = &mut call.outputs[..] else { unreachable!("operands are checked") };
     let (add_logprob, add_lse) = (adds(logprob), adds(lse));
     let (logprob, lse) = (logprob.f32(), lse.f32());
     for first in (0..head.index.len()).step_by(CHUNK) {
         let count = head.project(pool, first, &mut chunk);
-        let labels = &head.labels[first..][..count];
-        let logits = &mut chunk.logits[..count * head.vocab];
-        // The gathered rows and the scratch of dh are not in use any more.
-        let (chosen, sums) = (&mut chunk.hidden[..count], &mut chunk.dhidden[..count]);
-        for (row, chosen) in chosen.iter_mut().enumerate() {
-            *chosen = logits[row * head.vocab + labels[row] as usize];
-        }
-        let vocab = head.vocab;
-        let logits = Parts::new(logits);
-        pool.blocks(sums, ROWS, 4 * count * vocab, |block, sums| {
-            for (row, sum) in sums.iter_mut().enumerate() {
-                #[allow(unsafe_code)] // tasks read and write rows of two slices
-                // SAFETY: the row is of this task alone.
-                let logits = unsafe { logits.get((block * ROWS + row) * vocab, vocab) };
-                *sum = log_sum_exp(logits, false).1;
-            }
-        });
-        for row in 0..count {
-            put(add_logprob, &mut logprob[first + row], chosen[row] - sums[row]);
-            put(add_lse, &mut lse[first + row], sums[row]);
+        for token in 0..count {
+            let (all, chosen) = (chunk.lse[token], head.chosen(first, token, count, &chunk));
+            put(add_logprob, &mut logprob[first + token], chosen - all);
+            put(add_lse, &mut lse[first + token], all);
         }
     }
     Ok(())
@@ -267,30 +289,149 @@ pub fn logprobs(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
 /// `[dlogprob, h, w, trained_index, trained_labels, lse] → [dh, dw?]`: dz = dlogprob·(one-hot − softmax).
 pub fn logprobs_grad(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     let head = Head::new(call.kind, &call.inputs[1..5])?;
-    let (slopes, lse) = (call.inputs[0].f32(), call.inputs[5].f32());
-    let mut chunk = head.scratch(call.kind, call.workspace)?;
+    let dlogprob = call.inputs[0].f32();
+    let mut chunk = head.scratch(call.kind, call.workspace, true)?;
     let mut gradients = Gradients::new(pool, call.outputs, head.index.len()).expect("operands are checked");
     for first in (0..head.index.len()).step_by(CHUNK) {
         let count = head.project(pool, first, &mut chunk);
-        let labels = &head.labels[first..][..count];
-        let (slopes, lse) = (&slopes[first..][..count], &lse[first..][..count]);
-        let logits = &mut chunk.logits[..count * head.vocab];
-        pool.blocks(logits, ROWS * head.vocab, 4 * count * head.vocab, |block, logits| {
-            for (row, logits) in logits.chunks_exact_mut(head.vocab).enumerate() {
-                let row = block * ROWS + row;
-                softmax_of(logits, lse[row], -slopes[row]);
-                logits[labels[row] as usize] += slopes[row];
-            }
-        });
+        for (slope, dlogprob) in chunk.slopes.iter_mut().zip(&dlogprob[first..first + count]) {
+            *slope = -dlogprob;
+        }
         head.spread(pool, first, count, &mut chunk, &mut gradients);
     }
     Ok(())
 }
 
 multiversion! {
-    fn softmax_of[I](x: &mut [f32], lse: f32, scale: f32) {
-        for x in x {
-            *x = exp::<I>(*x - lse) * scale;
+    /// Computes for each column of z its largest element m and Σ e^(z − m).
+    fn sum_exps[I](z: &[f32], most: &mut [f32], sums: &mut [f32]) {
+        most.fill(f32::NEG_INFINITY);
+        for row in z.chunks_exact(most.len()) {
+            for (most, z) in most.iter_mut().zip(row) {
+                *most = if *z > *most { *z } else { *most };
+            }
+        }
+        sums.fill(0.0);
+        for row in z.chunks_exact(most.len()) {
+            for ((sum, most), z) in sums.iter_mut().zip(&*most).zip(row) {
+                *sum += exp::<I>(z - most);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Turns each row of z into e^(z − lse)·slope.
+    fn softmax[I](z: &mut [f32], lse: &[f32], slopes: &[f32]) {
+        for row in z.chunks_exact_mut(lse.len()) {
+            for ((z, lse), slope) in row.iter_mut().zip(lse).zip(slopes) {
+                *z = exp::<I>(*z - lse) * slope;
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn add_to[I](sum: &mut [f32], x: &[f32]) {
+        for (sum, x) in sum.iter_mut().zip(x) {
+            *sum += x;
+        }
+    }
+}
+
+/// Rounds numbers to bf16 where they lie; they end up in the first half.
+fn compress(x: &mut [f32]) -> Floats<'_> {
+    const PART: usize = 64;
+    let len = x.len();
+    for at in (0..len).step_by(PART) {
+        // What is written lies before what has not been read yet.
+        let mut part = [0.0; PART];
+        let count = PART.min(len - at);
+        part[..count].copy_from_slice(&x[at..at + count]);
+        round(&part[..count], &mut bytemuck::cast_slice_mut(x)[at..at + count], false);
+    }
+    Floats::Bf16(&bytemuck::cast_slice(x)[..len])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_rounded_where_they_lie() {
+        let mut x: Vec<f32> = (0..1000).map(|i| 1.0 / (i as f32 + 0.3)).collect();
+        let expected: Vec<bf16> = x.iter().map(|&x| bf16::from_f32(x)).collect();
+        let Floats::Bf16(rounded) = compress(&mut x) else { panic!("not rounded") };
+        assert_eq!(rounded, expected);
+    }
+
+    const HIDDEN: usize = 20;
+    const VOCAB: usize = 3500;
+
+    /// Loss, dh and dw, in f64 and one token after another.
+    fn naive(h: &[f32], w: &[f32], index: &[i32], labels: &[i32], scale: f64) -> (f64, Vec<f64>, Vec<f64>) {
+        let (mut loss, mut dh, mut dw) = (0.0, vec![0.0; h.len()], vec![0.0; w.len()]);
+        for (&token, &label) in index.iter().zip(labels) {
+            let h = &h[token as usize * HIDDEN..][..HIDDEN];
+            let dot = |w: &[f32]| h.iter().zip(w).map(|(h, w)| f64::from(*h) * f64::from(*w)).sum::<f64>();
+            let z: Vec<f64> = w.chunks_exact(HIDDEN).map(dot).collect();
+            let lse = z.iter().map(|z| z.exp()).sum::<f64>().ln();
+            loss += scale * (lse - z[label as usize]);
+            for (word, z) in z.iter().enumerate() {
+                let dz = scale * ((z - lse).exp() - f64::from(word == label as usize));
+                for i in 0..HIDDEN {
+                    dh[token as usize * HIDDEN + i] += dz * f64::from(w[word * HIDDEN + i]);
+                    dw[word * HIDDEN + i] += dz * f64::from(h[i]);
+                }
+            }
+        }
+        (loss, dh, dw)
+    }
+
+    /// Two chunks, a token that comes twice, blocks and groups that do not fill the vocabulary; f32, bf16
+    /// widened, and bf16 whose gradients of logits are rounded for the instruction of pairs.
+    #[test]
+    fn loss_and_gradients_are_those_of_each_token() {
+        let numbers = |len: usize, scale: f32| -> Vec<f32> {
+            (0..len)
+                .map(|i| bf16::from_f32(((i * 7919 % 1009) as f32 / 504.5 - 1.0) * scale).to_f32())
+                .collect()
+        };
+        let (h, w) = (numbers(600 * HIDDEN, 1.0), numbers(VOCAB * HIDDEN, 0.5));
+        let index: Vec<i32> = (0..500).map(|token| if token == 499 { 3 } else { token }).collect();
+        let labels: Vec<i32> = (0..500).map(|token| token * 31 % VOCAB as i32).collect();
+        let (loss, dh, dw) = naive(&h, &w, &index, &labels, 0.01);
+        let halves = |x: &[f32]| x.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>();
+        let (hh, wh) = (halves(&h), halves(&w));
+        let pool = Pool::new(2);
+        // A sum of 384 products beside one of about 1 loses about √384 halves of its last bit.
+        for (h, w, pairs, within) in [
+            (Floats::F32(&h), Floats::F32(&w), false, 3e-6),
+            (Floats::Bf16(&hh), Floats::Bf16(&wh), false, 3e-6),
+            (Floats::Bf16(&hh), Floats::Bf16(&wh), true, 4e-3),
+        ] {
+            let head = Head { h, w, index: &index, labels: &labels, hidden: HIDDEN, vocab: VOCAB, pairs };
+            let op = OpKind::LmHeadLoss { grads: plan::op::HeadGrads::HiddenAndWeight };
+            let need = plan::op::head_workspace(500, HIDDEN as u64, VOCAB as u64, true) as usize;
+            let mut words = vec![f32::NAN; need];
+            let mut chunk = head.scratch(&op, bytemuck::cast_slice_mut(&mut words), true).expect("enough");
+            let (mut got_dh, mut got_dw) = (vec![0.0; dh.len()], vec![f32::NAN; dw.len()]);
+            let mut to = Gradients { dh: FloatsMut::F32(&mut got_dh), dw: Some((&mut got_dw, false)) };
+            let mut got = 0.0;
+            for first in [0, CHUNK] {
+                let count = head.project(&pool, first, &mut chunk);
+                let of_token = |t| f64::from(chunk.lse[t] - head.chosen(first, t, count, &chunk));
+                got += 0.01 * (0..count).map(of_token).sum::<f64>();
+                chunk.slopes[..count].fill(0.01);
+                head.spread(&pool, first, count, &mut chunk, &mut to);
+            }
+            assert!((got - loss).abs() < 1e-6 * loss, "{got} is not {loss}");
+            for (name, got, expected) in [("dh", &got_dh, &dh), ("dw", &got_dw, &dw)] {
+                let most = expected.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+                let off =
+                    got.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+                assert!(off < within * most, "{name}, pairs {pairs}: {off} of {most}");
+            }
         }
     }
 }

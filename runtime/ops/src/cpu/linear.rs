@@ -2,9 +2,8 @@
 //!
 //! Shapes: N tokens, `in` and `out` features; weights are `[out, in]`.
 
-use super::float::stage;
 use super::gemm::{Finish, Matrix, Shape, gemm};
-use super::pool::Pool;
+use super::pool::{Pool, stage};
 use super::simd::multiversion;
 use super::{adds, workspace};
 use crate::backend::{Call, OpError};

@@ -19,6 +19,7 @@ mod preference;
 mod product;
 mod rope;
 mod simd;
+mod sync;
 
 use crate::backend::{Backend, Call, OpError};
 use crate::check::{check, number_format};

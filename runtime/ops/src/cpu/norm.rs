@@ -3,9 +3,9 @@
 //! Shapes: N tokens, H hidden_size. Rows are summed in f32 over fixed lanes; the gradient of the weight
 //! is summed over `REDUCE_ROWS` rows at a time into partial sums in the workspace, then over those.
 
-use super::float::{Floats, OutParts, round_in_place, stage};
+use super::float::{Floats, OutParts, round_in_place};
 use super::linear::sum_rows;
-use super::pool::Pool;
+use super::pool::{Pool, stage};
 use super::simd::{LANES, fold, multiversion, put, put_all, put_scaled, put_sum};
 use super::{adds, workspace};
 use crate::backend::{Call, OpError};

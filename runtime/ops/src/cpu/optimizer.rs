@@ -1,8 +1,8 @@
 //! The end of a step: sum of squares, clip factor, AdamW.
 
 use super::adds;
-use super::float::{OutParts, stage};
-use super::pool::{Parts, Pool};
+use super::float::OutParts;
+use super::pool::{Parts, Pool, stage};
 use super::simd::{LANES, multiversion, put};
 use crate::backend::{Call, OpError};
 use plan::value::Dtype;

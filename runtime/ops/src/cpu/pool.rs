@@ -3,19 +3,21 @@
 //! Threads are parked between jobs and take tasks from one counter. A step has more than a thousand short
 //! jobs, so threads watch for the next one for a moment before they sleep; nothing is allocated per job.
 
+use super::sync::{
+    AtomicBool, AtomicUsize, Builder, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, spin_loop,
+};
 use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 
-/// Work, in rough scalar steps, below which waking other threads costs more than it saves.
-const ALONE: usize = 60_000;
+/// Work, in rough scalar steps, below which waking other threads costs more than it saves. Under Miri, which takes
+/// small operands only, other threads are the point.
+const ALONE: usize = if cfg!(miri) { 0 } else { 60_000 };
 
-/// Looks at the counter of jobs before a thread sleeps: some tens of microseconds.
-const LOOKS: usize = 1000;
+/// Looks at the counter of jobs before a thread sleeps: some tens of microseconds. In models one is as good as many.
+const LOOKS: usize = if cfg!(all(loom, test)) { 1 } else { 1000 };
 
 /// The threads of a backend. Which thread takes which task never changes a result.
 #[derive(Debug)]
@@ -56,7 +58,8 @@ struct State {
 struct Job(*const Tasks<'static>);
 
 #[allow(unsafe_code)] // threads of the pool read what the caller's stack holds
-// SAFETY: `Tasks` is Sync, and `Job` is only read between `join` and `leave`; see `join`.
+// SAFETY: it stands for a `&Tasks`, and `Tasks` is Sync, which `share` has the compiler check. Where the pointer
+// may be followed is up to `work`.
 unsafe impl Send for Job {}
 
 struct Tasks<'a> {
@@ -84,13 +87,20 @@ impl Pool {
             done: Condvar::new(),
             looks: if threads > cores { 0 } else { LOOKS },
         });
-        let start = |index: usize| {
-            let shared = shared.clone();
-            let named = std::thread::Builder::new().name(format!("ops-{index}"));
-            let started = named.spawn(move || shared.work());
-            started.unwrap_or_else(|error| panic!("cannot start {threads} threads for ops: {error}"))
-        };
-        Pool { threads: (1..threads).map(start).collect(), shared }
+        // Those that have started are ended when the next one cannot be.
+        let mut pool = Pool { shared, threads: Vec::with_capacity(threads.saturating_sub(1)) };
+        for index in 1..threads {
+            let shared = pool.shared.clone();
+            let started = Builder::new().name(format!("ops-{index}")).spawn(move || shared.work());
+            let refused = |error| panic!("cannot start {threads} threads for ops: {error}");
+            pool.threads.push(started.unwrap_or_else(refused));
+        }
+        pool
+    }
+
+    /// Returns the number of threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        1 + self.threads.len()
     }
 
     /// Runs tasks `0..count`, on all threads when their total `work` is worth it.
@@ -105,6 +115,8 @@ impl Pool {
         let open = self.shared.open(&tasks);
         tasks.run();
         drop(open);
+        #[cfg(all(loom, test))]
+        models::ended(&tasks);
         if let Some(panic) = locked(&tasks.panic).take() {
             resume_unwind(panic);
         }
@@ -123,7 +135,7 @@ impl Pool {
         self.run(len.div_ceil(block), work, |index| {
             let at = index * block;
             #[allow(unsafe_code)] // tasks on several threads write one output
-            // SAFETY: every index is given to one task only, and the blocks of two indices share no element.
+            // SAFETY: `run` gives every index to one task only, and the blocks of two indices share no element.
             let y = unsafe { parts.get(at, block.min(len - at)) };
             task(index, y);
         });
@@ -139,6 +151,15 @@ impl Drop for Pool {
             // It has handed its panics to the callers of its jobs.
             let _ = thread.join();
         }
+    }
+}
+
+impl Job {
+    /// Cuts off the lifetime; `work` says why the tasks are there for as long as they are read.
+    fn share<'a>(tasks: &'a Tasks<'a>) -> Self {
+        fn is_sync<T: Sync>(_: &T) {}
+        is_sync(tasks);
+        Job(std::ptr::from_ref(tasks).cast())
     }
 }
 
@@ -164,8 +185,7 @@ impl Shared {
     /// Lets threads join a job until the result is dropped.
     fn open<'a>(&'a self, tasks: &'a Tasks<'a>) -> Open<'a> {
         let mut state = locked(&self.state);
-        // Only its lifetime is cut off; `work` says why that is sound.
-        state.job = Some(Job(std::ptr::from_ref(tasks).cast()));
+        state.job = Some(Job::share(tasks));
         self.newest.fetch_add(1, Ordering::Release);
         if state.sleeping > 0 {
             self.wake.notify_all();
@@ -178,12 +198,17 @@ impl Shared {
     fn work(&self) {
         let mut seen = 0;
         while let Some(job) = self.join(&mut seen) {
-            grow_scratch();
             #[allow(unsafe_code)] // threads of the pool read what the caller's stack holds
-            // SAFETY: `join` counted this thread as inside while the job was open, and `Open::drop` keeps the
-            // caller's frame, where the tasks are, until nobody is inside.
+            // SAFETY: `join` counted this thread as inside while the job was open. Until it leaves, which is
+            // after its last use of the tasks, `Open::drop` keeps the frame of the caller where they are, also
+            // when a task of the caller panics. That nothing of this thread's unwinds past `leave` is for the
+            // caller's sake, who would wait for ever.
             let tasks = unsafe { &*job.0 };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| tasks.run())) {
+            let run = || {
+                grow_scratch();
+                tasks.run();
+            };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
                 locked(&tasks.panic).get_or_insert(panic);
             }
             self.leave();
@@ -205,8 +230,8 @@ impl Shared {
             }
             *seen = self.newest.load(Ordering::Acquire);
             if state.job.is_some() {
-                // Under the lock: `Open::drop` takes the job away under it, and looks who is inside after that.
-                self.inside.fetch_add(1, Ordering::SeqCst);
+                // The lock orders this: `Open::drop` takes the job away under it, and looks who is inside after that.
+                self.inside.fetch_add(1, Ordering::Relaxed);
                 return state.job;
             }
         }
@@ -218,12 +243,15 @@ impl Shared {
             if self.newest.load(Ordering::Acquire) != seen {
                 return;
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
     }
 
+    /// Counts this thread as inside no more; the tasks may be gone from here on.
     fn leave(&self) {
-        if self.inside.fetch_sub(1, Ordering::SeqCst) == 1 && self.caller_sleeps.load(Ordering::SeqCst) {
+        // Release: what the tasks did is done before the caller goes on. Acquire: see `Open::drop`.
+        if self.inside.fetch_sub(1, Ordering::AcqRel) == 1 && self.caller_sleeps.load(Ordering::Relaxed) {
+            // A caller that has seen this thread inside sleeps by now, since it keeps the lock until it does.
             drop(locked(&self.state));
             self.done.notify_all();
         }
@@ -241,18 +269,22 @@ impl Drop for Open<'_> {
     fn drop(&mut self) {
         let Shared { inside, caller_sleeps, state, done, looks, .. } = self.shared;
         locked(state).job = None;
-        let busy = || inside.load(Ordering::SeqCst) > 0;
+        let busy = || inside.load(Ordering::Acquire) > 0;
         let mut left = *looks;
         while busy() && left > 0 {
-            std::hint::spin_loop();
+            spin_loop();
             left -= 1;
         }
         let mut state = locked(state);
-        caller_sleeps.store(true, Ordering::SeqCst);
-        while busy() {
-            state = done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if busy() {
+            caller_sleeps.store(true, Ordering::Relaxed);
+            // Looked at by a write, so that it has a place among those of `leave`: the last of them comes before,
+            // and this sees it, or after, and then that thread sees the caller asleep.
+            while inside.fetch_add(0, Ordering::AcqRel) > 0 {
+                state = done.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            caller_sleeps.store(false, Ordering::Relaxed);
         }
-        caller_sleeps.store(false, Ordering::SeqCst);
         state.taken = false;
     }
 }
@@ -271,10 +303,12 @@ pub struct Parts<'a, T> {
 }
 
 #[allow(unsafe_code)] // tasks on several threads write one output
-// SAFETY: `Parts` only hands out what `Parts::get` may hand out, and that is a `&mut [T]` of elements that are Send.
+// SAFETY: as good as the `&'a mut [T]` that it was made from: nobody else has the elements for 'a, and those that
+// are Send may be written on any thread.
 unsafe impl<T: Send> Send for Parts<'_, T> {}
 #[allow(unsafe_code)] // as above
-// SAFETY: as above; a shared `Parts` gives no shared access to elements.
+// SAFETY: a shared `Parts` gives no shared access to elements: by the contract of `get` each is one thread's at a
+// time, so that it only moves between threads. `pointer` reads and writes nothing.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
@@ -294,7 +328,8 @@ impl<'a, T> Parts<'a, T> {
     #[allow(clippy::mut_from_ref)] // the point of the type; the caller keeps parts apart
     pub unsafe fn get(&self, at: usize, len: usize) -> &mut [T] {
         assert!(at <= self.len && len <= self.len - at, "part {at}+{len} of {}", self.len);
-        // SAFETY: the range lies within the slice that `new` borrowed for 'a; the caller keeps parts apart.
+        // SAFETY: the range lies within the slice (just checked), which `new` borrowed mutably for 'a, so that it
+        // is aligned, initialised and nobody else's; the caller keeps parts apart.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
 
@@ -308,47 +343,77 @@ impl<'a, T> Parts<'a, T> {
     }
 }
 
+/// A line of the caches. Scratch begins at one, because a register's load that crosses two costs twice.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u64; 8]);
+
+/// A thread's buffer for one kind of scratch.
+#[derive(Default)]
+struct Buffer(RefCell<Vec<Line>>);
+
 thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    static WIDE_SCRATCH: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: Buffer = const { Buffer(RefCell::new(Vec::new())) };
+    static WIDE_SCRATCH: Buffer = const { Buffer(RefCell::new(Vec::new())) };
+    static STAGE: Buffer = const { Buffer(RefCell::new(Vec::new())) };
 }
 
-/// The largest requests of any thread, so that a thread that comes late has its scratch before its tasks.
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-static LARGEST_WIDE: AtomicUsize = AtomicUsize::new(0);
+/// The largest requests of any thread in lines, so that a thread that comes late has its scratch before its tasks.
+static LARGEST: Largest = Largest::new(0);
+static LARGEST_WIDE: Largest = Largest::new(0);
+static LARGEST_STAGE: Largest = Largest::new(0);
 
-/// Lends this thread's scratch. Its content is whatever the last task left.
+/// Of std in models, too: it is no part of the protocol.
+type Largest = std::sync::atomic::AtomicUsize;
+
+impl Buffer {
+    fn lend<T: bytemuck::Pod, R>(
+        &self,
+        len: usize,
+        largest: &Largest,
+        task: impl FnOnce(&mut [T]) -> R,
+    ) -> R {
+        let mut lines = self.0.borrow_mut();
+        grow(&mut lines, (len * size_of::<T>()).div_ceil(size_of::<Line>()), largest);
+        task(&mut bytemuck::cast_slice_mut(&mut lines)[..len])
+    }
+}
+
+/// Lends this thread's scratch, which begins at a line of the caches. Its content is whatever the last task left.
 ///
 /// It grows to the largest request of any thread and stays, so that a step allocates nothing once one has run.
-pub fn scratch<R>(len: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
-    SCRATCH.with_borrow_mut(|buffer| {
-        grow(buffer, len, &LARGEST);
-        task(&mut buffer[..len])
-    })
+pub fn scratch<T: bytemuck::Pod, R>(len: usize, task: impl FnOnce(&mut [T]) -> R) -> R {
+    SCRATCH.with(|buffer| buffer.lend(len, &LARGEST, task))
 }
 
-/// Lends this thread's scratch of f64, as [`scratch`].
+/// Lends this thread's second scratch, as [`scratch`].
 pub fn wide_scratch<R>(len: usize, task: impl FnOnce(&mut [f64]) -> R) -> R {
-    WIDE_SCRATCH.with_borrow_mut(|buffer| {
-        grow(buffer, len, &LARGEST_WIDE);
-        task(&mut buffer[..len])
-    })
+    WIDE_SCRATCH.with(|buffer| buffer.lend(len, &LARGEST_WIDE, task))
+}
+
+/// Lends this thread's buffer for widened operands, as [`scratch`], which may be lent at the same time.
+pub fn stage<R>(len: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
+    STAGE.with(|buffer| buffer.lend(len, &LARGEST_STAGE, task))
 }
 
 /// Grows this thread's scratch to what other threads have asked for.
 fn grow_scratch() {
-    SCRATCH.with_borrow_mut(|buffer| grow(buffer, 0, &LARGEST));
-    WIDE_SCRATCH.with_borrow_mut(|buffer| grow(buffer, 0, &LARGEST_WIDE));
+    SCRATCH.with(|buffer| grow(&mut buffer.0.borrow_mut(), 0, &LARGEST));
+    WIDE_SCRATCH.with(|buffer| grow(&mut buffer.0.borrow_mut(), 0, &LARGEST_WIDE));
+    STAGE.with(|buffer| grow(&mut buffer.0.borrow_mut(), 0, &LARGEST_STAGE));
 }
 
-fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize, largest: &AtomicUsize) {
+fn grow(lines: &mut Vec<Line>, len: usize, largest: &Largest) {
     let most = largest.fetch_max(len, Ordering::Relaxed).max(len);
-    if buffer.len() < most {
-        buffer.resize(most, T::default());
+    if lines.len() < most {
+        lines.resize(most, Line::default());
     }
 }
 
-#[cfg(test)]
+#[cfg(all(loom, test))]
+mod models;
+
+#[cfg(all(not(loom), test))]
 mod tests {
     use super::*;
 
@@ -376,15 +441,16 @@ mod tests {
     fn threads_come_to_every_kind_of_job() {
         let pool = Pool::new(2);
         let total = AtomicUsize::new(0);
-        for job in 0..2000 {
-            if job % 500 == 0 {
+        let jobs = if cfg!(miri) { 40 } else { 2000 };
+        for job in 0..jobs {
+            if job % (jobs / 4) == 0 {
                 std::thread::sleep(std::time::Duration::from_millis(2));
             }
             pool.run(3, usize::MAX, |task| {
                 total.fetch_add(task, Ordering::Relaxed);
             });
         }
-        assert_eq!(total.into_inner(), 6000);
+        assert_eq!(total.into_inner(), 3 * jobs);
     }
 
     #[test]
@@ -408,12 +474,13 @@ mod tests {
                 });
             });
         };
+        let times = if cfg!(miri) { 3 } else { 50 };
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..50).for_each(|_| nested()));
+                scope.spawn(|| (0..times).for_each(|_| nested()));
             }
         });
-        assert_eq!(total.into_inner(), 4 * 50 * 64);
+        assert_eq!(total.into_inner(), 4 * times * 64);
     }
 
     #[test]
@@ -435,10 +502,10 @@ mod tests {
     #[test]
     fn late_threads_have_the_scratch_that_others_asked_for() {
         let pool = Pool::new(2);
-        scratch(1000, |_| ());
+        scratch(1000, |_: &mut [f32]| ());
         let met = std::sync::Barrier::new(2);
         pool.run(2, usize::MAX, |_| {
-            SCRATCH.with_borrow(|buffer| assert!(buffer.len() >= 1000));
+            SCRATCH.with(|buffer| assert!(buffer.0.borrow().len() >= 1000 * 4 / size_of::<Line>()));
             met.wait();
         });
     }

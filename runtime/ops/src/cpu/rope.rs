@@ -4,8 +4,8 @@
 //! positions by turning on, so that a token costs no sine; cos and sin are rounded to f32 once.
 
 use super::adds;
-use super::float::{OutParts, stage};
-use super::pool::{Pool, scratch, wide_scratch};
+use super::float::OutParts;
+use super::pool::{Pool, scratch, stage, wide_scratch};
 use super::simd::{multiversion, put_all};
 use crate::backend::{Call, OpError};
 

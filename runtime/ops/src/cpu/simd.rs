@@ -336,7 +336,8 @@ mod tests {
 
     #[test]
     fn exp_is_within_two_units_in_the_last_place() {
-        let x: Vec<f32> = (-86_800..88_700).map(|i| i as f32 / 1000.0).collect();
+        let x: Vec<f32> =
+            (-86_800..88_700).step_by(if cfg!(miri) { 199 } else { 1 }).map(|i| i as f32 / 1000.0).collect();
         let mut y = vec![0.0; x.len()];
         exp_all(&x, &mut y);
         for (x, y) in x.iter().zip(&y) {

@@ -76,6 +76,15 @@ fn checked(a: Rows<'_>, b: &[u32], rows: usize, columns: usize) -> usize {
     words
 }
 
+/// Words of k between the moments at which a kernel asks for what comes next: a line of the caches.
+#[cfg(target_arch = "x86_64")]
+const PART: usize = 16;
+
+/// Parts before the end when a kernel asks for the lines of its sums: early enough for a cache that other
+/// cores share, late enough that the panels do not push them out again.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 3;
+
 /// Defines a kernel of registers of one type: `$beside` of them hold a row's columns.
 #[cfg(target_arch = "x86_64")]
 macro_rules! kernel {
@@ -95,29 +104,36 @@ macro_rules! kernel {
                 #[inline(never)]
                 unsafe fn run(a: Rows<'_>, b: &[u32], sums: Sums) {
                     let words = checked(a, b, $mr, $nr);
-                    // What the sums are added to arrives while they are made.
-                    for i in 0..$mr {
-                        for line in 0..$nr / 16 {
-                            _mm_prefetch::<_MM_HINT_T0>(
-                                sums.start.wrapping_add(i * sums.stride + 16 * line).cast(),
-                            );
-                        }
-                    }
                     let mut own = [[$zero(); $beside]; $mr];
                     let (row, step) = (a.row, a.step);
                     let (mut a, mut b) = (a.data.as_ptr(), b.as_ptr());
-                    for _ in 0..words {
-                        // SAFETY: `checked` found `words` words of each row of a, `step` apart, and `words`
-                        // lines of NR words of b.
-                        unsafe {
-                            let line: [_; $beside] = std::array::from_fn(|j| $load(b.add(j * $lanes)));
-                            for (i, own) in own.iter_mut().enumerate() {
-                                let x = $broadcast(*a.add(i * row));
-                                for (sum, y) in own.iter_mut().zip(line) {
-                                    *sum = $multiply(*sum, x, y);
+                    let parts = words.div_ceil(PART);
+                    for part in 0..parts {
+                        // The next rows come to the second cache meanwhile.
+                        for i in 0..$mr {
+                            _mm_prefetch::<_MM_HINT_T1>(a.wrapping_add(($mr + i) * row).cast());
+                        }
+                        if part == parts.saturating_sub(AHEAD) {
+                            for i in 0..$mr {
+                                for line in 0..$nr / 16 {
+                                    let to = sums.start.wrapping_add(i * sums.stride + 16 * line);
+                                    _mm_prefetch::<_MM_HINT_T0>(to.cast());
                                 }
                             }
-                            (a, b) = (a.wrapping_add(step), b.add($nr));
+                        }
+                        for _ in 0..PART.min(words - part * PART) {
+                            // SAFETY: `checked` found `words` words of each row of a, `step` apart, and `words`
+                            // lines of NR words of b.
+                            unsafe {
+                                let line: [_; $beside] = std::array::from_fn(|j| $load(b.add(j * $lanes)));
+                                for (i, own) in own.iter_mut().enumerate() {
+                                    let x = $broadcast(*a.add(i * row));
+                                    for (sum, y) in own.iter_mut().zip(line) {
+                                        *sum = $multiply(*sum, x, y);
+                                    }
+                                }
+                                (a, b) = (a.wrapping_add(step), b.add($nr));
+                            }
                         }
                     }
                     for (i, own) in own.iter().enumerate() {
@@ -145,7 +161,7 @@ pub use x86::{Avx2, Avx512, Avx512Pairs};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Kernel, Pairs, Rows, Sums, Wide, checked};
+    use super::{AHEAD, Kernel, PART, Pairs, Rows, Sums, Wide, checked};
     use std::arch::x86_64::*;
 
     kernel!(

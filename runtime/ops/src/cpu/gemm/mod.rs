@@ -1,9 +1,9 @@
 //! Matrix products, in f32 sums, of operands in f32 or bf16.
 //!
 //! Shapes: y [m,n] = a [m,k] · b [k,n]. A task computes one block of y over the whole of k: it packs its
-//! parts of a and b into panels (see [`pack`]) for a stretch of k that fits the caches, and runs the kernel
-//! over tiles of MR × NR. Blocks and stretches follow from the shape alone, and every element of y is one sum
-//! over k in one order, whatever the block or the thread. Products with few rows, as in decoding, read the
+//! parts of a and b into panels (see [`pack`]) for a long stretch of k, and runs the kernel over tiles of
+//! MR × NR. Stretches follow from k alone, and every element of y is one sum over k in one order, whatever the
+//! block or the thread. Products with few rows, as in decoding, read the
 //! weights once and where they lie (see [`few`]).
 //!
 //! bf16 operands are widened while they are packed, which costs next to nothing, and multiplied in f32. Where
@@ -75,16 +75,25 @@ pub struct Finish<'a> {
     pub bias: Option<Floats<'a>>,
 }
 
-/// Multiplications of one block: at least enough to hide what a task costs; between the bounds, about SHARE
-/// blocks. Each block packs its parts of a and b again, so blocks are as large as caches allow.
+/// Multiplications of one block, at least: enough to hide what a task costs.
 const SMALLEST: usize = 1 << 20;
-const SHARE: usize = 16;
 
-/// Most rows and columns of a block, and the longest stretch of k: panels of both stay in a cache of 1 MiB,
-/// one panel of b in the first one.
-const ROWS: usize = 768;
-const COLUMNS: usize = 384;
-const DEPTH: usize = 208;
+/// Blocks for each thread, at least, so that none waits long for the last one.
+const SHARE: usize = 2;
+
+/// Multiplications of a block that is not cut further once every thread has one.
+const LARGE: usize = 1 << 26;
+
+/// Most rows and columns of a block: each element of b is packed once for the rows, and of a for the columns.
+/// Half the columns where sums are kept beside the panels, to be rounded.
+const ROWS: usize = 1056;
+const COLUMNS: usize = 768;
+
+/// The longest stretch of k: sums are read and written once for each, panels of b come from the second cache.
+const DEPTH: usize = 768;
+
+/// Rows whose panels stay in the second cache, of 1 MiB, while those of b pass.
+const INNER: usize = 240;
 
 /// Blocks are cut at multiples of this, which the tiles divide.
 const GRAIN: usize = 48;
@@ -92,13 +101,18 @@ const GRAIN: usize = 48;
 /// Rows up to which the weights are read once instead of packed.
 const FEW: usize = 4;
 
-/// Returns the rows and columns of a block, from the shape alone.
-fn cut(Shape { m, n, k }: Shape) -> (usize, usize) {
+/// Returns the rows and columns (at most `most`) of a block for a number of threads; with none, blocks are
+/// as large as caches allow. The size of blocks changes no result.
+fn cut(Shape { m, n, k }: Shape, most: usize, threads: usize) -> (usize, usize) {
     let even = |size: usize, most: usize| size.div_ceil(size.div_ceil(most)).next_multiple_of(GRAIN);
     let halve = |size: usize| (size / 2).next_multiple_of(GRAIN);
-    let (mut rows, mut columns) = (even(m, ROWS), even(n, COLUMNS));
-    let block = (m * n * k / SHARE).max(SMALLEST);
-    while rows * columns * k > block {
+    let (mut rows, mut columns) = (even(m, ROWS), even(n, most));
+    loop {
+        let (blocks, work) = (m.div_ceil(rows) * n.div_ceil(columns), rows * columns * k);
+        let (enough, least) = if blocks < threads { (threads, SMALLEST) } else { (SHARE * threads, LARGE) };
+        if blocks >= enough || work <= least {
+            break;
+        }
         let (less_rows, less_columns) = (halve(rows), halve(columns));
         if rows >= columns && less_rows < rows {
             rows = less_rows;
@@ -125,13 +139,18 @@ fn stretch(k: usize) -> usize {
 /// Panics when a matrix is smaller than the shape says.
 pub fn gemm(pool: &Pool, shape: Shape, a: Matrix<'_>, b: Matrix<'_>, y: FloatsMut<'_>, finish: Finish<'_>) {
     match y {
-        FloatsMut::F32(y) => product(pool, shape, a, b, y, finish),
-        FloatsMut::Bf16(y) => product(pool, shape, a, b, y, finish),
+        FloatsMut::F32(y) => product(Some(pool), shape, a, b, y, finish),
+        FloatsMut::Bf16(y) => product(Some(pool), shape, a, b, y, finish),
     }
 }
 
+/// Computes a product as [`gemm`], on this thread alone: for tasks that have more to do with it.
+pub fn gemm_alone(shape: Shape, a: Matrix<'_>, b: Matrix<'_>, y: &mut [f32], finish: Finish<'_>) {
+    product(None, shape, a, b, y, finish);
+}
+
 fn product<E: Float>(
-    pool: &Pool,
+    pool: Option<&Pool>,
     shape: Shape,
     a: Matrix<'_>,
     b: Matrix<'_>,
@@ -144,18 +163,24 @@ fn product<E: Float>(
     if m == 0 || n == 0 {
         return;
     }
-    if m <= FEW && b.transposed && !a.transposed {
+    if let (Some(pool), true) = (pool, m <= FEW && b.transposed && !a.transposed) {
         return few::product(pool, shape, a, b, y, finish);
     }
-    let (rows, columns) = cut(shape);
+    let most = if E::IS_F32 { COLUMNS } else { COLUMNS / 2 };
+    let (rows, columns) = cut(shape, most, pool.map_or(0, Pool::threads));
     let across = n.div_ceil(columns);
     let y = Parts::new(y);
-    pool.run(m.div_ceil(rows) * across, 2 * m * n * k / 16, |task| {
+    let block = |task: usize| {
         let (row, column) = (task / across * rows, task % across * columns);
         let (rows, columns) = (row..m.min(row + rows), column..n.min(column + columns));
         let job = Job { a, b, y: &y, rows, columns, n, k, finish };
-        scratch(job.scratch(), |words| job.run(bytemuck::cast_slice_mut(words)));
-    });
+        scratch(job.scratch(), |words| job.run(words));
+    };
+    let blocks = m.div_ceil(rows) * across;
+    match pool {
+        Some(pool) => pool.run(blocks, 2 * m * n * k / 16, block),
+        None => (0..blocks).for_each(block),
+    }
 }
 
 /// One block of y.
@@ -171,14 +196,18 @@ struct Job<'a, E> {
 }
 
 impl<E: Float> Job<'_, E> {
+    /// Returns the block's columns, and the rows that are packed at a time, with what fills up their panels.
     fn padded(&self) -> (usize, usize) {
-        (self.rows.len().next_multiple_of(GRAIN), self.columns.len().next_multiple_of(GRAIN))
+        let rows = self.rows.len().min(INNER).next_multiple_of(GRAIN);
+        (rows, self.columns.len().next_multiple_of(GRAIN))
     }
 
-    /// Returns the words of scratch: panels of a and b, and the sums of the block.
+    /// Returns the words of scratch: panels of a and b, and the sums of the block unless y holds them.
     fn scratch(&self) -> usize {
         let (rows, columns) = self.padded();
-        (rows + columns) * stretch(self.k.max(1)) + rows * columns
+        let sums =
+            if E::IS_F32 && self.k > 0 { 0 } else { self.rows.len().next_multiple_of(GRAIN) * columns };
+        (rows + columns) * stretch(self.k.max(1)) + sums
     }
 
     fn run(&self, words: &mut [u32]) {
@@ -208,22 +237,27 @@ impl<E: Float> Job<'_, E> {
         for start in (0..self.k).step_by(depth) {
             let part = start..self.k.min(start + depth);
             let words = part.len().div_ceil(K::Format::K);
-            // Rows that a kernel reads where they lie; the others are packed.
-            let ready = if in_place.is_some() { self.rows.len() / MR * MR } else { 0 };
-            let packed = self.rows.start + ready..self.rows.end;
-            pack::rows::<K::Format, MR>(self.a, packed, part.clone(), a_panels);
-            pack::columns::<I, K::Format, NR>(self.b, part, self.columns.clone(), b_panels);
-            let (row_words, step) = if self.a.transposed { (1, MR) } else { (words, 1) };
-            for (column, b) in (0..self.columns.len()).step_by(NR).zip(b_panels.chunks_exact(NR * words)) {
-                for row in (0..self.rows.len()).step_by(MR) {
-                    let a = match in_place {
-                        Some(a) if row < ready => {
-                            let data = &a[(self.rows.start + row) * self.a.stride + start..];
-                            Rows { data, row: self.a.stride, step: 1 }
-                        }
-                        _ => Rows { data: &a_panels[(row - ready) * words..], row: row_words, step },
-                    };
-                    self.tile::<K, MR, NR>(a, b, (row, column), start > 0 || adds, start > 0, sums);
+            pack::columns::<I, K::Format, NR>(self.b, part.clone(), self.columns.clone(), b_panels);
+            for first in (0..self.rows.len()).step_by(INNER) {
+                let count = INNER.min(self.rows.len() - first);
+                // Rows that a kernel reads where they lie; the others are packed.
+                let ready = if in_place.is_some() { count / MR * MR } else { 0 };
+                let packed = self.rows.start + first + ready..self.rows.start + first + count;
+                pack::rows::<K::Format, MR>(self.a, packed, part.clone(), a_panels);
+                let (row_words, step) = if self.a.transposed { (1, MR) } else { (words, 1) };
+                let panel = |row: usize| match in_place {
+                    Some(a) if row < ready => {
+                        let data = &a[(self.rows.start + first + row) * self.a.stride + start..];
+                        Rows { data, row: self.a.stride, step: 1 }
+                    }
+                    _ => Rows { data: &a_panels[(row - ready) * words..], row: row_words, step },
+                };
+                for (column, b) in (0..self.columns.len()).step_by(NR).zip(b_panels.chunks_exact(NR * words))
+                {
+                    for row in (0..count).step_by(MR) {
+                        let at = (first + row, column);
+                        self.tile::<K, MR, NR>(panel(row), b, at, start > 0 || adds, start > 0, sums);
+                    }
                 }
             }
         }

@@ -56,22 +56,13 @@ fn along<F: Format, E: Float>(x: &[E], words: &mut [u32]) {
     }
 }
 
-/// Makes `N` words of one (or two) lines of k, whose elements lie beside one another.
+/// Makes `N` words of two lines of k (the same one with one element in a word), whose elements lie beside one
+/// another.
 #[inline(always)]
-fn across<F: Format, E: Float, const N: usize>(first: &[E], second: Option<&[E]>, words: &mut [u32]) {
-    let (first, words) = (&first[..N], &mut words[..N]);
-    match second {
-        Some(second) => {
-            let second = &second[..N];
-            for i in 0..N {
-                words[i] = F::word(first[i], second[i]);
-            }
-        }
-        None => {
-            for i in 0..N {
-                words[i] = F::word(first[i], E::round(0.0));
-            }
-        }
+fn across<F: Format, E: Float, const N: usize>(first: &[E], second: &[E], words: &mut [u32]) {
+    let (first, second, words) = (&first[..N], &second[..N], &mut words[..N]);
+    for i in 0..N {
+        words[i] = F::word(first[i], second[i]);
     }
 }
 
@@ -118,6 +109,26 @@ fn rows_of<F: Format, E: Float, const MR: usize>(
     }
 }
 
+/// Words of k that are packed together: what they take of a narrow panel is whole lines of the caches, which
+/// panels that lie a power of two apart would push out half written.
+const TOGETHER: usize = 4;
+
+/// Asks for elements that are packed soon: rows of a wide matrix lie too far apart for the machine to guess.
+#[inline(always)]
+fn ahead<E>(data: &[E], at: usize, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (at..at + len).step_by(64 / size_of::<E>()) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[allow(unsafe_code)] // goes through a pointer
+        // SAFETY: asking is allowed for any address, also behind the end.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().wrapping_add(at).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, at, len);
+}
+
 /// Packs lines of k whose elements lie beside one another into panels of `WIDTH`, a line after another.
 #[inline(always)]
 fn lines<F: Format, E: Float, const WIDTH: usize>(
@@ -127,20 +138,37 @@ fn lines<F: Format, E: Float, const WIDTH: usize>(
     beside: Range<usize>,
     panels: &mut [u32],
 ) {
-    let words = depth.len().div_ceil(F::K);
-    for word in 0..words {
-        let k = depth.start + word * F::K;
+    let (words, whole) = (depth.len().div_ceil(F::K), beside.len() / WIDTH);
+    for start in (0..words).step_by(TOGETHER) {
+        let k = depth.start + start * F::K;
+        for k in k + TOGETHER * F::K..k + 2 * TOGETHER * F::K {
+            ahead(data, k * stride + beside.start, beside.len());
+        }
         let of = |k: usize| &data[k * stride + beside.start..][..beside.len()];
-        let (first, second) = (of(k), (F::K == 2 && k + 1 < depth.end).then(|| of(k + 1)));
-        for (panel, at) in (0..beside.len()).step_by(WIDTH).enumerate() {
-            let line = &mut panels[(panel * words + word) * WIDTH..][..WIDTH];
-            if at + WIDTH <= beside.len() {
-                across::<F, E, WIDTH>(&first[at..], second.map(|second| &second[at..]), line);
-                continue;
+        let group = TOGETHER.min(words - start);
+        let mut ready = 0;
+        if k + TOGETHER * F::K <= depth.end {
+            let lines: [_; TOGETHER] =
+                std::array::from_fn(|i| (of(k + i * F::K), of(k + (i + 1) * F::K - 1)));
+            for panel in 0..whole {
+                let to = &mut panels[(panel * words + start) * WIDTH..][..TOGETHER * WIDTH];
+                for (i, (first, second)) in lines.into_iter().enumerate() {
+                    let part = panel * WIDTH..(panel + 1) * WIDTH;
+                    across::<F, E, WIDTH>(&first[part.clone()], &second[part], &mut to[i * WIDTH..][..WIDTH]);
+                }
             }
-            line.fill(0);
-            for (i, to) in line.iter_mut().enumerate().take(beside.len() - at) {
-                *to = F::word(first[at + i], second.map_or(E::round(0.0), |second| second[at + i]));
+            ready = whole;
+        }
+        for panel in ready..beside.len().div_ceil(WIDTH) {
+            let part = panel * WIDTH..beside.len().min((panel + 1) * WIDTH);
+            let to = &mut panels[(panel * words + start) * WIDTH..][..group * WIDTH];
+            for (i, line) in to.chunks_exact_mut(WIDTH).enumerate() {
+                let (first, second) = (k + i * F::K, k + (i + 1) * F::K - 1);
+                line.fill(0);
+                for (to, column) in line.iter_mut().zip(part.clone()) {
+                    let second = if second < depth.end { of(second)[column] } else { E::round(0.0) };
+                    *to = F::word(of(first)[column], second);
+                }
             }
         }
     }
@@ -192,18 +220,29 @@ fn turn<I: Isa, F: Format, E: Float, const NR: usize>(
     panel: &mut [u32],
 ) {
     let words = depth.len().div_ceil(F::K);
+    let of = |column: usize, k: usize| &data[(first + column) * stride + k..];
     for word in (0..words).step_by(SIDE) {
         let (k, end) = (depth.start + word * F::K, depth.end.min(depth.start + (word + SIDE) * F::K));
         let lines = SIDE.min(words - word);
         for column in (0..NR).step_by(SIDE) {
+            let width = SIDE.min(NR - column);
             let mut block = [[0; SIDE]; SIDE];
-            for (column, line) in (column..count).zip(block.iter_mut()) {
-                along::<F, E>(&data[(first + column) * stride + k..(first + column) * stride + end], line);
+            if end - k == SIDE * F::K && column + SIDE <= count {
+                for (i, line) in block.iter_mut().enumerate() {
+                    along::<F, E>(&of(column + i, k)[..SIDE * F::K], line);
+                }
+            } else {
+                for (column, line) in (column..count).zip(block.iter_mut()) {
+                    along::<F, E>(&of(column, k)[..end - k], line);
+                }
             }
             I::transpose(&mut block);
-            let width = SIDE.min(NR - column);
             for (line, to) in block[..lines].iter().zip(panel[word * NR..].chunks_exact_mut(NR)) {
-                to[column..column + width].copy_from_slice(&line[..width]);
+                if width == SIDE {
+                    to[column..column + SIDE].copy_from_slice(line);
+                } else {
+                    to[column..column + width].copy_from_slice(&line[..width]);
+                }
             }
         }
     }

@@ -2,13 +2,18 @@ use super::*;
 use half::bf16;
 
 #[test]
-fn blocks_are_cut_by_shape_and_cover_everything() {
+fn blocks_keep_to_their_bounds_and_give_every_thread_work() {
     for (m, n, k) in
         [(1, 1, 1), (4096, 64, 64), (64, 64, 8192), (256, 2000, 64), (5, 123, 123), (9, 50_000, 64)]
     {
-        let (rows, columns) = cut(Shape { m, n, k });
-        assert!(rows >= 1 && columns >= 1, "{m}×{n}×{k}: {rows}×{columns}");
-        assert!(rows <= ROWS.next_multiple_of(GRAIN) && columns <= COLUMNS.next_multiple_of(GRAIN));
+        for threads in [0, 1, 2, 16] {
+            let (rows, columns) = cut(Shape { m, n, k }, COLUMNS, threads);
+            let blocks = m.div_ceil(rows) * n.div_ceil(columns);
+            assert!(rows.is_multiple_of(GRAIN) && rows <= ROWS, "{m}×{n}×{k}: {rows}");
+            assert!(columns.is_multiple_of(GRAIN) && columns <= COLUMNS, "{m}×{n}×{k}: {columns}");
+            let small = (rows == GRAIN && columns == GRAIN) || rows * columns * k <= SMALLEST;
+            assert!(blocks >= threads || small, "{m}×{n}×{k} on {threads}: {blocks} blocks");
+        }
         let stretch = stretch(k);
         assert!(stretch.is_multiple_of(2) && stretch <= DEPTH && k.div_ceil(stretch) == k.div_ceil(DEPTH));
     }
