@@ -133,7 +133,7 @@ fn answer_all(args: &Args, work: &Generate, prompts: &[String]) -> Result<(), En
     let module = work.module.as_ref().ok_or_else(|| {
         EngineError::new("unknown-facts", "the model folder tells too little to run it".to_owned())
     })?;
-    let backend = crate::run::backend("cpu", args.threads).map_err(EngineError::plan)?;
+    let backend = crate::devices::backend("cpu", args.threads).map_err(EngineError::plan)?;
     let tokenizer = Tokenizer::load(&path(&work.tokenizer))?;
     let mut executor = Executor::new(module, backend.as_ref())?;
     engine::weights::load(&mut executor, &work.tensors, &path(&work.model))?;

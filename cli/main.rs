@@ -7,6 +7,7 @@
 mod bench;
 mod check;
 mod completions;
+mod devices;
 mod diagnostics;
 mod doctor;
 mod effect;

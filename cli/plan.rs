@@ -1,15 +1,14 @@
 //! `adapt plan`: what a run would do, how much there is to do, and what it needs.
 
-use crate::diagnostics;
 use crate::facts::Gatherer;
 use crate::rounds::{Compiled, Request, compile};
 use crate::run::{compile_with_results, folder, sweep_of};
-use crate::{sweep, terminal, text};
+use crate::{devices, diagnostics, sweep, terminal, text};
 use engine::folder::RunFolder;
 use lang::diagnostic::Diagnostic;
 use lang::facts::Facts;
 use lower::figures::time::Machine;
-use plan::program::Module;
+use plan::program::{Mesh, Module};
 use plan::task::{Figure, Plan, Task};
 use plan::work::Work;
 use std::collections::BTreeMap;
@@ -25,6 +24,7 @@ use std::process::ExitCode;
   adapt plan recipe.kdl --set chat.batch=64          with another value
   adapt plan recipe.kdl --format mermaid             a drawing; `json` for machines
   adapt plan recipe.kdl --on 4xh100-80               memory and time there
+  adapt plan recipe.kdl --devices 2                  what each of two devices of this machine holds
   adapt plan recipe.kdl --sweep                      what a sweep runs, and what its runs share
   adapt plan recipe.kdl --ops chat                   every op of a stage, with its place in memory")]
 pub struct Args {
@@ -42,6 +42,9 @@ pub struct Args {
     /// Predict for these devices instead of this machine: `h100-80`, `4xrtx-3090`
     #[arg(long, value_name = "HARDWARE", value_parser = hardware)]
     pub on: Option<Machine>,
+    /// Devices to train on, as in `adapt run`: groups of threads of this machine
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = devices::count, conflicts_with = "on")]
+    pub devices: u32,
     /// Say what a sweep runs, how often, and what its runs share
     #[arg(long, conflicts_with_all = ["ops", "format"])]
     pub sweep: bool,
@@ -78,7 +81,7 @@ pub enum Format {
 /// Prints the plan of a recipe.
 pub fn run(args: &Args, cache: &Path) -> ExitCode {
     let request = match Request::read(&args.recipe, &args.set, args.memory) {
-        Ok(request) => Request { on: args.on, ..request },
+        Ok(request) => Request { on: args.on, devices: args.devices, ..request },
         Err(error) => return terminal::wrong_use(&error),
     };
     if args.sweep {
@@ -335,8 +338,12 @@ fn details(task: &Task) -> String {
     if let Some(loss) = &figures.loss {
         line("loss", loss.clone());
     }
+    if let Some(ranks) = &figures.ranks {
+        line("devices", divided(ranks.mesh));
+    }
     if let Some(micro) = figures.micro_batch_size {
-        line("micro-step", format!("{micro} sequences at most"));
+        let each = if figures.ranks.is_some() { ", on each device" } else { "" };
+        line("micro-step", format!("{micro} sequences at most{each}"));
     }
     if let Some(flops) = figures.flops_per_token {
         let total = figures
@@ -357,18 +364,25 @@ fn details(task: &Task) -> String {
         line("time", format!("{mark}{} {place}", text::seconds(seconds.value)));
     }
     if !figures.memory.is_empty() {
-        let sum = figures.memory.iter().map(|(_, bytes)| bytes).sum();
-        let parts = format!("{}; together {}", sizes(&figures.memory), text::bytes(sum));
         let on = figures.devices.as_ref().map(|(_, count)| *count);
-        let each = if on.or_else(|| ranks(task)).is_some_and(|count| count > 1) { " per device" } else { "" };
-        line("memory", format!("{}{parts}{each}", tilde(task)));
+        let each = if on.is_some_and(|count| count > 1) { " per device" } else { "" };
+        line("memory", format!("{}{}{each}", tilde(task), itemised(&figures.memory)));
     } else if trains(task) {
         line("memory", UNKNOWN.to_owned());
+    }
+    if let Some(ranks) = &figures.ranks {
+        line("per device", format!("{}{}", tilde(task), itemised(&ranks.memory)));
     }
     if !figures.mapped.is_empty() {
         line("mapped", format!("{}, which the system takes back at need", sizes(&figures.mapped)));
     }
     if out.is_empty() { out } else { format!("\n  {}\n{out}", task.name) }
+}
+
+/// Lists sizes by name, and their sum.
+fn itemised(parts: &[(String, u64)]) -> String {
+    let sum = parts.iter().map(|(_, bytes)| bytes).sum();
+    format!("{}; together {}", sizes(parts), text::bytes(sum))
 }
 
 /// Lists sizes by name.
@@ -378,12 +392,11 @@ fn sizes(parts: &[(String, u64)]) -> String {
     parts.join(", ")
 }
 
-/// Returns how many ranks a stage is planned for on this machine.
-fn ranks(task: &Task) -> Option<u64> {
-    match &task.work {
-        Work::Train(work) => work.module.as_ref().map(|module| module.mesh.ranks()),
-        _ => None, // nothing else is divided
-    }
+/// Says what each rank of this machine holds.
+fn divided(mesh: Mesh) -> String {
+    let part =
+        if mesh.shards > 1 { "a part of weights, gradients and optimizer state" } else { "everything" };
+    format!("{}, each with {part}", mesh.ranks())
 }
 
 fn as_dot(plan: &Plan) -> String {

@@ -1,5 +1,6 @@
 //! `adapt run`: drives rounds of compiling and running until nothing is left to do.
 
+use crate::devices::{self, Devices};
 use crate::diagnostics::{self, Format, Found};
 use crate::facts::{Gatherer, tokenizer_of};
 use crate::plan::State;
@@ -17,7 +18,6 @@ use lang::diagnostic::Diagnostic;
 use lang::facts::{Facts, PartFact, PreparedFact};
 use lang::recipe::Planned;
 use lang::source::{SourceId, Span};
-use ops::backend::Backend;
 use plan::task::{Plan, Task};
 use plan::work::{Prepared, PreparedSide, Work};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +33,7 @@ use std::sync::atomic::AtomicBool;
   adapt run recipe.kdl --set chat.lr=1e-4 --name hot results in runs/recipe-hot
   adapt run recipe.kdl --only dutch                  one stage, and what it needs
   adapt run recipe.kdl --sweep                       once for every combination of swept values
+  adapt run recipe.kdl --devices 2                   training divided over two groups of threads
   adapt run recipe.kdl --dry-run                     print the plan and run nothing
 
 A run may be killed at any moment; the same command goes on where it was.
@@ -56,7 +57,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "out")]
     pub name: Option<String>,
     /// Devices to train on: here groups of threads, among which memory and cores are divided
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = devices::count)]
     pub devices: u32,
     /// Memory that the run may use, such as `8GiB`; otherwise this machine's
     #[arg(long, value_name = "SIZE", value_parser = text::size)]
@@ -265,8 +266,8 @@ fn prepared_fact(prepared: &Prepared) -> PreparedFact {
 }
 
 fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> Result<(), Failure> {
-    let backends = backends(args).map_err(|message| Failure::Use(message, 2))?;
-    let backends: Vec<&dyn Backend> = backends.iter().map(Box::as_ref).collect();
+    let devices = Devices::new(&args.backend, args.devices, args.threads);
+    let devices = devices.map_err(|message| Failure::Use(message, 2))?;
     let mut facts = Facts::default();
     let mut gatherer = Gatherer::full(cache);
     let path = folder(request, args.out.as_deref(), args.name.as_deref());
@@ -332,7 +333,7 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
         let task = plan.tasks.swap_remove(task);
         drop(plan);
         let options = Options { fork: args.fork };
-        match run_task_on(&task, &run_folder, &backends, &mut progress, &stop, &options) {
+        match run_task_on(&task, &run_folder, &devices.of(&task), &mut progress, &stop, &options) {
             Ok(Outcome::Done(_)) => {
                 ran.insert(task.name.clone());
             }
@@ -377,29 +378,6 @@ fn refuse_planned(
 
 fn plan_of(compiled: &Compiled) -> Plan {
     compiled.lowered.as_ref().expect("a recipe without errors is lowered").plan.clone()
-}
-
-/// Makes the backends of all devices, which divide the threads among them.
-fn backends(args: &Args) -> Result<Vec<Box<dyn Backend>>, String> {
-    let devices = args.devices as usize;
-    let all = args.threads.unwrap_or_else(threads);
-    // Those that do not divide go to the first devices.
-    let of = |device: usize| (all / devices + usize::from(device < all % devices)).max(1);
-    (0..devices).map(|device| backend(&args.backend, Some(of(device)))).collect()
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// Makes the backend of that name.
-pub fn backend(name: &str, threads: Option<usize>) -> Result<Box<dyn Backend>, String> {
-    let threads = threads.unwrap_or_else(self::threads);
-    match name {
-        "cpu" => Ok(Box::new(ops::cpu::Cpu::new(threads))),
-        "plain" => Ok(Box::new(plain::Plain::new())),
-        other => Err(format!("there is no backend `{other}`; `cpu` and `plain` are there")),
-    }
 }
 
 /// A folder belongs to one recipe file; another one's results are never mixed into it.

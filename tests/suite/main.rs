@@ -9,6 +9,7 @@ mod exactness;
 mod golden;
 mod invariance;
 mod memory;
+mod mesh;
 mod replay;
 mod runs;
 mod support;

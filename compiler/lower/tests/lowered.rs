@@ -351,12 +351,96 @@ fn devices_hold_everything_where_it_fits_and_else_a_part() {
     let parameters = |lowered: &Lowered| task(&lowered.plan, "a").figures.trained_parameters;
     assert_eq!(parameters(&one), parameters(&two));
     // Memory goes down until not even one sequence of a whole copy fits.
-    let limits = (1..40).map(|part| 2 * bytes * part / 40 + PROCESS_BYTES).rev();
+    let all = task(&two.plan, "a").figures.memory.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    let limits = (1..40).map(|part| all - 2 * bytes * part / 40);
     let cut = limits
         .map(|memory| on(2, Some(memory)))
         .find_map(|lowered| mesh(&lowered).filter(|(_, shards, _)| *shards == 2).map(|_| lowered));
     let cut = cut.expect("parts need less than the whole");
     assert_eq!(parameters(&cut), parameters(&one));
+}
+
+/// What all devices take is what each takes, what they exchange through, and the process.
+#[test]
+fn memory_of_devices_adds_up() {
+    let on = |devices, memory| {
+        let lowered = lowered(&whole(), &COUNTS, &Options { devices, memory, ..Options::default() });
+        task(&lowered.plan, "a").figures.clone()
+    };
+    let sum = |table: &[(String, u64)]| table.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    let of = |table: &[(String, u64)], name: &str| {
+        table.iter().find(|(part, _)| part == name).map_or(0, |(_, bytes)| *bytes)
+    };
+    let one = on(1, None);
+    assert!(one.ranks.is_none() && of(&one.memory, "exchange") == 0);
+    for devices in [2, 3] {
+        let figures = on(devices, None);
+        let ranks = figures.ranks.as_ref().expect("divided");
+        assert_eq!((ranks.mesh.replicas, ranks.mesh.shards), (devices, 1));
+        assert_eq!(of(&figures.memory, "exchange"), ranks.mesh.exchange_bytes());
+        for (role, bytes) in &ranks.memory {
+            assert_eq!(of(&figures.memory, role), u64::from(devices) * bytes, "{role}");
+        }
+        // Exactly that much is enough, and a byte less is not.
+        let bytes = sum(&figures.memory);
+        assert_eq!(on(devices, Some(bytes)), figures);
+        assert_ne!(on(devices, Some(bytes - 1)), figures);
+    }
+}
+
+#[test]
+fn more_devices_than_sequences_are_refused() {
+    let found = |text: &str, counts: &[(&str, u64)], devices| {
+        let found = lowered(text, counts, &Options { devices, ..Options::default() }).diagnostics;
+        assert!(found.iter().all(|found| found.code == "too-many-devices"), "{found:?}");
+        found.into_iter().map(|found| (found.message, found.help.expect("there is help"))).collect::<Vec<_>>()
+    };
+    // Before rows are prepared as after.
+    for counts in [&COUNTS[..], &[]] {
+        for devices in [0, 1, 3, 4] {
+            assert_eq!(found(&whole(), counts, devices), [], "{devices}");
+        }
+        let of_all = found(&whole(), counts, 9);
+        let messages: Vec<&str> = of_all.iter().map(|(message, _)| message.as_str()).collect();
+        let expected = [
+            "stage `a` takes 8 sequences per step, 9 devices need one each",
+            "stage `b` takes 4 sequences per step, 9 devices need one each",
+            "stage `c` takes 4 pairs per step, 9 devices need one each",
+        ];
+        assert_eq!(messages, expected);
+        assert_eq!(of_all[0].1, "take `--devices 8`, or write `batch 9` or more");
+    }
+    let one = whole().replacen("batch 8", "batch 1", 1);
+    assert_eq!(found(&one, &COUNTS, 2)[0].1, "write `batch 2` or more, or leave `--devices` out");
+    // How many sequences some tokens are is known once rows are prepared.
+    let tokens = whole().replacen("batch 8", "batch tokens=100", 1);
+    assert_eq!(found(&tokens, &[], 4), []);
+    let of_tokens = found(&tokens, &COUNTS, 4);
+    assert!(of_tokens.len() == 1 && of_tokens[0].0.starts_with("stage `a` takes "), "{of_tokens:?}");
+}
+
+/// Where activations are most of the memory, shards need more than replicas: the lesser is what is told.
+#[test]
+fn what_is_told_of_devices_is_the_least() {
+    let text = [MODEL, TEXTS, DEFAULTS, CPT].concat();
+    let needed = |devices| {
+        let options = Options { devices, memory: Some(1 << 20), ..Options::default() };
+        let found = lowered(&text, &COUNTS, &options).diagnostics;
+        let help = found.into_iter().find_map(|found| found.help).expect("there is help");
+        let size = help.split("give at least ").nth(1).expect("a size").split("MiB").next().expect("in MiB");
+        size.parse::<u64>().expect("a number") << 20
+    };
+    for devices in [1, 2] {
+        let fits = |memory| {
+            let options = Options { devices, memory: Some(memory), ..Options::default() };
+            !lowered(&whole(), &COUNTS, &options)
+                .diagnostics
+                .iter()
+                .any(|found| found.code == "exceeds-memory")
+        };
+        let least = (1..256).map(|mebibytes| mebibytes << 20).find(|memory| fits(*memory)).expect("enough");
+        assert_eq!(needed(devices), least, "{devices}");
+    }
 }
 
 #[test]

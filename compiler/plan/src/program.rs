@@ -30,6 +30,8 @@ pub struct Program {
 }
 
 /// Devices that a module is planned for: replicas × shards.
+///
+/// Every rank holds everything, or of each trained matrix its part; see the `shard` pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mesh {
     pub replicas: u32,
@@ -40,6 +42,28 @@ impl Mesh {
     /// Returns the number of ranks.
     pub fn ranks(self) -> u64 {
         u64::from(self.replicas) * u64::from(self.shards)
+    }
+
+    /// Returns the bytes that ranks of one process exchange through, at most.
+    ///
+    /// Each shows pieces in turns: while the others read one, it writes the next.
+    pub fn exchange_bytes(self) -> u64 {
+        if self.ranks() > 1 { 2 * SHOWN_BYTES * self.ranks() } else { 0 }
+    }
+}
+
+/// Bytes that a rank shows to the others at a time.
+pub const SHOWN_BYTES: u64 = 1 << 20;
+
+/// In words: `2 replicas`, `one device`.
+impl std::fmt::Display for Mesh {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match (self.replicas, self.shards) {
+            (1, 1) => f.write_str("one device"),
+            (replicas, 1) => write!(f, "{replicas} replicas"),
+            (1, shards) => write!(f, "{shards} shards"),
+            (replicas, shards) => write!(f, "{replicas} replicas of {shards} shards"),
+        }
     }
 }
 

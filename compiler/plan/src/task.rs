@@ -1,5 +1,6 @@
 //! The graph of tasks: the stages of the recipe and the work that they imply.
 
+use crate::program::Mesh;
 use crate::work::{Artifact, Sampling, Work};
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde::{Deserialize, Serialize};
@@ -114,7 +115,7 @@ pub struct Figures {
     /// FLOPs of one token, forward and backward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flops_per_token: Option<f64>,
-    /// Bytes by role and by item of the process, when it has most: of several ranks those of one.
+    /// Bytes by role and by item of the process, when it has most; of all ranks of this machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<(String, u64)>,
     /// Bytes of the files that are mapped beside that, by what they hold.
@@ -132,10 +133,22 @@ pub struct Figures {
     /// The devices that memory and time are predicted for, when not this machine: name and number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<(String, u64)>,
+    /// The ranks of this machine that a training stage is divided over, when there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<Ranks>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch_size: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<String>,
+}
+
+/// Ranks of one process, and what each of them holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ranks {
+    #[serde(flatten)]
+    pub mesh: Mesh,
+    /// Bytes by role, of one rank.
+    pub memory: Vec<(String, u64)>,
 }
 
 impl Plan {

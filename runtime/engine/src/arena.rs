@@ -108,6 +108,12 @@ impl Arenas {
         Ok(Arenas { memory: Arc::new(memory), blocks })
     }
 
+    /// Returns the bytes that the block of a role takes of the mapping.
+    pub fn held_bytes(&self, role: Role) -> u64 {
+        let block = Role::ALL.iter().position(|other| *other == role).expect("all roles are listed");
+        (self.blocks[block].len() as u64).next_multiple_of(ALIGNMENT)
+    }
+
     /// Returns bytes of a block.
     pub fn bytes(&self, at: Place, length: usize) -> &[u8] {
         let start = self.memory.start(&self.blocks, at, length);

@@ -13,7 +13,7 @@ use crate::metrics::Marks;
 use crate::report::Summary;
 use crate::tensors::{self, Header, TensorFile};
 use crate::weights::non_finite;
-use plan::program::{Decisions, Module};
+use plan::program::{Decisions, Mesh, Module};
 use plan::task::Key;
 use plan::value::{Role, ValueId};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub struct State {
     pub backend: String,
     pub instruction_set: String,
     pub decisions: Decisions,
+    /// The ranks that came this far.
+    #[serde(default)]
+    pub mesh: Mesh,
     pub marks: Marks,
     /// How far the evaluation and the samples of this step have come.
     pub reports: Reports,
@@ -92,12 +95,7 @@ impl Snapshot {
     /// Keeps what an executor holds now, without a copy.
     pub fn take(executor: &Executor) -> Result<Snapshot> {
         let headers = headers(executor.module());
-        let holders = |id: ValueId| {
-            let ranks = if executor.is_cut(id) { executor.ranks() } else { 1 };
-            let place = |rank| executor.share_located(id, rank).map(|(place, length)| (rank, place, length));
-            (0..ranks).map(place).collect::<Result<Vec<_>>>()
-        };
-        let places = headers.iter().map(|(id, _)| holders(*id)).collect::<Result<_>>()?;
+        let places = headers.iter().map(|(id, _)| executor.holders(*id)).collect::<Result<_>>()?;
         let tensors = headers.into_iter().map(|(_, header)| header).collect();
         Ok(Snapshot { frozen: executor.freeze_all()?, tensors, places })
     }
@@ -318,6 +316,7 @@ mod tests {
             backend: "loops".into(),
             instruction_set: "scalar".into(),
             decisions: Decisions::default(),
+            mesh: Mesh::default(),
             marks: Marks::default(),
             reports: Reports::Done,
             summary: Summary::default(),

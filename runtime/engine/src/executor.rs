@@ -132,6 +132,11 @@ impl<'a> Executor<'a> {
         self.begun
     }
 
+    /// Returns the bytes that are held for values of a role.
+    pub fn held_bytes(&self, role: Role) -> u64 {
+        self.arenas.held_bytes(role)
+    }
+
     /// Returns whether there is a value of that name.
     pub fn has(&self, name: &str) -> bool {
         self.values.contains_key(name)

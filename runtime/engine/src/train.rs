@@ -155,6 +155,11 @@ fn find_checkpoint(context: &mut Context, module: &Module, stage: &Path) -> Resu
         let message = format!("the checkpoint was made with micro batch {before} and the plan has {now}");
         context.observer.note(&task.name, &format!("{message}; results may differ in the last bits"));
     }
+    let (before, now) = (state.mesh, module.mesh);
+    if before != now {
+        let message = format!("the checkpoint is of {before} and the plan of {now}");
+        context.observer.note(&task.name, &format!("{message}; results may differ in the last bits"));
+    }
     let machine = (state.backend.as_str(), state.instruction_set.as_str());
     if machine != (context.backend.name(), instruction_set()) {
         let message = format!(

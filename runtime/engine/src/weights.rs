@@ -1,5 +1,6 @@
 //! Weights between the values of a module and the files of a model folder, as the plan maps them.
 
+use crate::arena;
 use crate::disk;
 use crate::error::{EngineError, Result};
 use crate::executor::{Executor, masters};
@@ -10,7 +11,6 @@ use plan::value::{Dtype, Role, ValueId};
 use plan::weights::{FileTensor, Piece};
 use safetensors::tensor::TensorInfo;
 use serde_json::json;
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 use std::ops::Range;
@@ -290,12 +290,12 @@ pub fn save(
 ) -> Result<()> {
     check_finite(executor, map)?;
     let dtype = file_dtype(dtype)?;
-    let masters: HashMap<ValueId, ValueId> = masters(executor.module()).into_iter().collect();
+    let held = Held::take(executor)?;
     let by_name: HashMap<&str, &FileTensor> =
         map.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
     let fill = |header: &Header, out: &mut dyn Write| match frozen.write(&header.name, dtype, out)? {
         true => Ok(()),
-        false => save_tensor(executor, &masters, by_name[header.name.as_str()], dtype, out),
+        false => save_tensor(&held, by_name[header.name.as_str()], dtype, out),
     };
     write_files(folder, headers(map, dtype), SHARD_BYTES, fill)
 }
@@ -367,58 +367,80 @@ fn cut(tensors: Vec<Header>, shard_bytes: u64) -> Vec<Vec<Header>> {
     shards
 }
 
-fn save_tensor(
-    executor: &Executor,
-    masters: &HashMap<ValueId, ValueId>,
-    tensor: &FileTensor,
+/// The weights and masters of all ranks where they lie; nothing of them is copied.
+struct Held<'e, 'a> {
+    executor: &'e Executor<'a>,
+    ranks: Vec<arena::Frozen>,
+    masters: HashMap<ValueId, ValueId>,
+}
+
+/// The rows of a value, in the parts that ranks hold.
+struct Rows<'h> {
     dtype: Dtype,
-    out: &mut dyn Write,
-) -> std::io::Result<()> {
+    /// Bytes of a row.
+    row: usize,
+    parts: Vec<&'h [u8]>,
+}
+
+impl<'e, 'a> Held<'e, 'a> {
+    fn take(executor: &'e Executor<'a>) -> Result<Self> {
+        let masters = masters(executor.module()).into_iter().collect();
+        Ok(Held { executor, ranks: executor.freeze_all()?, masters })
+    }
+
+    /// Returns the rows of a piece's value, or of its master when the file holds more than the value does.
+    fn rows(&self, piece: &Piece, wanted: Dtype, columns: usize) -> std::io::Result<Rows<'_>> {
+        let values = &self.executor.module().values;
+        let narrow = values[piece.value.index()].dtype.bytes() < wanted.bytes();
+        let master = self.masters.get(&piece.value).filter(|_| narrow);
+        let id = *master.unwrap_or(&piece.value);
+        let holders =
+            self.executor.holders(id).map_err(|error| std::io::Error::other(error.message))?.into_iter();
+        let parts = holders.map(|(rank, place, length)| self.ranks[rank].bytes(place, length)).collect();
+        let dtype = values[id.index()].dtype;
+        Ok(Rows { dtype, row: columns * dtype.bytes() as usize, parts })
+    }
+}
+
+impl<'h> Rows<'h> {
+    /// Returns the bytes of a range of rows, part by part.
+    fn range(&self, rows: Range<usize>) -> impl Iterator<Item = &'h [u8]> {
+        let (mut bytes, row) = (rows.start * self.row..rows.end * self.row, self.row);
+        debug_assert!(self.parts.iter().all(|part| part.len() % row.max(1) == 0), "parts are of whole rows");
+        self.parts.iter().map(move |part| {
+            let within = bytes.start.min(part.len())..bytes.end.min(part.len());
+            bytes = bytes.start - within.start..bytes.end - within.end;
+            &part[within]
+        })
+    }
+}
+
+fn save_tensor(held: &Held, tensor: &FileTensor, dtype: Dtype, out: &mut dyn Write) -> std::io::Result<()> {
     let mut pieces = tensor.pieces.clone();
     pieces.sort_by_key(|piece| piece.file_start);
     let (rows, columns) = matrix(&tensor.shape);
-    let source = |piece: &Piece| {
-        source(executor, masters, piece, dtype).map_err(|error| std::io::Error::other(error.message))
-    };
-    if tensor.transpose {
-        let sources = pieces.iter().map(source).collect::<std::io::Result<Vec<_>>>()?;
-        let (mut numbers, mut line) = (Vec::new(), Vec::new());
-        for i in 0..rows {
-            numbers.clear();
-            for (piece, (from, bytes)) in pieces.iter().zip(&sources) {
-                let from = *from;
-                let element = from.bytes() as usize;
-                for j in 0..piece.rows as usize {
-                    let at = ((piece.value_start as usize + j) * rows + i) * element;
-                    tensors::decode(from, &bytes[at..at + element], &mut line);
-                    numbers.push(line[0]);
-                }
-            }
-            write_numbers(dtype, &numbers, out)?;
+    let line = if tensor.transpose { rows } else { columns };
+    let taken = |piece: &Piece| piece.value_start as usize..(piece.value_start + piece.rows) as usize;
+    if !tensor.transpose {
+        for piece in &pieces {
+            let source = held.rows(piece, dtype, line)?;
+            source.range(taken(piece)).try_for_each(|part| write_cast(source.dtype, part, dtype, out))?;
         }
         return Ok(());
     }
-    for piece in &pieces {
-        let (from, bytes) = source(piece)?;
-        let row = columns * from.bytes() as usize;
-        let start = piece.value_start as usize * row;
-        write_cast(from, &bytes[start..start + piece.rows as usize * row], dtype, out)?;
+    let sources = pieces.iter().map(|piece| Ok((held.rows(piece, dtype, line)?, taken(piece))));
+    let sources = sources.collect::<std::io::Result<Vec<_>>>()?;
+    let mut numbers = Vec::with_capacity(columns);
+    for i in 0..rows {
+        numbers.clear();
+        for (source, taken) in &sources {
+            let element = source.dtype.bytes() as usize;
+            let lines = source.range(taken.clone()).flat_map(|part| part.chunks_exact(source.row));
+            numbers.extend(lines.map(|line| tensors::element(source.dtype, &line[i * element..][..element])));
+        }
+        write_numbers(dtype, &numbers, out)?;
     }
     Ok(())
-}
-
-/// Returns dtype and bytes of a piece's value, or of its master when the file holds more than the value does.
-fn source<'e>(
-    executor: &'e Executor,
-    masters: &HashMap<ValueId, ValueId>,
-    piece: &Piece,
-    wanted: Dtype,
-) -> Result<(Dtype, Cow<'e, [u8]>)> {
-    let values = &executor.module().values;
-    let narrow = values[piece.value.index()].dtype.bytes() < wanted.bytes();
-    let master = masters.get(&piece.value).filter(|_| narrow);
-    let id = *master.unwrap_or(&piece.value);
-    Ok((values[id.index()].dtype, executor.whole_bytes(id)?))
 }
 
 /// Writes elements of one dtype as those of another.

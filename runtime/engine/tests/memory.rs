@@ -9,7 +9,7 @@ use engine::metrics::Marks;
 use engine::report::Summary;
 use ops::cpu::Cpu;
 use plan::op::{Op, OpKind, Output, Write};
-use plan::program::{Arena, Decisions, Module, Program};
+use plan::program::{Arena, Decisions, Mesh, Module, Program};
 use plan::task::Key;
 use plan::value::{Dtype, Role, ValueId};
 
@@ -62,6 +62,7 @@ fn saving_takes_none(executor: &Executor) {
         backend: "cpu".into(),
         instruction_set: "scalar".into(),
         decisions: Decisions::default(),
+        mesh: Mesh::default(),
         marks: Marks::default(),
         reports: Reports::Done,
         summary: Summary::default(),

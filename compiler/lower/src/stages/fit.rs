@@ -39,21 +39,17 @@ impl Lowering<'_> {
     ///
     /// Over several devices every rank has all weights where that fits, and a part where it does not.
     pub(super) fn fit(&mut self, job: Job) -> Option<Module> {
-        let devices = self.options.devices.max(1);
-        let draft = |mesh| job.draft.divided(mesh);
-        if devices > 1 {
-            let mesh = Mesh { replicas: devices, shards: 1 };
-            let replicas = Job { draft: &draft(mesh), mesh, ..job };
-            if let Ok(module) = self.fit_on(replicas) {
-                return Some(module);
-            }
-        }
-        let mesh = Mesh { replicas: 1, shards: devices };
-        let job = Job { draft: &draft(mesh), mesh, ..job };
-        self.fit_on(job).map_err(|exceeded| self.diagnostics.push(*exceeded)).ok()
+        let (replicas, shards) = self.meshes();
+        let divided = |mesh| self.fit_on(Job { draft: &job.draft.divided(mesh), mesh, ..job });
+        // Where activations are most of it shards need more than replicas: what is told is the least.
+        let fitting = divided(replicas).or_else(|(replicas, exceeded)| {
+            divided(shards).map_err(|(shards, other)| if shards < replicas { other } else { exceeded })
+        });
+        fitting.map_err(|exceeded| self.diagnostics.push(*exceeded)).ok()
     }
 
-    fn fit_on(&self, job: Job) -> Result<Module, Box<Diagnostic>> {
+    /// Returns the module of a job, else the bytes that it needs and what to say of them.
+    fn fit_on(&self, job: Job) -> Result<Module, (u64, Box<Diagnostic>)> {
         let limit = self.limit();
         let before = self.options.decisions.get(&job.stage.name);
         // On a machine with less memory what was decided may no longer do; the run then says what differs.
@@ -72,7 +68,8 @@ impl Lowering<'_> {
             Ok(module) => Ok(module),
             // Without a limit everything fits.
             Err(TooLarge { module }) => {
-                Err(Box::new(exceeds_memory(job, &module, limit.unwrap_or(u64::MAX))))
+                let exceeded = exceeds_memory(job, &module, limit.unwrap_or(u64::MAX));
+                Err((job.bytes(&module), Box::new(exceeded)))
             }
         }
     }
@@ -105,9 +102,9 @@ impl Job<'_> {
         self.counts.batch.div_ceil(self.mesh.ranks()).max(1)
     }
 
-    /// Bytes that the whole run of a module takes; ranks share this machine.
+    /// Bytes that the whole run of a module takes.
     fn bytes(self, module: &Module) -> u64 {
-        module.total_bytes() * self.mesh.ranks() + self.process.bytes(module)
+        memory_table(module, &self.process).iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// The micro batch that the recipe asks for.

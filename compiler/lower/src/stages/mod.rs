@@ -11,6 +11,7 @@ mod limit;
 mod model;
 mod planned;
 mod predicted;
+mod ranks;
 mod tokenizer;
 mod train;
 

@@ -17,7 +17,7 @@ use lang::recipe::{self, DpoLoss, Every, Shape, Train};
 use plan::cost::program_cost;
 use plan::op::PreferenceLoss;
 use plan::program::{Mesh, Module};
-use plan::task::{Checkpoint, Conduct, Figure, Figures, Sample};
+use plan::task::{Checkpoint, Conduct, Figure, Figures, Ranks, Sample};
 use plan::value::{Dtype, Role};
 use plan::work::{self, Artifact, Encode, LossOn, Sampling, Schedule, ScheduleShape, Sides, Unit, Work};
 use serde_json::json;
@@ -68,6 +68,7 @@ impl Lowering<'_> {
         let prepared = self.whole_data(&data, eval_data.as_deref());
         let shares = start.guess.as_ref().is_some_and(|model| objective.shares_prompts(model));
         let counts = Counts::new(stage, (objective.unit(), shares), sequence, prepared.as_ref(), guess);
+        self.diagnostics.extend(self.too_many_devices(stage, &counts));
         let conduct = self.conduct(stage, &start, template.as_deref());
         let process = Process {
             threads: self.threads(),
@@ -79,8 +80,12 @@ impl Lowering<'_> {
         };
         let part = part(stage, &start);
         let optimizer = optimizer(stage);
+        // Of the sequences of a step, those of one rank.
+        let share = counts.batch.div_ceil(self.ranks());
+        let micro = stage.micro.as_ref().map_or_else(|| counts.default_micro(share), |micro| micro.value);
+        let micro = micro.clamp(1, share.max(1));
         let draft = start.guess.as_ref().map(|model| {
-            let capacities = counts.capacities(micro(stage, &counts), &conduct, model.max_positions());
+            let capacities = counts.capacities(micro, &conduct, model.max_positions());
             let training = Training { objective, optimizer: &optimizer, part: part.as_ref() };
             programs::draft(model, &training, capacities, precision(stage))
         });
@@ -93,11 +98,7 @@ impl Lowering<'_> {
             }
             _ => None,
         };
-        let estimated = draft.as_ref().filter(|_| module.is_none()).map(|draft| {
-            let mut module = draft.plan(&[]);
-            module.decisions.micro_batch_size = micro(stage, &counts);
-            module
-        });
+        let estimated = draft.as_ref().filter(|_| module.is_none()).map(|draft| self.estimate(draft, micro));
         if prepared.is_none() {
             self.hold_estimate(stage, sequence);
         }
@@ -238,8 +239,8 @@ struct Guess {
 /// How much there is to do; estimates until the data is prepared.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counts {
-    unit: Unit,
-    estimate: bool,
+    pub unit: Unit,
+    pub estimate: bool,
     /// Sequences (or pairs) per step.
     pub batch: u64,
     steps: u64,
@@ -488,12 +489,18 @@ fn every(every: Every) -> plan::task::Every {
     }
 }
 
-/// Returns bytes by role and by item of the process, as `adapt plan` lists them: of several ranks those of one.
+/// Returns bytes by role of all ranks, and by item of the process, as `adapt plan` lists them.
 pub(super) fn memory_table(module: &Module, process: &Process) -> Vec<(String, u64)> {
-    let arenas = Role::ALL.iter().map(|&role| (role.name(), module.arena_bytes(role)));
-    let share = |(name, bytes): (&'static str, u64)| (name, bytes.div_ceil(module.mesh.ranks()));
-    let items = arenas.chain(process.items(module).map(share)).filter(|(_, bytes)| *bytes > 0);
-    items.map(|(name, bytes)| (name.to_owned(), bytes)).collect()
+    let arenas = rank_table(module).into_iter().map(|(name, bytes)| (name, bytes * module.mesh.ranks()));
+    let exchange = ("exchange".to_owned(), module.mesh.exchange_bytes());
+    let items = process.items(module).map(|(name, bytes)| (name.to_owned(), bytes));
+    arenas.chain([exchange]).chain(items).filter(|(_, bytes)| *bytes > 0).collect()
+}
+
+/// Returns bytes by role of one rank.
+fn rank_table(module: &Module) -> Vec<(String, u64)> {
+    let arenas = Role::ALL.iter().map(|&role| (role.name().to_owned(), module.arena_bytes(role)));
+    arenas.filter(|(_, bytes)| *bytes > 0).collect()
 }
 
 /// Returns the bytes of the files of rows that a stage maps.
@@ -507,12 +514,6 @@ fn mapped(prepared: &PreparedFact) -> Vec<(String, u64)> {
 fn elements(module: &Module, role: Role) -> u64 {
     let values = module.values.iter().filter(|value| value.role == role);
     values.map(|value| value.whole_sizes(&module.capacities()).iter().product::<u64>()).sum()
-}
-
-/// Returns the micro batch that is taken where nothing limits it.
-fn micro(stage: &Train, counts: &Counts) -> u64 {
-    let micro = stage.micro.as_ref().map_or(counts.default_micro(counts.batch), |micro| micro.value);
-    micro.clamp(1, counts.batch.max(1))
 }
 
 /// Returns what the lines of `train` name.
@@ -560,6 +561,9 @@ fn figures(
         seconds: None,
         seconds_at_most: false,
         devices: None,
+        ranks: module
+            .filter(|module| module.mesh.ranks() > 1)
+            .map(|module| Ranks { mesh: module.mesh, memory: rank_table(module) }),
         flops_per_token,
         memory: Vec::new(),
         mapped: Vec::new(),

@@ -8,7 +8,6 @@ use ops::view::{View, ViewMut};
 use plan::op::{OpKind, Write};
 use plan::value::{Dtype, Role, ValueId};
 use plan::work::result;
-use std::borrow::Cow;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -168,14 +167,11 @@ impl Executor<'_> {
         self.module.values[id.index()].whole_rows.is_some()
     }
 
-    /// Returns the bytes of the tensor that all shards of a value make up; of the leading rank.
-    pub fn whole_bytes(&self, id: ValueId) -> Result<Cow<'_, [u8]>> {
-        let own = self.share_bytes(id)?;
-        let Some(ranks) = self.ranks.as_ref().filter(|_| self.is_cut(id)) else { return Ok(own.into()) };
-        let job = |_| -> Job<Vec<u8>> { Box::new(move |executor| Ok(executor.share_bytes(id)?.to_vec())) };
-        let mut whole = own.to_vec();
-        ranks.ask(job).wait()?.into_iter().for_each(|part| whole.extend(part));
-        Ok(whole.into())
+    /// Returns the ranks that hold a value or a part of it, in the order of the parts, and where.
+    pub fn holders(&self, id: ValueId) -> Result<Vec<(usize, Place, usize)>> {
+        let ranks = if self.is_cut(id) { self.ranks() } else { 1 };
+        let place = |rank| self.share_located(id, rank).map(|(place, length)| (rank, place, length));
+        (0..ranks).map(place).collect()
     }
 
     /// Fails when a float value holds a number that is not finite, on any rank.

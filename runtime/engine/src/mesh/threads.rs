@@ -3,11 +3,12 @@
 use super::Collective;
 use crate::error::{EngineError, Result};
 use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, RwLock};
+use plan::program::SHOWN_BYTES;
 use std::cell::RefCell;
 use std::sync::{Arc, PoisonError};
 
 /// Bytes that a rank shows to the others at a time; that and as much again is all the memory this takes.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = SHOWN_BYTES as usize;
 
 /// Bytes of a number that is summed.
 const NUMBER: usize = size_of::<f32>();
@@ -40,7 +41,8 @@ struct Meeting {
 impl Threads {
     /// Makes a group of so many ranks.
     pub fn group(ranks: usize) -> Vec<Threads> {
-        let shown = || (0..ranks).map(|_| RwLock::new(Vec::new())).collect();
+        // Room for a whole piece, of which only what is used becomes memory; growing would leave more.
+        let shown = || (0..ranks).map(|_| RwLock::new(Vec::with_capacity(PIECE))).collect();
         let (meeting, changed) = (Mutex::new(Meeting::default()), Condvar::new());
         let group = Arc::new(Group { shown: [shown(), shown()], meeting, changed });
         let rank = |rank| Threads { rank, group: group.clone(), exchanges: AtomicUsize::new(0) };

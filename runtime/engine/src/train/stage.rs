@@ -309,6 +309,7 @@ impl<'c, 'a> Training<'c, 'a> {
             backend: self.context.backend.name().to_owned(),
             instruction_set: instruction_set().to_owned(),
             decisions: self.executor.module().decisions.clone(),
+            mesh: self.executor.module().mesh,
             marks: self.metrics.marks(position),
             reports,
             summary,

@@ -146,8 +146,13 @@ impl World {
         self.prepare_with(&fields)
     }
 
-    /// The same for another model; without a vocabulary it has the tokenizer's.
+    /// The same for a Llama of other sizes; without a vocabulary it has the tokenizer's.
     pub fn prepare_with(&self, fields: &[(&str, Value)]) -> Value {
+        self.prepare_as("llama", fields)
+    }
+
+    /// The same for another model.
+    pub fn prepare_as(&self, architecture: &str, fields: &[(&str, Value)]) -> Value {
         let work = TrainTokenizer {
             vocab: 300,
             min_frequency: 2,
@@ -160,7 +165,7 @@ impl World {
         let vocab = ("vocab_size".to_owned(), json!(trained.yields.vocab.expect("counted")));
         let others = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let fields: Vec<(String, Value)> = std::iter::once(vocab).chain(others).collect();
-        let config = Model::new_config("llama", &fields);
+        let config = Model::new_config(architecture, &fields);
         let work = Initialize {
             tokenizer: tokenizer(),
             tensors: Model::from_config(&config).expect("sound").new_tensors(),

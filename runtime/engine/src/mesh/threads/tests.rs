@@ -14,7 +14,12 @@ fn each<T: Send>(ranks: usize, turn: usize, job: impl Fn(&Threads) -> T + Sync) 
         let run = &run;
         let start = |rank| scope.spawn(move || run(rank));
         let handles: Vec<_> = group.iter().map(start).collect();
-        handles.into_iter().map(|handle| handle.join().expect("no panic")).collect()
+        let found = handles.into_iter().map(|handle| handle.join().expect("no panic")).collect();
+        // What is shown never outgrows the room that the plan counts.
+        for shown in group[0].group.shown.iter().flatten() {
+            assert_eq!(shown.read().expect("no panic").capacity(), PIECE);
+        }
+        found
     })
 }
 

@@ -1,0 +1,60 @@
+//! Ranks of this machine that training stages are divided over, and what cannot be divided.
+
+use super::train::Counts;
+use super::{Lowering, counts};
+use crate::programs::Draft;
+use lang::diagnostic::Diagnostic;
+use lang::recipe::{Batch, Train};
+use plan::program::{Mesh, Module};
+use plan::work::Unit;
+
+impl Lowering<'_> {
+    /// Returns how many ranks a training stage is divided over.
+    pub(super) fn ranks(&self) -> u64 {
+        u64::from(self.options.devices.max(1))
+    }
+
+    /// Returns the meshes of all ranks: each with everything, and each with a part.
+    pub(super) fn meshes(&self) -> (Mesh, Mesh) {
+        let ranks = self.options.devices.max(1);
+        (Mesh { replicas: ranks, shards: 1 }, Mesh { replicas: 1, shards: ranks })
+    }
+
+    /// Reports a stage of which some rank would never have a row.
+    ///
+    /// A batch that only does not divide evenly is dealt out as far as it goes.
+    pub(super) fn too_many_devices(&self, stage: &Train, counts: &Counts) -> Option<Diagnostic> {
+        let (ranks, batch) = (self.ranks(), counts.batch);
+        let is_known = matches!(stage.batch.value, Batch::Sequences(_)) || !counts.estimate;
+        if !is_known || batch >= ranks {
+            return None;
+        }
+        let noun = match counts.unit {
+            Unit::Tokens => "sequence",
+            Unit::Pairs => "pair",
+        };
+        let taken = counts::counted(batch, noun);
+        let help = match batch {
+            0 | 1 => format!("write `batch {ranks}` or more, or leave `--devices` out"),
+            _ => format!("take `--devices {batch}`, or write `batch {ranks}` or more"),
+        };
+        let (name, at) = (&stage.name, stage.batch.span);
+        let message = format!("stage `{name}` takes {taken} per step, {ranks} devices need one each");
+        Some(Diagnostic::error("too-many-devices", message, at, format!("{taken} per step")).with_help(help))
+    }
+
+    /// Returns the module of a stage whose rows are not prepared, for its figures.
+    ///
+    /// Every rank has all weights where that fits, and a part where it does not.
+    pub(super) fn estimate(&self, draft: &Draft, micro: u64) -> Module {
+        let (replicas, shards) = self.meshes();
+        let plan = |mesh| {
+            let mut module = draft.divided(mesh).plan(&[]);
+            module.decisions.micro_batch_size = micro;
+            module
+        };
+        let module = plan(replicas);
+        let fits = |limit| module.total_bytes() * replicas.ranks() <= limit;
+        if replicas.ranks() == 1 || self.limit().is_none_or(fits) { module } else { plan(shards) }
+    }
+}
