@@ -71,12 +71,7 @@ pub fn resize(module: &mut Module, capacities: Capacities) {
         extent.capacity = capacity;
     }
     for program in std::mem::take(&mut module.programs) {
-        for op in &program.ops {
-            if let Some(scratch) = op.workspace {
-                let bytes = workspace_of(module, op);
-                module.values[scratch.index()].shape = vec![bytes.into()];
-            }
-        }
+        program.ops.iter().for_each(|op| resize_workspace(module, op));
         module.programs.push(program);
     }
 }
@@ -417,6 +412,14 @@ pub fn attach_workspace(module: &mut Module, op: &mut Op, program: &str, index: 
     if bytes > 0 {
         let name = format!("{program}/{index}.{}.scratch", op.kind.name());
         op.workspace = Some(module.value(name, Dtype::U8, Role::Workspace, vec![bytes.into()]));
+    }
+}
+
+/// Gives an op that has scratch as much as it needs now.
+pub fn resize_workspace(module: &mut Module, op: &Op) {
+    if let Some(scratch) = op.workspace {
+        let bytes = workspace_of(module, op);
+        module.values[scratch.index()].shape = vec![bytes.into()];
     }
 }
 

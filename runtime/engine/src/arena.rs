@@ -26,9 +26,6 @@ const SMALL_PAGE: usize = 4 << 10;
 /// Bytes that a thread touches at a time.
 const TOUCHED_AT_ONCE: usize = 16 << 20;
 
-/// Roles that the first forward pass does not need; they lie side by side in [`Role::ALL`].
-const NEEDED_LATER: [Role; 2] = [Role::Gradient, Role::State];
-
 /// Roles that are kept from step to step, and that a checkpoint is written from.
 pub const KEPT: [Role; 3] = [Role::Weight, Role::Master, Role::State];
 
@@ -73,8 +70,7 @@ pub struct Place {
 }
 
 impl Arenas {
-    /// Allocates the blocks of a module and touches, on the threads of the backend, those that a forward pass
-    /// needs. Gradients and state get their pages from the ops that fill them, on all threads, in the first step.
+    /// Allocates the blocks of a module and touches them on the threads of the backend.
     ///
     /// What earlier work freed goes back to the system first, so that it is not in use beside the blocks.
     ///
@@ -99,11 +95,7 @@ impl Arenas {
             block
         });
         let end = blocks.last().map_or(0, |block| block.end);
-        let later = Role::ALL.iter().position(|role| *role == NEEDED_LATER[0]).expect("it is a role");
-        let after = blocks[later + NEEDED_LATER.len()].start;
-        for needed in [blocks[0].start..blocks[later].start, after..end] {
-            touch(&mut map, needed, backend).map_err(short)?;
-        }
+        touch(&mut map, blocks[0].start..end, backend).map_err(short)?;
         let memory = Memory { map: map.into(), readers: Readers::new() };
         Ok(Arenas { memory: Arc::new(memory), blocks })
     }
@@ -342,12 +334,6 @@ mod tests {
 
     fn block(role: Role) -> usize {
         Role::ALL.iter().position(|other| *other == role).expect("listed")
-    }
-
-    #[test]
-    fn what_is_needed_later_lies_side_by_side() {
-        let first = block(NEEDED_LATER[0]);
-        assert_eq!(Role::ALL[first..first + NEEDED_LATER.len()], NEEDED_LATER);
     }
 
     #[test]

@@ -5,8 +5,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, Ordering};
 use tokenizer::{Tokenizer, table_bytes};
 
-/// Counts the bytes that are in use.
+/// Counts the bytes that are in use, as glibc rounds them up: to 16, with 8 of its own, at least 32.
 struct Counting;
+
+fn chunk(layout: Layout) -> i64 {
+    (layout.size() + 8).next_multiple_of(16).max(32) as i64
+}
 
 static BYTES: AtomicI64 = AtomicI64::new(0);
 
@@ -14,13 +18,13 @@ static BYTES: AtomicI64 = AtomicI64::new(0);
 // SAFETY: every call goes to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        BYTES.fetch_add(chunk(layout), Ordering::Relaxed);
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        BYTES.fetch_sub(chunk(layout), Ordering::Relaxed);
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -61,8 +65,8 @@ fn a_tokenizer_takes_what_is_predicted() {
     let check = |predicted: i64| {
         let measured = BYTES.load(Ordering::Relaxed) - before;
         let ratio = measured as f64 / predicted as f64;
-        // Here nothing is rounded up, as the allocator of a run does with texts.
-        assert!((0.75..=1.05).contains(&ratio), "{measured} bytes, predicted {predicted}");
+        println!("{measured} bytes, predicted {predicted}");
+        assert!((0.97..=1.03).contains(&ratio), "{measured} bytes, predicted {predicted}");
     };
     let tokenizer = Tokenizer::load(&file).expect("sound");
     check(text + tables);

@@ -1,7 +1,7 @@
 //! One gradient rule per op. Formulas stand with the gradient ops in `plan::op`.
 
 use super::Pass;
-use crate::builder::set;
+use crate::builder::{resize_workspace, set};
 use plan::op::{HeadGrads, Op, OpKind, Output};
 use plan::value::ValueId;
 
@@ -18,6 +18,8 @@ pub fn fuse_loss(pass: &mut Pass, op: &mut Op) {
         let dw = pass.contribute(weight);
         op.outputs.push(dw);
     }
+    // Gradients are summed in scratch.
+    resize_workspace(pass.b.module, op);
 }
 
 /// Appends the ops that carry the gradients of an op's outputs to its inputs.
