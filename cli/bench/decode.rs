@@ -7,6 +7,7 @@ use engine::executor::Executor;
 use engine::generate::{Decoding, generate};
 use lower::builder::Capacities;
 use lower::models::Model;
+use ops::probe;
 use plan::program::Module;
 use plan::value::Role;
 use plan::work::Sampling;
@@ -56,6 +57,8 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
     let each = measured.iter().map(|(seconds, first)| (seconds - first) / (args.tokens - 1) as f64);
     let token = median(&each.collect::<Vec<_>>());
     let weights = module.arena_bytes(Role::Weight);
+    // What a token has to read, read by nothing but a sum; caches hold more of less.
+    let bandwidth = probe::bandwidth(&bench.cpu, weights as usize);
     print(&json!({
         "bench": "decode",
         "config": args.model_config.file_name().map(|name| name.to_string_lossy()),
@@ -68,7 +71,8 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
         "tokens_per_s": args.tokens as f64 / median(&whole),
         "tokens_per_s_after_prompt": 1.0 / token,
         "weight_bytes": weights,
-        "share_of_bandwidth": weights as f64 / token / bench.read,
+        "bandwidth_gb_per_s": bandwidth / 1e9,
+        "share_of_bandwidth": weights as f64 / token / bandwidth,
         "peak_rss_anon_bytes": peak.anonymous,
         "predicted_bytes": bench.bytes(&module),
         "peak_rss_bytes": peak.resident,

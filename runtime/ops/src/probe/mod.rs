@@ -51,17 +51,27 @@ pub fn rates(cpu: &Cpu, widths: [usize; 2]) -> Rates {
     }
 }
 
+/// Returns the bytes per second that a sum over so many bytes reads: memory's own rate, when caches hold few of them.
+pub fn bandwidth(cpu: &Cpu, bytes: usize) -> f64 {
+    let numbers = vec![floats(&[bytes.div_ceil(4)])];
+    bytes as f64 / best(cpu, &OpKind::SumSquares, &numbers, vec![zeros(&[1])])
+}
+
 fn zeros(shape: &[usize]) -> Operand {
     Operand::zeros(shape, plan::value::Dtype::F32)
 }
 
-/// Returns the best time of an op within a few hundredths of a second, after one call to warm up.
+/// Returns the best time of an op within a few hundredths of a second (three calls at least), after one call to
+/// warm up.
 fn best(cpu: &Cpu, kind: &OpKind, inputs: &[Operand], mut outputs: Vec<Operand>) -> f64 {
     const MOST: Duration = Duration::from_millis(25);
     time(cpu, kind, inputs, &mut outputs, 1);
     let begun = Instant::now();
     let mut best = f64::INFINITY;
-    while best.is_infinite() || begun.elapsed() < MOST {
+    for call in 0.. {
+        if call >= 3 && begun.elapsed() >= MOST {
+            break;
+        }
         best = best.min(time(cpu, kind, inputs, &mut outputs, 1).best);
     }
     best

@@ -26,7 +26,8 @@ pub fn product<E: Float>(
     finish: Finish<'_>,
 ) {
     let y = Parts::new(y);
-    pool.run(n.div_ceil(ROWS), m * n * k / 8, |task| {
+    // Four bytes of a weight take as long as some multiplications.
+    pool.run(n.div_ceil(ROWS), m * n * k / 2, |task| {
         let (first, count) = (task * ROWS, ROWS.min(n - task * ROWS));
         scratch(k + ROWS, |buffer| {
             let (x, sums) = buffer.split_at_mut(k);
