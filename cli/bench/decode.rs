@@ -57,8 +57,7 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
     let each = measured.iter().map(|(seconds, first)| (seconds - first) / (args.tokens - 1) as f64);
     let token = median(&each.collect::<Vec<_>>());
     let weights = module.arena_bytes(Role::Weight);
-    // What a token has to read, read by nothing but a sum; caches hold more of less.
-    let bandwidth = probe::bandwidth(&bench.cpu, weights as usize);
+    let bandwidth = bandwidth(bench, weights)?;
     print(&json!({
         "bench": "decode",
         "config": args.model_config.file_name().map(|name| name.to_string_lossy()),
@@ -78,6 +77,16 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
         "peak_rss_bytes": peak.resident,
         "load": load(),
     }))
+}
+
+/// Returns the bytes per second that are read of as many bytes as the weights have, on large pages like theirs.
+fn bandwidth(bench: &Bench, bytes: u64) -> Result<f64, String> {
+    let mut map = memmap2::MmapMut::map_anon(bytes as usize / 4 * 4).map_err(|error| error.to_string())?;
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    // Pages that nobody has written are all the same one.
+    map.fill(1);
+    Ok(probe::bandwidth(&bench.cpu, bytemuck::cast_slice(&map)))
 }
 
 /// Answers all times but the first, which finds pages and caches; returns the seconds of each and of its prompt.

@@ -18,7 +18,7 @@ mod pool;
 mod preference;
 mod product;
 mod rope;
-mod simd;
+pub(crate) mod simd;
 mod sync;
 
 use crate::backend::{Backend, Call, OpError};

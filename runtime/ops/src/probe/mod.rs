@@ -10,7 +10,9 @@ pub mod products;
 
 pub use call::{Operand, Timed, bf16, floats, index, time};
 
+use crate::backend::Backend;
 use crate::cpu::Cpu;
+use crate::cpu::simd::multiversion;
 use plan::op::{Attention, OpKind};
 use std::time::{Duration, Instant};
 
@@ -51,10 +53,32 @@ pub fn rates(cpu: &Cpu, widths: [usize; 2]) -> Rates {
     }
 }
 
-/// Returns the bytes per second that a sum over so many bytes reads: memory's own rate, when caches hold few of them.
-pub fn bandwidth(cpu: &Cpu, bytes: usize) -> f64 {
-    let numbers = vec![floats(&[bytes.div_ceil(4)])];
-    bytes as f64 / best(cpu, &OpKind::SumSquares, &numbers, vec![zeros(&[1])])
+/// Returns the bytes per second that all threads read of words that lie in memory: the best of a few times.
+pub fn bandwidth(cpu: &Cpu, words: &[u32]) -> f64 {
+    const PART: usize = 1 << 20;
+    let read = || {
+        let begun = Instant::now();
+        cpu.parallel(words.len().div_ceil(PART), &|part| {
+            let words = &words[part * PART..words.len().min((part + 1) * PART)];
+            std::hint::black_box(parity(words));
+        });
+        begun.elapsed().as_secs_f64()
+    };
+    size_of_val(words) as f64 / (0..5).map(|_| read()).fold(f64::INFINITY, f64::min)
+}
+
+multiversion! {
+    /// Combines words in as many registers as hide what one costs.
+    fn parity[I](words: &[u32]) -> u32 {
+        const BESIDE: usize = 128;
+        let mut all = [0; BESIDE];
+        for block in words.as_chunks::<BESIDE>().0 {
+            for (all, word) in all.iter_mut().zip(block) {
+                *all ^= word;
+            }
+        }
+        all.iter().fold(0, |all, word| all ^ word)
+    }
 }
 
 fn zeros(shape: &[usize]) -> Operand {
