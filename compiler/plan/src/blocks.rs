@@ -1,7 +1,7 @@
 //! How a matrix product is cut into blocks, and what a thread needs to compute one of them.
 //!
-//! y [m,n] = a [m,k] · b [k,n]. Kernels cut by these functions and memory is predicted by them; both follow from
-//! the shape alone.
+//! y [m,n] = a [m,k] · b [k,n]. Kernels cut by these functions and memory is predicted by them. Stretches of k,
+//! and so results, follow from the shape alone; blocks also from the number of threads.
 
 use crate::op::{HEAD_CHUNK, Op, OpKind, head_block};
 use crate::program::Module;
@@ -18,7 +18,7 @@ const LARGE: usize = 1 << 26;
 /// Most rows and columns of a block: each element of b is packed once for the rows, and of a for the columns.
 /// Half the columns where sums are kept beside the panels, to be rounded.
 const ROWS: usize = 1056;
-pub const COLUMNS: usize = 768;
+const COLUMNS: usize = 768;
 
 /// The longest stretch of k: sums are read and written once for each, panels of b come from the second cache.
 const DEPTH: usize = 768;
@@ -32,9 +32,10 @@ pub const GRAIN: usize = 48;
 /// Rows up to which the weights are read once instead of packed.
 pub const FEW: usize = 4;
 
-/// Returns the rows and columns (at most `most`) of a block for a number of threads; with none, blocks are
-/// as large as caches allow. The size of blocks changes no result.
-pub fn cut([m, n, k]: [usize; 3], most: usize, threads: usize) -> (usize, usize) {
+/// Returns the rows and columns of a block for a number of threads; with none, blocks are as large as caches
+/// allow. `sums` says whether sums are kept beside the panels. The size of blocks changes no result.
+pub fn cut([m, n, k]: [usize; 3], sums: bool, threads: usize) -> (usize, usize) {
+    let most = if sums { COLUMNS / 2 } else { COLUMNS };
     let even = |size: usize, most: usize| size.div_ceil(size.div_ceil(most)).next_multiple_of(GRAIN);
     let halve = |size: usize| (size / 2).next_multiple_of(GRAIN);
     let (mut rows, mut columns) = (even(m, ROWS), even(n, most));
@@ -95,8 +96,7 @@ impl Product {
         if m == 0 || n == 0 {
             return 0;
         }
-        let most = if self.rounded { COLUMNS / 2 } else { COLUMNS };
-        let (rows, columns) = cut(self.shape, most, if self.alone { 0 } else { threads });
+        let (rows, columns) = cut(self.shape, self.rounded, if self.alone { 0 } else { threads });
         block_words([rows.min(m), columns.min(n), k], self.rounded)
     }
 }
@@ -142,7 +142,7 @@ mod tests {
             [(1, 1, 1), (4096, 64, 64), (64, 64, 8192), (256, 2000, 64), (5, 123, 123), (9, 50_000, 64)]
         {
             for threads in [0, 1, 2, 16] {
-                let (rows, columns) = cut([m, n, k], COLUMNS, threads);
+                let (rows, columns) = cut([m, n, k], false, threads);
                 let blocks = m.div_ceil(rows) * n.div_ceil(columns);
                 assert!(rows.is_multiple_of(GRAIN) && rows <= ROWS, "{m}×{n}×{k}: {rows}");
                 assert!(columns.is_multiple_of(GRAIN) && columns <= COLUMNS, "{m}×{n}×{k}: {columns}");
@@ -168,7 +168,7 @@ mod tests {
         let linear = Op::new(OpKind::Linear { quantized: None, adapter: None }, vec![x, w], outputs, "r");
         let program = Program { name: "p".into(), ops: vec![linear] };
         module.programs.push(program);
-        assert_eq!(cut([10, 480, 96], COLUMNS, 1), (48, 480));
+        assert_eq!(cut([10, 480, 96], false, 1), (48, 480));
         assert_eq!(bytes_per_thread(&module, 1), 4 * (48 + 480) * 96);
     }
 }

@@ -340,18 +340,25 @@ pub const ATTENTION_INPUTS: usize = 5;
 pub const HEAD_CHUNK: u64 = 384;
 
 /// Most groups of blocks of the vocabulary that sum the gradient of hidden rows on their own.
-pub const HEAD_GROUPS: u64 = 16;
+const HEAD_GROUPS: u64 = 16;
 
 /// Returns the words of the vocabulary that a task of the head ops has.
 pub fn head_block(vocab: u64) -> u64 {
     (vocab / 32).next_multiple_of(48).clamp(96, 768)
 }
 
+/// Returns the blocks of the vocabulary, those of a group, and the number of groups.
+pub fn head_groups(vocab: u64) -> (u64, u64, u64) {
+    let blocks = vocab.div_ceil(head_block(vocab));
+    let each = blocks.div_ceil(HEAD_GROUPS).max(1);
+    (blocks, each, blocks.div_ceil(each))
+}
+
 /// Returns the floats that head ops need as scratch: a chunk's logits, its gathered hidden rows, two sums for
 /// each block and two numbers for each token, and for gradients what each group sums.
 pub fn head_workspace(trained: u64, hidden: u64, vocab: u64, grads: bool) -> u64 {
-    let blocks = vocab.div_ceil(head_block(vocab));
-    let groups = if grads { blocks.div_ceil(blocks.div_ceil(HEAD_GROUPS).max(1)) } else { 0 };
+    let (blocks, _, groups) = head_groups(vocab);
+    let groups = if grads { groups } else { 0 };
     trained.min(HEAD_CHUNK) * (vocab + hidden + 2 * blocks + 2 + groups * hidden)
 }
 

@@ -17,7 +17,7 @@ use crate::backend::{Call, OpError};
 use crate::check::check_index;
 use crate::view::{View, ViewMut};
 use half::bf16;
-use plan::op::{HEAD_CHUNK, HEAD_GROUPS, OpKind, head_block};
+use plan::op::{HEAD_CHUNK, OpKind, head_block, head_groups};
 use std::ops::Range;
 
 /// Tokens of a chunk.
@@ -70,28 +70,27 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// Words of the vocabulary in a block, and the number of blocks.
-    fn blocks(&self) -> (usize, usize) {
-        let size = head_block(self.vocab as u64) as usize;
-        (size, self.vocab.div_ceil(size))
+    /// Returns the number of blocks of the vocabulary.
+    fn blocks(&self) -> usize {
+        head_groups(self.vocab as u64).0 as usize
     }
 
     /// Blocks of a group, and the number of groups.
     fn groups(&self) -> (usize, usize) {
-        let blocks = self.blocks().1;
-        let size = blocks.div_ceil(HEAD_GROUPS as usize);
-        (size, blocks.div_ceil(size))
+        let (_, each, groups) = head_groups(self.vocab as u64);
+        (each as usize, groups as usize)
     }
 
+    /// Words of the vocabulary in a block.
     fn words(&self, block: usize) -> Range<usize> {
-        let size = self.blocks().0;
+        let size = head_block(self.vocab as u64) as usize;
         block * size..self.vocab.min((block + 1) * size)
     }
 
     /// Divides the workspace as `plan::op::head_workspace` counts it.
     fn scratch<'b>(&self, op: &OpKind, bytes: &'b mut [u8], grads: bool) -> Result<Chunk<'b>, OpError> {
         let tokens = self.index.len().min(CHUNK);
-        let (blocks, groups) = (self.blocks().1, if grads { self.groups().1 } else { 0 });
+        let (blocks, groups) = (self.blocks(), if grads { self.groups().1 } else { 0 });
         let each = [self.hidden, self.vocab, blocks, blocks, 1, 1, groups * self.hidden];
         let mut rest = workspace(op, bytes, tokens * each.iter().sum::<usize>())?;
         let [hidden, logits, most, sums, lse, slopes, dhidden] = each.map(|each| {
@@ -137,7 +136,7 @@ impl<'a> Head<'a> {
         self.gather(index, chunk.hidden);
         let hidden = self.gathered(chunk.hidden).transposed();
         let (logits, most, sums) = (Parts::new(chunk.logits), Parts::new(chunk.most), Parts::new(chunk.sums));
-        let blocks = self.blocks().1;
+        let blocks = self.blocks();
         pool.run(blocks, count * self.vocab * self.hidden / 8, |block| {
             let words = self.words(block);
             #[allow(unsafe_code)] // tasks write blocks of three slices
@@ -176,7 +175,7 @@ impl<'a> Head<'a> {
         let (lse, slopes) = (&chunk.lse[..count], &chunk.slopes[..count]);
         let dw = to.dw.as_mut().map(|(dw, add)| (Parts::new(dw), std::mem::replace(add, true)));
         pool.run(groups, count * self.vocab * self.hidden / 4, |group| {
-            let blocks = group * each..self.blocks().1.min((group + 1) * each);
+            let blocks = group * each..self.blocks().min((group + 1) * each);
             for block in blocks.clone() {
                 let words = self.words(block);
                 #[allow(unsafe_code)] // tasks write blocks of three slices

@@ -19,7 +19,7 @@ use super::simd::{Isa, Level, multiversion};
 use crate::view::View;
 use kernel::{Kernel, Rows, Sums};
 use pack::Format;
-use plan::blocks::{COLUMNS, FEW, GRAIN, INNER, block_words, cut, stretch};
+use plan::blocks::{FEW, GRAIN, INNER, block_words, cut, stretch};
 use std::ops::Range;
 
 /// A matrix in a slice, row by row; transposing swaps what rows and columns are.
@@ -109,8 +109,7 @@ fn product<E: Float>(
     if let (Some(pool), true) = (pool, m <= FEW && b.transposed && !a.transposed) {
         return few::product(pool, shape, a, b, y, finish);
     }
-    let most = if E::IS_F32 { COLUMNS } else { COLUMNS / 2 };
-    let (rows, columns) = cut([m, n, k], most, pool.map_or(0, Pool::threads));
+    let (rows, columns) = cut([m, n, k], !E::IS_F32, pool.map_or(0, Pool::threads));
     let across = n.div_ceil(columns);
     let y = Parts::new(y);
     let block = |task: usize| {
