@@ -72,6 +72,14 @@ impl<'a> Floats<'a> {
         }
     }
 
+    /// Returns the bytes of an element.
+    pub fn element_bytes(&self) -> usize {
+        match self {
+            Floats::F32(_) => size_of::<f32>(),
+            Floats::Bf16(_) => size_of::<bf16>(),
+        }
+    }
+
     /// Returns elements `at..`.
     pub fn from(&self, at: usize) -> Floats<'a> {
         match self {

@@ -283,6 +283,33 @@ pub fn max(a: &[f32]) -> f32 {
     rest.iter().fold(lanes[0], |most, &x| if x > most { x } else { most })
 }
 
+/// Bytes of a line of the caches.
+pub const LINE: usize = 64;
+
+/// Asks for elements `at..at + len`, or those of them that are there, to come to the second cache.
+#[inline(always)]
+pub fn ask<T>(x: &[T], at: usize, len: usize) {
+    let soon = x.get(at..).unwrap_or_default();
+    let bytes = size_of_val(&soon[..soon.len().min(len)]);
+    for at in (0..bytes).step_by(LINE) {
+        ask_line(soon.as_ptr().wrapping_byte_add(at));
+    }
+}
+
+/// Asks for the line of a pointer, whatever it points at.
+#[inline(always)]
+pub fn ask_line<T>(at: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[allow(unsafe_code)] // an intrinsic on a pointer
+    // SAFETY: a hint, which reads nothing; every x86-64 has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = at;
+}
+
 /// Writes or adds one number.
 #[inline(always)]
 pub fn put(add: bool, y: &mut f32, value: f32) {

@@ -114,3 +114,26 @@ fn pairs_give_the_same_sums() {
         }
     }
 }
+
+/// Several tasks for every number of threads, the last of them shorter, and rows of x that share what is read of w.
+#[test]
+fn few_rows_are_the_same_bits_for_any_number_of_threads_and_beside_any_others() {
+    let (n, k) = if cfg!(miri) { (31, 37) } else { (301, 709) };
+    let number = |i: usize| (i * 7919 % 1009) as f32 / 504.5 - 1.0;
+    let x: Vec<f32> = (0..FEW * k).map(|i| number(i + 3)).collect();
+    let w: Vec<f32> = (0..n * k).map(number).collect();
+    let (x_half, w_half) = (half(&x), half(&w));
+    for (x, w) in [(Floats::F32(&x), Floats::F32(&w)), (Floats::Bf16(&x_half), Floats::Bf16(&w_half))] {
+        let products = |threads: usize, rows: Range<usize>| {
+            let mut y = vec![0.0; rows.len() * n];
+            let shape = Shape { m: rows.len(), n, k };
+            let (x, w) = (Matrix::rows(x.from(rows.start * k), k), Matrix::rows(w, k).transposed());
+            product(Some(&Pool::new(threads)), shape, x, w, &mut y, Finish::default());
+            y
+        };
+        let alone: Vec<f32> = (0..FEW).flat_map(|row| products(1, row..row + 1)).collect();
+        for threads in 1..=if cfg!(miri) { 2 } else { 4 } {
+            assert_eq!(products(threads, 0..FEW), alone, "{threads} threads");
+        }
+    }
+}
