@@ -5,7 +5,7 @@
 use super::adds;
 use super::float::{Float, Floats, OutParts};
 use super::pool::{Pool, scratch, stage};
-use super::simd::{dot, exp, max, multiversion};
+use super::simd::{Isa, LANES, ask, exp, fold, max, multiversion};
 use crate::backend::{Call, OpError};
 use crate::check::check_index;
 use plan::op::Attention;
@@ -49,19 +49,18 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attention: &Attention) ->
         let end = (slot * cached + length) * columns;
         let slope = attention.alibi.as_ref().map_or(0.0, |slopes| slopes[head]);
         let (scale, softcap) = (attention.scale as f32, attention.softcap);
-        stage(3 * dim, |buffer| {
-            let (out, rest) = buffer.split_at_mut(dim);
-            let (q_buffer, line) = rest.split_at_mut(dim);
+        stage(2 * dim, |buffer| {
+            let (out, q_buffer) = buffer.split_at_mut(dim);
             let q = q.part(task * dim, dim, q_buffer);
             scratch(shown + dim, |scratch| {
                 let head = |o: &mut [f32], add: bool| match (keys, values) {
                     (Floats::F32(keys), Floats::F32(values)) => {
                         let (keys, values) = (&keys[first.min(end)..end], &values[first.min(end)..end]);
-                        one_head(q, keys, values, columns, scale, softcap, slope, scratch, line, o, add);
+                        one_head(q, keys, values, columns, scale, softcap, slope, scratch, o, add);
                     }
                     (Floats::Bf16(keys), Floats::Bf16(values)) => {
                         let (keys, values) = (&keys[first.min(end)..end], &values[first.min(end)..end]);
-                        one_head(q, keys, values, columns, scale, softcap, slope, scratch, line, o, add);
+                        one_head(q, keys, values, columns, scale, softcap, slope, scratch, o, add);
                     }
                     _ => unreachable!("operands are checked"),
                 };
@@ -76,36 +75,96 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attention: &Attention) ->
     Ok(())
 }
 
+/// Channels of a head whose sums stay in registers.
+const SIDE: usize = 4 * LANES;
+
+/// Positions whose scores are made at once.
+const BLOCK: usize = 16;
+
 multiversion! {
-    /// `scratch` holds one score per shown position and the output, `line` one key or value.
-    fn one_head[I, E: Float](q: &[f32], keys: &[E], values: &[E], columns: usize, scale: f32, softcap: Option<f64>, slope: f32, scratch: &mut [f32], line: &mut [f32], o: &mut [f32], add: bool) {
+    /// `scratch` holds one score per shown position and the output.
+    fn one_head[I, E: Float](q: &[f32], keys: &[E], values: &[E], columns: usize, scale: f32, softcap: Option<f64>, slope: f32, scratch: &mut [f32], o: &mut [f32], add: bool) {
         let dim = q.len();
         let (sum, scores) = scratch.split_at_mut(dim);
         let shown = scores.len();
-        for (position, score) in scores.iter_mut().enumerate() {
-            for (x, key) in line.iter_mut().zip(&keys[position * columns..][..dim]) {
-                *x = key.widen();
+        let whole = dim / LANES * LANES;
+        for (block, scores) in scores.chunks_mut(BLOCK).enumerate() {
+            let first = block * BLOCK;
+            let mut lanes = [[0.0; LANES]; BLOCK];
+            for position in first..first + scores.len() {
+                ask(keys, (position + BLOCK) * columns, dim);
+                ask(values, position * columns, dim);
             }
-            *score = scale * dot::<I>(q, line);
-            if let Some(cap) = softcap {
-                let cap = cap as f32;
-                *score = cap * (*score / cap).tanh();
+            products(&q[..whole], &keys[first * columns..], columns, &mut lanes[..scores.len()]);
+            for (i, (score, lanes)) in scores.iter_mut().zip(&lanes).enumerate() {
+                let rest = q[whole..].iter().zip(&keys[(first + i) * columns + whole..]);
+                *score = scale * rest.fold(fold(lanes), |sum, (q, key)| I::fma(*q, key.widen(), sum));
+                if let Some(cap) = softcap {
+                    let cap = cap as f32;
+                    *score = cap * (*score / cap).tanh();
+                }
+                *score += slope * ((first + i) as f32 + 1.0 - shown as f32);
             }
-            *score += slope * (position as f32 + 1.0 - shown as f32);
         }
         let most = max(scores);
-        let mut total = 0.0;
-        sum.fill(0.0);
-        for (position, score) in scores.iter().enumerate() {
-            let weight = exp::<I>(*score - most);
-            total += weight;
-            for (sum, value) in sum.iter_mut().zip(&values[position * columns..][..dim]) {
-                *sum = I::fma(weight, value.widen(), *sum);
-            }
+        for score in scores.iter_mut() {
+            *score = exp::<I>(*score - most);
+        }
+        let total = scores.iter().fold(0.0, |total, weight| total + weight);
+        let (sides, rest) = sum.as_chunks_mut();
+        for (i, sums) in sides.iter_mut().enumerate() {
+            weigh::<I, E, SIDE>(scores, values, columns, i * SIDE, sums);
+        }
+        let done = dim - rest.len();
+        let (lines, rest) = rest.as_chunks_mut();
+        for (i, sums) in lines.iter_mut().enumerate() {
+            weigh::<I, E, LANES>(scores, values, columns, done + i * LANES, sums);
+        }
+        let done = dim - rest.len();
+        for (i, sum) in rest.iter_mut().enumerate() {
+            weigh::<I, E, 1>(scores, values, columns, done + i, std::array::from_mut(sum));
         }
         for (o, sum) in o.iter_mut().zip(sum) {
             let value = if shown == 0 { 0.0 } else { *sum / total };
             *o = if add { *o + value } else { value };
         }
     }
+}
+
+multiversion! {
+    /// Sums q·k in lanes, for keys `columns` apart.
+    ///
+    /// A function of its own: beside the folding of the lanes the compiler makes the sums of registers of four.
+    #[inline(never)]
+    fn products[I, E: Float](q: &[f32], keys: &[E], columns: usize, y: &mut [[f32; LANES]]) {
+        for (position, y) in y.iter_mut().enumerate() {
+            let keys = &keys[position * columns..][..q.len()];
+            let mut sums = [0.0; LANES];
+            for (q, keys) in q.as_chunks::<LANES>().0.iter().zip(keys.as_chunks::<LANES>().0) {
+                for i in 0..LANES {
+                    sums[i] = I::fma(q[i], keys[i].widen(), sums[i]);
+                }
+            }
+            *y = sums;
+        }
+    }
+}
+
+/// Sums the weighted values of some channels, position after position.
+#[inline(always)]
+fn weigh<I: Isa, E: Float, const N: usize>(
+    weights: &[f32],
+    values: &[E],
+    columns: usize,
+    first: usize,
+    y: &mut [f32; N],
+) {
+    let mut sums = [0.0; N];
+    for (position, weight) in weights.iter().enumerate() {
+        let values = values[position * columns + first..].first_chunk::<N>().expect("the row has them");
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum = I::fma(*weight, value.widen(), *sum);
+        }
+    }
+    *y = sums;
 }
