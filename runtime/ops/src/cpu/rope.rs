@@ -64,8 +64,11 @@ multiversion! {
         let (cos, rest) = angles.split_at_mut(half);
         let (sin, rest) = rest.split_at_mut(half);
         let (step_cos, step_sin) = rest.split_at_mut(half);
-        for (i, &frequency) in inv_freq.iter().enumerate() {
-            (step_sin[i], step_cos[i]) = frequency.sin_cos();
+        // One token, as in decoding, does not turn on.
+        if positions.len() > 1 {
+            for (i, &frequency) in inv_freq.iter().enumerate() {
+                (step_sin[i], step_cos[i]) = frequency.sin_cos();
+            }
         }
         let (turn_cos, turn_sin) = turn.split_at_mut(half);
         let sine_scale = if inverse { -scale } else { scale };
