@@ -50,14 +50,17 @@ impl Sampler {
 }
 
 /// Returns the index of the largest logit, the first of equal ones.
+///
+/// Side by side, since a vocabulary is tens of thousands of logits for each token that is made.
 fn largest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (index, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = index;
-        }
+    let larger = |most: f32, logit: f32| if logit > most { logit } else { most };
+    let (blocks, rest) = logits.as_chunks::<16>();
+    let mut side = [f32::NEG_INFINITY; 16];
+    for block in blocks {
+        side.iter_mut().zip(block).for_each(|(most, logit)| *most = larger(*most, *logit));
     }
-    best as u32
+    let most = side.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger);
+    logits.iter().position(|logit| *logit == most).unwrap_or(0) as u32
 }
 
 /// Divides positive logits of tokens that occurred by the penalty, multiplies negative ones. Keskar et al. 2019.
@@ -188,6 +191,12 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
         assert_eq!(Sampler::new(sampling(0.0), 0).next(&[0.0, 2.0, 2.0, -1.0], &[]), 1);
+        assert_eq!(Sampler::new(sampling(0.0), 0).next(&[f32::NEG_INFINITY; 20], &[]), 0);
+        for (first, second) in [(0, 1), (3, 19), (15, 16), (16, 36), (35, 36)] {
+            let mut logits: Vec<f32> = (0..37).map(|i| -1.0 - i as f32).collect();
+            (logits[first], logits[second]) = (0.0, -0.0);
+            assert_eq!(Sampler::new(sampling(0.0), 0).next(&logits, &[]), first as u32, "{first}, {second}");
+        }
     }
 
     #[test]

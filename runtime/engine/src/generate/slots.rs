@@ -189,7 +189,9 @@ impl Slot {
         if self.done {
             return Ok(());
         }
-        if logits.iter().any(|logit| logit.is_nan()) {
+        // Whole blocks at once: there are many logits and hardly ever one that is not a number.
+        let has_nan = |block: &[f32]| block.iter().fold(false, |nan, logit| nan | logit.is_nan());
+        if logits.chunks(256).any(has_nan) {
             let message = format!("the model's logits after prompt {} are not numbers", self.prompt + 1);
             return Err(EngineError::new("non-finite-logits", message)
                 .help("the weights are damaged or training diverged; take an earlier model"));
