@@ -11,13 +11,16 @@ use super::super::simd::{Base, Isa, LANES, ask, fold};
 use super::super::simd::{Level, level};
 use super::{Finish, Matrix, Shape};
 
-/// Bytes of w of one task, about: a few µs of memory, so that threads end together also when one comes late.
+/// Bytes of w of one task, about: some µs of memory, so that threads end together also when one comes late.
 const TASK: usize = 128 << 10;
 
 /// Rows of w side by side.
 const BESIDE: usize = 4;
 
-/// Bytes of w that are asked for ahead of those that are read: what memory delivers while it answers, and more.
+/// Rows of w of one task at least, since a task begins with a wait for memory.
+const LEAST: usize = 8 * BESIDE;
+
+/// Bytes of w that are asked for ahead of the row read last: what memory delivers while it answers, and more.
 const AHEAD: usize = 8 << 10;
 
 /// Computes the product; `b` is the transpose of `[n,k]`.
@@ -62,7 +65,8 @@ pub fn product<E: Float>(
 
 /// Returns the rows of w of one task: as many tasks for each thread, of about [`TASK`] bytes.
 fn rows_of_task(n: usize, row_bytes: usize, threads: usize) -> usize {
-    let tasks = threads * (n * row_bytes).div_ceil(threads * TASK).max(1);
+    let bytes = TASK.max(LEAST * row_bytes);
+    let tasks = threads * (n * row_bytes).div_ceil(threads * bytes).max(1);
     n.div_ceil(tasks).next_multiple_of(BESIDE)
 }
 
@@ -71,7 +75,8 @@ fn dots<W: Wide>(m: usize, x: &[f32], w: &[W], stride: usize, count: usize, y: &
     let k = x.len() / m;
     let whole = k / LANES * LANES;
     let end = (count - 1) * stride + k;
-    let ahead = AHEAD / size_of::<W>();
+    // Asked for in the order of memory, while rows are read side by side.
+    let ahead = AHEAD / size_of::<W>() + (BESIDE - 1) * stride;
     ask(w, 0, ahead.min(end));
     for block in (0..count).step_by(BESIDE) {
         let beside = BESIDE.min(count - block);
