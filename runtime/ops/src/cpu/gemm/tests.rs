@@ -133,7 +133,7 @@ fn few_rows_are_the_same_bits_for_any_number_of_threads_and_beside_any_others() 
         };
         let alone: Vec<f32> = (0..FEW).flat_map(|row| products(1, row..row + 1)).collect();
         for threads in 1..=if cfg!(miri) { 2 } else { 4 } {
-            assert_eq!(products(threads, 0..FEW), alone, "{threads} threads");
+            assert!(products(threads, 0..FEW) == alone, "other bits with {threads} threads");
         }
     }
 }
