@@ -61,6 +61,7 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
             dtype: args.precision.dtype(),
             recompute: args.recompute,
             micro: None,
+            memory: None,
         };
         let mut found: Vec<Point> = Vec::new();
         for setup in points.iter().map(setup) {

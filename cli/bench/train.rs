@@ -8,12 +8,13 @@ use super::rounds::Rounds;
 use super::setup::{Recompute, Setup};
 use super::steps::{Steps, Taken};
 use super::{Bench, Precision, load, median, print};
+use crate::text;
 use lower::figures::architecture::Kind;
 use lower::figures::trained::{Line, Selection, lines};
 use lower::figures::{Shapes, shapes, trained};
 use lower::models::Model;
 use lower::passes::trained::{TrainedPart, part};
-use plan::program::Module;
+use plan::program::{Level, Module};
 use plan::value::Role;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ use std::path::PathBuf;
   adapt bench train --model-config config.json --train norms,last
                                        frozen but for its norms and its last layer
   adapt bench train --model-config config.json --train \"embed_tokens,layers 0..4\"
+  adapt bench train --model-config config.json --memory 2GiB
+                                       what is computed again, as that much memory needs
   adapt bench train --model-config config.json --pairs 2
                                        DPO, half of each row the prompt, the reference pass included
   adapt bench train --model-config config.json --pairs 2 --prompt-tokens 400 --whole-rows
@@ -68,6 +71,9 @@ pub struct Args {
     /// What is computed again in the backward pass
     #[arg(long, value_enum, default_value_t)]
     recompute: Recompute,
+    /// Memory that the process may use, such as `8GiB`: what is not said is decided by it; otherwise this machine's
+    #[arg(long, value_name = "SIZE", value_parser = text::size)]
+    memory: Option<u64>,
     #[command(flatten)]
     pub rounds: Rounds,
 }
@@ -88,6 +94,7 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
         dtype: args.precision.dtype(),
         recompute: args.recompute,
         micro: args.micro,
+        memory: args.memory,
     };
     let module = setup.planned(bench)?;
     let (taken, peak) = memory::watched(|| steps(args, bench, &setup, &module));
@@ -141,6 +148,8 @@ fn line(args: &Args, bench: &Bench, setup: &Setup, module: &Module, taken: &[Tak
         let of_role = module.values.iter().filter(|value| value.role == role);
         of_role.map(|value| value.elements(&module.capacities())).sum::<u64>()
     };
+    let recomputed = &module.decisions.recompute;
+    let blocks = recomputed.iter().filter(|region| region.level == Level::Block).count();
     let mut line = json!({
         "bench": "train",
         "config": args.model_config.file_name().map(|name| name.to_string_lossy()),
@@ -148,7 +157,8 @@ fn line(args: &Args, bench: &Bench, setup: &Setup, module: &Module, taken: &[Tak
         "seq": args.seq,
         "batch": setup.batch,
         "micro": module.decisions.micro_batch_size,
-        "recomputed": module.decisions.recompute.len(),
+        "recomputed": recomputed.len(),
+        "recomputed_blocks": blocks,
         "threads": bench.threads,
         "parameters": setup.model.parameters(),
         "trained_parameters": elements(Role::Gradient),

@@ -93,6 +93,46 @@ fn a_training_step_is_measured_beside_what_is_predicted() {
 }
 
 #[test]
+fn a_limit_of_memory_decides_what_is_computed_again() {
+    let shop = Workshop::new();
+    shop.write("config.json", CONFIG);
+    let whole = [
+        "bench",
+        "train",
+        "--model-config",
+        "config.json",
+        "--seq",
+        "64",
+        "--batch",
+        "4",
+        "--micro",
+        "4",
+        "--steps",
+        "1",
+    ];
+    let ran = |more: &[&str]| shop.run(&[&whole[..], more].concat());
+    let decided = |more: &[&str]| {
+        let ran = ran(more);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let line = lines(&ran)[1].clone();
+        let number = |field: &str| line[field].as_u64().unwrap_or_else(|| panic!("{field} of {line}"));
+        let levels = [number("recomputed"), number("recomputed_blocks")];
+        (number("micro"), levels, number("predicted_bytes"), line["loss"].as_f64().unwrap())
+    };
+    let (_, none, whole, loss) = decided(&[]);
+    let (_, every, least, _) = decided(&["--recompute", "block"]);
+    assert_eq!((none, every), ([0, 0], [3, 3]));
+    // Between both lies a mixture, of the same loss.
+    let limit = least + (whole - least) / 8;
+    let (micro, [recomputed, blocks], bytes, again) = decided(&["--memory", &format!("{limit}B")]);
+    assert_eq!((micro, recomputed), (4, 3));
+    assert!((1..3).contains(&blocks) && bytes <= limit, "{blocks} blocks, {bytes} bytes of {limit}");
+    assert!((again - loss).abs() < 1e-5 * loss);
+    ran(&["--memory", "1MiB"]).failed_with(&["this needs ", "1.0 MiB may be used"]);
+    assert_eq!(ran(&["--memory", "8 cows"]).code, Some(2));
+}
+
+#[test]
 fn pairs_are_measured_with_their_reference_pass() {
     let shop = Workshop::new();
     shop.write("config.json", CONFIG);
