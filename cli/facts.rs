@@ -452,13 +452,25 @@ fn tokenizer(path: &str, depth: Depth) -> Option<TokenizerFact> {
         }
     };
     let ids = token_ids(&tokenizer, &mut fact);
-    let merges = tokenizer.pointer("/model/merges").and_then(Value::as_array).map_or(0, Vec::len);
-    let tables = tokenizer::table_bytes(ids.len() as u64, merges as u64);
+    let tables = table_bytes(&tokenizer, ids.len() as u64);
     fact.memory = Some(TokenizerBytes { text: size, tables });
     if place.is_dir() {
         read_tokenizer_config(&folder, &ids, &mut fact);
     }
     Some(fact)
+}
+
+/// Returns the bytes of the tables of a tokenizer: of unigrams, whose vocabulary is a list, or by its merges.
+fn table_bytes(tokenizer: &Value, ids: u64) -> u64 {
+    match tokenizer.pointer("/model/vocab") {
+        Some(Value::Array(pieces)) => {
+            tokenizer::unigram_bytes(pieces.iter().filter_map(|piece| piece.get(0)?.as_str()))
+        }
+        _ => {
+            let merges = tokenizer.pointer("/model/merges").and_then(Value::as_array).map_or(0, Vec::len);
+            tokenizer::table_bytes(ids, merges as u64)
+        }
+    }
 }
 
 /// Counts the vocabulary and lists special tokens; returns the ids of added tokens and of the model's vocabulary.
