@@ -102,7 +102,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
 }
 
 fn measure(args: &Args, cache: &Path) -> Result<(), String> {
-    let bench = Bench::new(args.threads.unwrap_or_else(machine::threads).max(1), cache);
+    let bench = Bench::new(machine::threads_of(args.threads), cache);
     print(&bench.line())?;
     match &args.what {
         What::Products(args) => products::run(args, &bench),

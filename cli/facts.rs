@@ -53,6 +53,8 @@ pub struct Gatherer {
     resolver: Option<Resolver>,
     /// Where what this machine reaches is remembered.
     cache: Option<PathBuf>,
+    /// Threads that a run has.
+    threads: usize,
 }
 
 impl Gatherer {
@@ -65,6 +67,7 @@ impl Gatherer {
             lock: Lock::default(),
             resolver: None,
             cache: None,
+            threads: machine::threads(),
         }
     }
 
@@ -82,7 +85,13 @@ impl Gatherer {
             lock: Lock::default(),
             resolver: None,
             cache: Some(cache.to_owned()),
+            threads: machine::threads(),
         }
+    }
+
+    /// Takes this machine to have so many threads, where a run is told how many.
+    pub fn with_threads(self, told: Option<usize>) -> Self {
+        Gatherer { threads: machine::threads_of(told), ..self }
     }
 
     /// Asks the hub for what the lock file lacks.
@@ -184,7 +193,8 @@ impl Gatherer {
                 },
             },
             Want::Hardware => {
-                facts.hardware = Some(HardwareFact { rates: self.rates(), ..hardware() });
+                let threads = self.threads as u32;
+                facts.hardware = Some(HardwareFact { rates: self.rates(), threads, ..hardware() });
                 true
             }
         }
@@ -196,8 +206,8 @@ impl Gatherer {
     fn rates(&self) -> Option<Rates> {
         let cache = self.cache.as_deref()?;
         match self.depth {
-            Depth::Quick => machine::remembered(cache),
-            Depth::Full => Some(machine::rates(cache)),
+            Depth::Quick => machine::remembered(cache, self.threads),
+            Depth::Full => Some(machine::rates(cache, self.threads)),
         }
     }
 }

@@ -335,11 +335,14 @@ fn a_machine_is_measured_once_and_never_by_a_check() {
     let before = plan();
     assert_eq!(remembered().as_ref(), Some(&first), "measured once");
     // What is measured moves the printed time and nothing that decides.
-    let mut slow: Value = serde_json::from_str(&first).unwrap();
-    for rate in ["attention", "bytes"] {
-        slow["rates"][rate] = serde_json::json!(1e6);
-    }
-    shop.write("cache/machine.json", &slow.to_string());
+    let slowed_down = |text: &str| {
+        let mut slow: Value = serde_json::from_str(text).unwrap();
+        for rate in ["attention", "bytes"] {
+            slow["rates"][rate] = serde_json::json!(1e6);
+        }
+        slow.to_string()
+    };
+    shop.write("cache/machine.json", &slowed_down(&first));
     let without_times = |text: &str| {
         let mut plan: Value = serde_json::from_str(text).unwrap();
         let mut seconds = 0.0;
@@ -353,6 +356,22 @@ fn a_machine_is_measured_once_and_never_by_a_check() {
     let ((plan_before, fast), (plan_after, slow)) = (without_times(&before), without_times(&plan()));
     assert_eq!(plan_before, plan_after);
     assert!(slow > 2.0 * fast && fast > 0.0, "{fast} and {slow} seconds");
+    // Another number of threads is another measurement, with a memory of its own.
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) + 1;
+    let told = threads.to_string();
+    let of_others = |command: &str, more: &[&str]| {
+        shop.ok(&[&[command, "tiny.kdl", "--threads", &told], more].concat()).stdout
+    };
+    let as_json = || without_times(&of_others("plan", &["--format", "json"]));
+    let (planned, others) = as_json();
+    assert!(others < slow, "{others} and {slow} seconds");
+    let name = format!("cache/machine-{threads}-threads.json");
+    shop.write(&name, &slowed_down(&shop.read(&name)));
+    let (planned_again, slowed) = as_json();
+    assert!(slowed > 2.0 * others && planned == planned_again, "{others} and {slowed} seconds");
+    // What the threads of a run take is counted, and a run that is told so many plans with them.
+    assert_ne!(planned, plan_before);
+    assert_eq!(of_others("plan", &[]), of_others("run", &["--dry-run"]));
     let slowed = remembered();
     shop.ok(&["doctor", "--probe"]);
     assert_ne!(remembered(), slowed, "measured again");
