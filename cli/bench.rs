@@ -18,6 +18,7 @@ mod train;
 use crate::machine;
 use lang::facts::Rates;
 use lower::figures::process::Process;
+use lower::models::Model;
 use ops::cpu::Cpu;
 use ops::probe::peak;
 use plan::program::Module;
@@ -102,7 +103,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
 }
 
 fn measure(args: &Args, cache: &Path) -> Result<(), String> {
-    let bench = Bench::new(args.threads.unwrap_or_else(machine::threads).max(1), cache);
+    let bench = Bench::new(machine::threads_of(args.threads), cache);
     print(&bench.line())?;
     match &args.what {
         What::Products(args) => products::run(args, &bench),
@@ -154,6 +155,41 @@ impl Bench {
     /// Returns the share of the peak that a rate is; nothing where the peak is not known.
     fn share(&self, flops_per_second: f64, format: Dtype) -> Option<f64> {
         Some(flops_per_second / self.peaks[usize::from(format == Dtype::Bf16)]?)
+    }
+}
+
+/// What is measured.
+#[derive(Debug, clap::Args)]
+struct Measured {
+    /// A config.json of a model that this version can run; weights are random
+    #[arg(long, value_name = "FILE")]
+    model_config: PathBuf,
+    /// Number format of weights and activations; in training masters and sums are in f32
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    precision: Precision,
+}
+
+impl Measured {
+    /// Reads the config.
+    fn config(&self) -> Result<Value, String> {
+        let (path, name) = (&self.model_config, self.model_config.display());
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+        serde_json::from_str(&text).map_err(|error| format!("{name} is not JSON: {error}"))
+    }
+
+    /// Returns the model that its config describes.
+    fn model(&self, config: &Value) -> Result<Model, String> {
+        let name = self.model_config.display();
+        Model::from_config(config).map_err(|problem| format!("{name}: {}", problem.message))
+    }
+
+    fn dtype(&self) -> Dtype {
+        self.precision.dtype()
+    }
+
+    /// Returns the name of the file, as lines have it.
+    fn name(&self) -> Option<String> {
+        self.model_config.file_name().map(|name| name.to_string_lossy().into_owned())
     }
 }
 

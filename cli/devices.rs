@@ -1,5 +1,6 @@
 //! Devices of this machine: how many a run asks for, and the threads that are divided among them.
 
+use crate::machine;
 use ops::backend::Backend;
 use plan::task::Task;
 use std::cell::OnceCell;
@@ -47,19 +48,7 @@ impl Devices {
     /// Fails, with a line for the user, when there is no such backend or a device would have no thread.
     pub fn new(backend: &str, devices: u32, threads: Option<usize>) -> Result<Self, String> {
         let make = backend_named(backend)?;
-        let (devices, all) = (devices as usize, threads.unwrap_or_else(crate::machine::threads).max(1));
-        if devices > all {
-            let what = match threads {
-                Some(_) => format!("`--threads {all}` leaves {} without", counted(devices - all, "device")),
-                None => format!("this machine has {}", counted(all, "core")),
-            };
-            return Err(format!(
-                "{devices} devices need a thread each, and {what}; take `--devices {all}`, or `--threads {devices}`"
-            ));
-        }
-        // Those that do not divide go to the first devices.
-        let of = |device: usize| all / devices + usize::from(device < all % devices);
-        let threads = (0..devices).map(of).collect();
+        let threads = divided(devices, threads)?;
         Ok(Devices { threads, make, ranks: OnceCell::new(), whole: OnceCell::new() })
     }
 
@@ -74,13 +63,33 @@ impl Devices {
     }
 }
 
+/// Divides threads among devices: those asked for, else one per core.
+///
+/// # Errors
+/// Fails, with a line for the user, when a device would have no thread.
+pub fn divided(devices: u32, threads: Option<usize>) -> Result<Vec<usize>, String> {
+    let (devices, all) = (devices as usize, machine::threads_of(threads));
+    if devices > all {
+        let what = match threads {
+            Some(_) => format!("`--threads {all}` leaves {} without", counted(devices - all, "device")),
+            None => format!("this machine has {}", counted(all, "core")),
+        };
+        return Err(format!(
+            "{devices} devices need a thread each, and {what}; take `--devices {all}`, or `--threads {devices}`"
+        ));
+    }
+    // Those that do not divide go to the first devices.
+    let of = |device: usize| all / devices + usize::from(device < all % devices);
+    Ok((0..devices).map(of).collect())
+}
+
 fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Makes the backend of that name.
 pub fn backend(name: &str, threads: Option<usize>) -> Result<Box<dyn Backend>, String> {
-    Ok(backend_named(name)?(threads.unwrap_or_else(crate::machine::threads)))
+    Ok(backend_named(name)?(machine::threads_of(threads)))
 }
 
 fn backend_named(name: &str) -> Result<Make, String> {

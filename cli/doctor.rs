@@ -24,8 +24,8 @@ pub struct Args {
 /// Prints the report.
 pub fn run(args: &Args, cache: &Path) -> ExitCode {
     let rates = match args.probe {
-        true => Some(machine::measure(cache)),
-        false => machine::remembered(cache),
+        true => Some(machine::measure(cache, machine::threads())),
+        false => machine::remembered(cache, machine::threads()),
     };
     terminal::written(std::io::stdout().write_all(report(cache, rates).as_bytes()))
 }

@@ -53,6 +53,8 @@ pub struct Gatherer {
     resolver: Option<Resolver>,
     /// Where what this machine reaches is remembered.
     cache: Option<PathBuf>,
+    /// Threads that a run has.
+    threads: usize,
 }
 
 impl Gatherer {
@@ -65,6 +67,7 @@ impl Gatherer {
             lock: Lock::default(),
             resolver: None,
             cache: None,
+            threads: machine::threads(),
         }
     }
 
@@ -82,7 +85,13 @@ impl Gatherer {
             lock: Lock::default(),
             resolver: None,
             cache: Some(cache.to_owned()),
+            threads: machine::threads(),
         }
+    }
+
+    /// Takes this machine to have so many threads, where a run is told how many.
+    pub fn with_threads(self, told: Option<usize>) -> Self {
+        Gatherer { threads: machine::threads_of(told), ..self }
     }
 
     /// Asks the hub for what the lock file lacks.
@@ -184,7 +193,8 @@ impl Gatherer {
                 },
             },
             Want::Hardware => {
-                facts.hardware = Some(HardwareFact { rates: self.rates(), ..hardware() });
+                let threads = self.threads as u32;
+                facts.hardware = Some(HardwareFact { rates: self.rates(), threads, ..hardware() });
                 true
             }
         }
@@ -196,8 +206,8 @@ impl Gatherer {
     fn rates(&self) -> Option<Rates> {
         let cache = self.cache.as_deref()?;
         match self.depth {
-            Depth::Quick => machine::remembered(cache),
-            Depth::Full => Some(machine::rates(cache)),
+            Depth::Quick => machine::remembered(cache, self.threads),
+            Depth::Full => Some(machine::rates(cache, self.threads)),
         }
     }
 }
@@ -452,13 +462,25 @@ fn tokenizer(path: &str, depth: Depth) -> Option<TokenizerFact> {
         }
     };
     let ids = token_ids(&tokenizer, &mut fact);
-    let merges = tokenizer.pointer("/model/merges").and_then(Value::as_array).map_or(0, Vec::len);
-    let tables = tokenizer::table_bytes(ids.len() as u64, merges as u64);
+    let tables = table_bytes(&tokenizer, ids.len() as u64);
     fact.memory = Some(TokenizerBytes { text: size, tables });
     if place.is_dir() {
         read_tokenizer_config(&folder, &ids, &mut fact);
     }
     Some(fact)
+}
+
+/// Returns the bytes of the tables of a tokenizer: of unigrams, whose vocabulary is a list, or by its merges.
+fn table_bytes(tokenizer: &Value, ids: u64) -> u64 {
+    match tokenizer.pointer("/model/vocab") {
+        Some(Value::Array(pieces)) => {
+            tokenizer::unigram_bytes(pieces.iter().filter_map(|piece| piece.get(0)?.as_str()))
+        }
+        _ => {
+            let merges = tokenizer.pointer("/model/merges").and_then(Value::as_array).map_or(0, Vec::len);
+            tokenizer::table_bytes(ids, merges as u64)
+        }
+    }
 }
 
 /// Counts the vocabulary and lists special tokens; returns the ids of added tokens and of the model's vocabulary.

@@ -73,7 +73,8 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         runs: true,
         devices: 1,
     };
-    let compiled = compile(&request, &mut Facts::default(), &mut Gatherer::full(cache));
+    let compiled =
+        compile(&request, &mut Facts::default(), &mut Gatherer::full(cache).with_threads(args.threads));
     if let Some(failed) = compiled.report(args.format) {
         return failed;
     }

@@ -1,7 +1,7 @@
 //! What this machine reaches, measured once and remembered in the cache.
 //!
 //! A measurement belongs to a processor, a number of threads, a version of the kernels and the numerics; another
-//! of any is another machine. It calibrates the times that are printed and decides nothing, so that a lost or
+//! of any is another machine, and each number of threads is remembered in a file of its own. It calibrates the times that are printed and decides nothing, so that a lost or
 //! a broken memory costs a second measurement and nothing else.
 
 use lang::facts::{Products, Rates};
@@ -17,21 +17,21 @@ struct Remembered {
     rates: Rates,
 }
 
-/// Returns what this machine reaches: as remembered, else measured now and remembered.
-pub fn rates(cache: &Path) -> Rates {
-    remembered(cache).unwrap_or_else(|| measure(cache))
+/// Returns what this machine reaches on so many threads: as remembered, else measured now and remembered.
+pub fn rates(cache: &Path, threads: usize) -> Rates {
+    remembered(cache, threads).unwrap_or_else(|| measure(cache, threads))
 }
 
-/// Returns what is remembered of this machine.
-pub fn remembered(cache: &Path) -> Option<Rates> {
-    recall(cache, &machine())
+/// Returns what is remembered of this machine with so many threads.
+pub fn remembered(cache: &Path, threads: usize) -> Option<Rates> {
+    recall(&file(cache, threads), &machine(threads))
 }
 
-/// Measures what this machine reaches and remembers it.
-pub fn measure(cache: &Path) -> Rates {
-    crate::terminal::detail(|| "measures what this machine reaches".into());
-    let rates = of(probe(&Cpu::new(threads())));
-    remember(cache, &machine(), rates);
+/// Measures what this machine reaches on so many threads and remembers it.
+pub fn measure(cache: &Path, threads: usize) -> Rates {
+    crate::terminal::detail(|| format!("measures what this machine reaches on {threads} threads"));
+    let rates = of(probe(&Cpu::new(threads)));
+    remember(&file(cache, threads), &machine(threads), rates);
     rates
 }
 
@@ -52,34 +52,40 @@ pub fn of(found: ops::probe::Rates) -> Rates {
     }
 }
 
-/// Returns the threads that a run has unless it is told otherwise.
+/// Returns the threads that a run has unless it is told otherwise: one per core.
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn file(cache: &Path) -> PathBuf {
-    cache.join("machine.json")
+/// Returns the threads that a run has which is told so many, or nothing.
+pub fn threads_of(told: Option<usize>) -> usize {
+    told.unwrap_or_else(threads).max(1)
 }
 
-fn recall(cache: &Path, machine: &str) -> Option<Rates> {
-    let found: Remembered = serde_json::from_slice(&fs::read(file(cache)).ok()?).ok()?;
+fn file(cache: &Path, threads: usize) -> PathBuf {
+    let all = threads == self::threads();
+    cache.join(if all { "machine.json".to_owned() } else { format!("machine-{threads}-threads.json") })
+}
+
+fn recall(file: &Path, machine: &str) -> Option<Rates> {
+    let found: Remembered = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     (found.machine == machine).then_some(found.rates)
 }
 
 /// Writes under a temporary name and renames: two processes may do so at once.
-fn remember(cache: &Path, machine: &str, rates: Rates) {
+fn remember(file: &Path, machine: &str, rates: Rates) {
     let bytes = serde_json::to_vec(&Remembered { machine: machine.to_owned(), rates });
-    let temporary = cache.join(format!(".machine.{}", std::process::id()));
+    let temporary = file.with_file_name(format!(".machine.{}", std::process::id()));
     // Losing it costs a second measurement.
-    let _ = fs::create_dir_all(cache)
+    let _ = fs::create_dir_all(file.parent().unwrap_or(Path::new("")))
         .and_then(|()| fs::write(&temporary, bytes.unwrap_or_default()))
-        .and_then(|()| fs::rename(&temporary, file(cache)));
+        .and_then(|()| fs::rename(&temporary, file));
 }
 
 /// Names the machine that a measurement is of.
-fn machine() -> String {
+fn machine(threads: usize) -> String {
     let (version, numerics) = (env!("CARGO_PKG_VERSION"), plan::NUMERICS_VERSION);
-    format!("{}; {} threads; adapt {version}, numerics {numerics}", processor(), threads())
+    format!("{}; {threads} threads; adapt {version}, numerics {numerics}", processor())
 }
 
 /// Returns the name of the processor with its instruction set.
@@ -105,10 +111,11 @@ mod tests {
     #[test]
     fn a_measurement_is_remembered_for_its_machine_only() {
         let cache = tempfile::tempdir().unwrap();
-        assert_eq!(recall(cache.path(), "one"), None);
-        remember(cache.path(), "one", RATES);
-        assert_eq!(recall(cache.path(), "one"), Some(RATES));
-        assert_eq!(recall(cache.path(), "another"), None);
+        let file = file(cache.path(), threads());
+        assert_eq!(recall(&file, "one"), None);
+        remember(&file, "one", RATES);
+        assert_eq!(recall(&file, "one"), Some(RATES));
+        assert_eq!(recall(&file, "another"), None);
         let left: Vec<_> =
             fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["machine.json"]);
@@ -117,16 +124,27 @@ mod tests {
     #[test]
     fn a_broken_memory_is_measured_again() {
         let cache = tempfile::tempdir().unwrap();
-        fs::write(file(cache.path()), "{\"machine\":").unwrap();
-        assert_eq!(remembered(cache.path()), None);
-        let measured = rates(cache.path());
-        assert_eq!(remembered(cache.path()), Some(measured));
-        assert_eq!(rates(cache.path()), measured, "not measured twice");
+        let threads = threads();
+        fs::write(file(cache.path(), threads), "{\"machine\":").unwrap();
+        assert_eq!(remembered(cache.path(), threads), None);
+        let measured = rates(cache.path(), threads);
+        assert_eq!(remembered(cache.path(), threads), Some(measured));
+        assert_eq!(rates(cache.path(), threads), measured, "not measured twice");
+        // What fewer reach is another measurement, beside the first.
+        let others = threads + 1;
+        assert_eq!(remembered(cache.path(), others), None);
+        remember(&file(cache.path(), others), &machine(others), RATES);
+        assert_eq!(
+            (remembered(cache.path(), others), remembered(cache.path(), threads)),
+            (Some(RATES), Some(measured))
+        );
     }
 
     #[test]
     fn a_machine_has_a_name_of_its_own() {
-        let name = machine();
-        assert!(name.contains("threads") && name.contains("numerics") && name.contains(processor().as_str()));
+        let name = machine(3);
+        assert!(
+            name.contains("3 threads") && name.contains("numerics") && name.contains(processor().as_str())
+        );
     }
 }

@@ -45,6 +45,9 @@ pub struct Args {
     /// Devices to train on, as in `adapt run`: groups of threads of this machine
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = devices::count, conflicts_with = "on")]
     pub devices: u32,
+    /// Threads that the run will be told to use, instead of one per core: time and memory follow
+    #[arg(long, value_name = "N", conflicts_with = "on")]
+    pub threads: Option<usize>,
     /// Say what a sweep runs, how often, and what its runs share
     #[arg(long, conflicts_with_all = ["ops", "format"])]
     pub sweep: bool,
@@ -84,12 +87,17 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         Ok(request) => Request { on: args.on, devices: args.devices, ..request },
         Err(error) => return terminal::wrong_use(&error),
     };
+    // What `adapt run` refuses is not planned either.
+    if let Err(message) = devices::divided(args.devices, args.threads) {
+        return terminal::wrong_use(&message);
+    }
+    let mut gatherer = Gatherer::full(cache).with_threads(args.threads);
     if args.sweep {
-        return plan_sweep(&request, cache);
+        return plan_sweep(&request, &mut gatherer);
     }
     let view = RunFolder::view(&folder(&request, args.out.as_deref(), args.name.as_deref()), cache);
     let (compiled, states, notes) =
-        compile_with_results(&request, &mut Facts::default(), &mut Gatherer::full(cache), &view);
+        compile_with_results(&request, &mut Facts::default(), &mut gatherer, &view);
     // What cannot be run yet is marked in the plan itself.
     let is_marked = |found: &&Diagnostic| found.code == "not-yet-runnable";
     let found = compiled.diagnostics.iter().filter(|found| !is_marked(found)).cloned().collect();
@@ -112,17 +120,16 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
 }
 
 /// Prints what a sweep runs.
-fn plan_sweep(request: &Request, cache: &Path) -> ExitCode {
+fn plan_sweep(request: &Request, gatherer: &mut Gatherer) -> ExitCode {
     let combinations = match sweep_of(request) {
         Ok(combinations) => combinations,
         Err(Ok(message)) => return terminal::wrong_use(&message),
         Err(Err(compiled)) => return compiled.report(diagnostics::Format::Full).unwrap_or(ExitCode::FAILURE),
     };
     let mut plans = Vec::new();
-    let mut gatherer = Gatherer::full(cache);
     let mut facts = Facts::default();
     for combination in &combinations {
-        let compiled = compile(&combination.request(request), &mut facts, &mut gatherer);
+        let compiled = compile(&combination.request(request), &mut facts, gatherer);
         if let Some(failed) = compiled.report(diagnostics::Format::Full) {
             return failed;
         }

@@ -269,7 +269,7 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
     let devices = Devices::new(&args.backend, args.devices, args.threads);
     let devices = devices.map_err(|message| Failure::Use(message, 2))?;
     let mut facts = Facts::default();
-    let mut gatherer = Gatherer::full(cache);
+    let mut gatherer = Gatherer::full(cache).with_threads(args.threads);
     let path = folder(request, args.out.as_deref(), args.name.as_deref());
     let view = RunFolder::view(&path, cache).with_siblings(siblings);
     let (compiled, states, _) = compile_with_results(request, &mut facts, &mut gatherer, &view);

@@ -2,7 +2,7 @@
 
 use super::random::{self, Weights};
 use super::rounds::Rounds;
-use super::{Bench, Precision, load, median, memory, print, said};
+use super::{Bench, Measured, load, median, memory, print, said};
 use engine::executor::Executor;
 use engine::generate::{Decoding, generate};
 use lower::builder::Capacities;
@@ -12,7 +12,6 @@ use plan::program::Module;
 use plan::value::Role;
 use plan::work::Sampling;
 use serde_json::json;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -23,9 +22,8 @@ use std::time::Instant;
   adapt bench decode --model-config config.json --tokens 256 --prompt 512 --precision bf16
   adapt bench decode --model-config config.json --rounds 5 --peer 'python3 generate.py --tokens 128'")]
 pub struct Args {
-    /// A config.json of a model that this version can run; weights are random
-    #[arg(long, value_name = "FILE")]
-    model_config: PathBuf,
+    #[command(flatten)]
+    measured: Measured,
     /// Tokens of the answer
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(2..))]
     tokens: u64,
@@ -35,22 +33,19 @@ pub struct Args {
     /// Answers that are measured, after one that is not
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Number format of weights and activations
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    precision: Precision,
     #[command(flatten)]
     pub rounds: Rounds,
 }
 
 /// Prints the line of an answer.
 pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
-    let model = random::model(&random::config(&args.model_config)?, &args.model_config)?;
+    let model = args.measured.model(&args.measured.config()?)?;
     let cached = args.prompt + args.tokens;
     if cached > model.max_positions() {
         return Err(format!("the model knows {} positions, not {cached}", model.max_positions()));
     }
     let capacities = Capacities { tokens: args.prompt, rows: 1, trained: 0, slots: 1, cached };
-    let module = lower::programs::generate(&model, capacities, args.precision.dtype());
+    let module = lower::programs::generate(&model, capacities, args.measured.dtype());
     let (measured, peak) = memory::watched(|| answers(args, bench, &model, &module));
     let measured = measured?;
     let whole: Vec<f64> = measured.iter().map(|(seconds, _)| *seconds).collect();
@@ -60,8 +55,8 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
     let bandwidth = bandwidth(bench, weights)?;
     print(&json!({
         "bench": "decode",
-        "config": args.model_config.file_name().map(|name| name.to_string_lossy()),
-        "precision": args.precision.dtype().name(),
+        "config": args.measured.name(),
+        "precision": args.measured.dtype().name(),
         "prompt": args.prompt,
         "tokens": args.tokens,
         "threads": bench.threads,

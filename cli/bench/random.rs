@@ -5,19 +5,7 @@ use data::store::TokenRow;
 use data::{Sequence, SequenceRow, Side, Store, StoreWriter};
 use engine::executor::Executor;
 use lower::models::Model;
-use serde_json::Value;
 use std::path::Path;
-
-/// Reads a config.json.
-pub fn config(path: &Path) -> Result<Value, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| format!("{} is not JSON: {error}", path.display()))
-}
-
-/// Returns the model that a config describes, which was read from a file.
-pub fn model(config: &Value, path: &Path) -> Result<Model, String> {
-    Model::from_config(config).map_err(|problem| format!("{}: {}", path.display(), problem.message))
-}
 
 /// Weights as a new model has them, in files, as a run finds them.
 pub struct Weights<'m> {

@@ -3,12 +3,11 @@
 //! More tokens in a step should leave the cost of one as it is. Longer rows make attention dearer and nothing
 //! else: operations per token say by how much at least.
 
-use super::random::{self, Rows, Weights};
+use super::random::{Rows, Weights};
 use super::setup::{Flops, Recompute, Setup};
 use super::steps::Steps;
-use super::{Bench, Precision, load, median, print};
+use super::{Bench, Measured, load, median, print};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// Measure what a token costs, over the tokens of a step and over the length of rows
 #[derive(Debug, clap::Args)]
@@ -17,12 +16,8 @@ use std::path::PathBuf;
   adapt bench scaling --model-config config.json --precision bf16 --steps 3
   adapt bench scaling --model-config config.json --quick   few tokens: whether it works, not how fast it is")]
 pub struct Args {
-    /// A config.json of a model that this version can run; weights are random, and positions as many as needed
-    #[arg(long, value_name = "FILE")]
-    model_config: PathBuf,
-    /// Number format of weights and activations; masters and sums are in f32
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    precision: Precision,
+    #[command(flatten)]
+    measured: Measured,
     /// What is computed again in the backward pass
     #[arg(long, value_enum, default_value_t)]
     recompute: Recompute,
@@ -48,9 +43,9 @@ const QUICK: Sizes = Sizes { tokens: (32, 1 << 6..=1 << 8), lengths: (1 << 7, 1 
 /// Prints a line for each size, and one for each of the two kinds.
 pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
     let sizes = if args.quick { QUICK } else { WHOLE };
-    let mut config = random::config(&args.model_config)?;
+    let mut config = args.measured.config()?;
     raise_positions(&mut config, *sizes.lengths.1.end());
-    let model = random::model(&config, &args.model_config)?;
+    let model = args.measured.model(&config)?;
     let weights = Weights::new(bench, &model)?;
     let steps = |over: &'static str, points: Vec<(u64, u64)>| {
         let setup = |&(seq, batch): &(u64, u64)| Setup {
@@ -58,9 +53,10 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
             part: None,
             rows: Rows { seq, pair: None },
             batch,
-            dtype: args.precision.dtype(),
+            dtype: args.measured.dtype(),
             recompute: args.recompute,
             micro: None,
+            memory: None,
         };
         let mut found: Vec<Point> = Vec::new();
         for setup in points.iter().map(setup) {
@@ -148,8 +144,8 @@ impl Point {
         json!({
             "bench": "scaling",
             "over": over,
-            "config": args.model_config.file_name().map(|name| name.to_string_lossy()),
-            "precision": args.precision.dtype().name(),
+            "config": args.measured.name(),
+            "precision": args.measured.dtype().name(),
             "seq": self.seq,
             "batch": self.batch,
             "tokens": self.seq * self.batch,
@@ -163,7 +159,7 @@ impl Point {
             "us_per_token": self.cost() * 1e6,
             "mflop_per_token": self.flops.all / self.tokens() / 1e6,
             "attention_share": self.flops.attention / self.flops.all,
-            "share_of_peak": bench.share(self.flops.all / self.seconds, args.precision.dtype()),
+            "share_of_peak": bench.share(self.flops.all / self.seconds, args.measured.dtype()),
             "cost_ratio": cost_ratio,
             "flops_ratio": flops_ratio,
             "excess": cost_ratio / flops_ratio,

@@ -5,7 +5,7 @@
 
 use super::Bench;
 use super::random::Rows;
-use crate::facts;
+use crate::{facts, text};
 use lower::builder::Capacities;
 use lower::figures::rates::{Size, program_seconds};
 use lower::models::Model;
@@ -38,6 +38,8 @@ pub struct Setup<'m> {
     pub recompute: Recompute,
     /// Sequences of a micro-step; nothing leaves them to the search.
     pub micro: Option<u64>,
+    /// Bytes that the process may take; nothing takes what the machine has.
+    pub memory: Option<u64>,
 }
 
 /// What is computed again in the backward pass.
@@ -84,6 +86,7 @@ impl Setup<'_> {
             cached: 0,
         };
         let micros = self.micros();
+        let limit = self.memory.unwrap_or_else(|| facts::hardware().memory);
         let objective = self.objective();
         let training = Training { objective, optimizer: &OPTIMIZER, part: self.part.as_ref() };
         let drafted = draft(self.model, &training, capacities(micros[0]), self.dtype);
@@ -95,11 +98,11 @@ impl Setup<'_> {
             row_tokens: self.rows.row_tokens(),
             capacities: &capacities,
             bytes: &|module| bench.bytes(module),
-            limit: Some(facts::hardware().memory),
+            limit: Some(limit),
         };
         cheapest(&drafted, &choices).map_err(|too_large| {
-            let bytes = bench.bytes(&too_large.module);
-            format!("this needs {}, more than may be used", crate::text::bytes(bytes))
+            let [needed, limit] = [bench.bytes(&too_large.module), limit].map(text::bytes);
+            format!("this needs {needed}, {limit} may be used")
         })
     }
 

@@ -4,10 +4,10 @@
 //! model's vocabulary. What it writes about its steps tells when the first one began.
 
 use super::random;
-use super::{Bench, Precision, load, median, print, spread};
+use super::{Bench, Measured, load, median, print, spread};
 use engine::events;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,9 +17,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
   adapt bench start --model-config config.json
   adapt bench start --model-config config.json --rounds 9 --steps 3 --precision bf16")]
 pub struct Args {
-    /// A config.json of a model that this version can run; weights are random
-    #[arg(long, value_name = "FILE")]
-    model_config: PathBuf,
+    #[command(flatten)]
+    measured: Measured,
     /// Tokens of a row
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(2..))]
     seq: u64,
@@ -32,9 +31,6 @@ pub struct Args {
     /// Runs that are measured, after one that prepares the data
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// Number format of weights and activations
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    precision: Precision,
 }
 
 /// What one run took, in seconds.
@@ -59,8 +55,8 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
         print(&json!({
             "bench": "start",
             "round": round,
-            "config": args.model_config.file_name().map(|name| name.to_string_lossy()),
-            "precision": args.precision.dtype().name(),
+            "config": args.measured.name(),
+            "precision": args.measured.dtype().name(),
             "seq": args.seq,
             "batch": args.batch,
             "threads": bench.threads,
@@ -89,8 +85,8 @@ impl Began {
 
 /// Writes the recipe, the model and the data.
 fn lay_out(args: &Args, bench: &Bench, folder: &Path) -> Result<(), String> {
-    let config = random::config(&args.model_config)?;
-    let model = random::model(&config, &args.model_config)?;
+    let config = args.measured.config()?;
+    let model = args.measured.model(&config)?;
     let base = folder.join("model");
     std::fs::create_dir_all(&base).map_err(|error| format!("{}: {error}", base.display()))?;
     random::write_weights(bench, &model, &base)?;
@@ -109,7 +105,7 @@ fn lay_out(args: &Args, bench: &Bench, folder: &Path) -> Result<(), String> {
 
 fn recipe(args: &Args) -> String {
     let Args { seq, batch, steps, .. } = args;
-    let precision = args.precision.dtype().name();
+    let precision = args.measured.dtype().name();
     format!(
         "adapt 1
 model base \"model\"

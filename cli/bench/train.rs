@@ -3,20 +3,20 @@
 //! There is no checkpoint and no evaluation; the rows of all steps are there before the first.
 
 use super::memory::{self, Most};
-use super::random::{self, Pair, Rows, Weights};
+use super::random::{Pair, Rows, Weights};
 use super::rounds::Rounds;
 use super::setup::{Recompute, Setup};
 use super::steps::{Steps, Taken};
-use super::{Bench, Precision, load, median, print};
+use super::{Bench, Measured, load, median, print};
+use crate::text;
 use lower::figures::architecture::Kind;
 use lower::figures::trained::{Line, Selection, lines};
 use lower::figures::{Shapes, shapes, trained};
 use lower::models::Model;
 use lower::passes::trained::{TrainedPart, part};
-use plan::program::Module;
+use plan::program::{Level, Module};
 use plan::value::Role;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// Measure training steps of a model with random weights
 #[derive(Debug, clap::Args)]
@@ -26,15 +26,16 @@ use std::path::PathBuf;
   adapt bench train --model-config config.json --train norms,last
                                        frozen but for its norms and its last layer
   adapt bench train --model-config config.json --train \"embed_tokens,layers 0..4\"
+  adapt bench train --model-config config.json --memory 2GiB
+                                       what is computed again, as that much memory needs
   adapt bench train --model-config config.json --pairs 2
                                        DPO, half of each row the prompt, the reference pass included
   adapt bench train --model-config config.json --pairs 2 --prompt-tokens 400 --whole-rows
   adapt bench train --model-config config.json --rounds 5 --peer 'python3 train_step.py --seq 512'
                                        in turns with another program, and the ratio of the medians")]
 pub struct Args {
-    /// A config.json of a model that this version can run; weights are random
-    #[arg(long, value_name = "FILE")]
-    model_config: PathBuf,
+    #[command(flatten)]
+    measured: Measured,
     /// Tokens of a row
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(2..))]
     seq: u64,
@@ -59,23 +60,23 @@ pub struct Args {
     /// Steps before those
     #[arg(long, value_name = "N", default_value_t = 2)]
     warmup: u64,
-    /// Number format of weights and activations; masters and sums are in f32
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    precision: Precision,
     /// What is trained, separated by commas: `norms`, `last` (the last layer), or lines of `train`; else everything
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     train: Vec<String>,
     /// What is computed again in the backward pass
     #[arg(long, value_enum, default_value_t)]
     recompute: Recompute,
+    /// Memory that the process may use, such as `8GiB`: what is not said is decided by it; otherwise this machine's
+    #[arg(long, value_name = "SIZE", value_parser = text::size)]
+    memory: Option<u64>,
     #[command(flatten)]
     pub rounds: Rounds,
 }
 
 /// Prints the line of a training step.
 pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
-    let config = random::config(&args.model_config)?;
-    let model = random::model(&config, &args.model_config)?;
+    let config = args.measured.config()?;
+    let model = args.measured.model(&config)?;
     if args.seq > model.max_positions() {
         return Err(format!("the model knows {} positions, not {}", model.max_positions(), args.seq));
     }
@@ -85,9 +86,10 @@ pub fn run(args: &Args, bench: &Bench) -> Result<(), String> {
         model: &model,
         rows: rows(args)?,
         batch: args.pairs.unwrap_or(args.batch),
-        dtype: args.precision.dtype(),
+        dtype: args.measured.dtype(),
         recompute: args.recompute,
         micro: args.micro,
+        memory: args.memory,
     };
     let module = setup.planned(bench)?;
     let (taken, peak) = memory::watched(|| steps(args, bench, &setup, &module));
@@ -141,14 +143,17 @@ fn line(args: &Args, bench: &Bench, setup: &Setup, module: &Module, taken: &[Tak
         let of_role = module.values.iter().filter(|value| value.role == role);
         of_role.map(|value| value.elements(&module.capacities())).sum::<u64>()
     };
+    let recomputed = &module.decisions.recompute;
+    let blocks = recomputed.iter().filter(|region| region.level == Level::Block).count();
     let mut line = json!({
         "bench": "train",
-        "config": args.model_config.file_name().map(|name| name.to_string_lossy()),
+        "config": args.measured.name(),
         "precision": setup.dtype.name(),
         "seq": args.seq,
         "batch": setup.batch,
         "micro": module.decisions.micro_batch_size,
-        "recomputed": module.decisions.recompute.len(),
+        "recomputed": recomputed.len(),
+        "recomputed_blocks": blocks,
         "threads": bench.threads,
         "parameters": setup.model.parameters(),
         "trained_parameters": elements(Role::Gradient),

@@ -93,6 +93,46 @@ fn a_training_step_is_measured_beside_what_is_predicted() {
 }
 
 #[test]
+fn a_limit_of_memory_decides_what_is_computed_again() {
+    let shop = Workshop::new();
+    shop.write("config.json", CONFIG);
+    let whole = [
+        "bench",
+        "train",
+        "--model-config",
+        "config.json",
+        "--seq",
+        "64",
+        "--batch",
+        "4",
+        "--micro",
+        "4",
+        "--steps",
+        "1",
+    ];
+    let ran = |more: &[&str]| shop.run(&[&whole[..], more].concat());
+    let decided = |more: &[&str]| {
+        let ran = ran(more);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let line = lines(&ran)[1].clone();
+        let number = |field: &str| line[field].as_u64().unwrap_or_else(|| panic!("{field} of {line}"));
+        let levels = [number("recomputed"), number("recomputed_blocks")];
+        (number("micro"), levels, number("predicted_bytes"), line["loss"].as_f64().unwrap())
+    };
+    let (_, none, whole, loss) = decided(&[]);
+    let (_, every, least, _) = decided(&["--recompute", "block"]);
+    assert_eq!((none, every), ([0, 0], [3, 3]));
+    // Between both lies a mixture, of the same loss.
+    let limit = least + (whole - least) / 8;
+    let (micro, [recomputed, blocks], bytes, again) = decided(&["--memory", &format!("{limit}B")]);
+    assert_eq!((micro, recomputed), (4, 3));
+    assert!((1..3).contains(&blocks) && bytes <= limit, "{blocks} blocks, {bytes} bytes of {limit}");
+    assert!((again - loss).abs() < 1e-5 * loss);
+    ran(&["--memory", "1MiB"]).failed_with(&["this needs ", "1.0 MiB may be used"]);
+    assert_eq!(ran(&["--memory", "8 cows"]).code, Some(2));
+}
+
+#[test]
 fn pairs_are_measured_with_their_reference_pass() {
     let shop = Workshop::new();
     shop.write("config.json", CONFIG);
@@ -295,11 +335,14 @@ fn a_machine_is_measured_once_and_never_by_a_check() {
     let before = plan();
     assert_eq!(remembered().as_ref(), Some(&first), "measured once");
     // What is measured moves the printed time and nothing that decides.
-    let mut slow: Value = serde_json::from_str(&first).unwrap();
-    for rate in ["attention", "bytes"] {
-        slow["rates"][rate] = serde_json::json!(1e6);
-    }
-    shop.write("cache/machine.json", &slow.to_string());
+    let slowed_down = |text: &str| {
+        let mut slow: Value = serde_json::from_str(text).unwrap();
+        for rate in ["attention", "bytes"] {
+            slow["rates"][rate] = serde_json::json!(1e6);
+        }
+        slow.to_string()
+    };
+    shop.write("cache/machine.json", &slowed_down(&first));
     let without_times = |text: &str| {
         let mut plan: Value = serde_json::from_str(text).unwrap();
         let mut seconds = 0.0;
@@ -313,6 +356,22 @@ fn a_machine_is_measured_once_and_never_by_a_check() {
     let ((plan_before, fast), (plan_after, slow)) = (without_times(&before), without_times(&plan()));
     assert_eq!(plan_before, plan_after);
     assert!(slow > 2.0 * fast && fast > 0.0, "{fast} and {slow} seconds");
+    // Another number of threads is another measurement, with a memory of its own.
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) + 1;
+    let told = threads.to_string();
+    let of_others = |command: &str, more: &[&str]| {
+        shop.ok(&[&[command, "tiny.kdl", "--threads", &told], more].concat()).stdout
+    };
+    let as_json = || without_times(&of_others("plan", &["--format", "json"]));
+    let (planned, others) = as_json();
+    assert!(others < slow, "{others} and {slow} seconds");
+    let name = format!("cache/machine-{threads}-threads.json");
+    shop.write(&name, &slowed_down(&shop.read(&name)));
+    let (planned_again, slowed) = as_json();
+    assert!(slowed > 2.0 * others && planned == planned_again, "{others} and {slowed} seconds");
+    // What the threads of a run take is counted, and a run that is told so many plans with them.
+    assert_ne!(planned, plan_before);
+    assert_eq!(of_others("plan", &[]), of_others("run", &["--dry-run"]));
     let slowed = remembered();
     shop.ok(&["doctor", "--probe"]);
     assert_ne!(remembered(), slowed, "measured again");

@@ -211,12 +211,12 @@ fn a_plan_says_what_each_device_holds() {
     assert!(!one.contains("per device") && !one.contains("exchange"), "{one}");
     // Before rows are prepared, and after.
     for mark in ["~", ""] {
-        let replicas = plan(&["--devices", "2"]);
+        let replicas = plan(&TWO);
         for words in ["2, each with everything", "on each device", "exchange 4.0 MiB"] {
             assert!(replicas.contains(words), "no `{words}` in {replicas}");
         }
         assert!(replicas.contains(&format!("per device  {mark}weights 9.4 MiB")), "{replicas}");
-        let shards = plan(&[&["--devices", "2"], &TIGHT[..]].concat());
+        let shards = plan(&[&TWO[..], &TIGHT].concat());
         assert!(shards.contains("2, each with a part of weights, gradients and optimizer state"), "{shards}");
         assert!(shards.contains(&format!("per device  {mark}weights 4.7 MiB")), "{shards}");
         shop.ok(&["run", "tiny.kdl", "--only", "data:dutch", "-q"]);
@@ -231,18 +231,30 @@ fn what_cannot_be_divided_is_refused_before_anything_runs() {
     let shop = Workshop::new();
     let many = shop.run(&["run", "tiny.kdl", "--devices", "8", "--threads", "8"]);
     many.failed_with(&["too-many-devices", "4 sequences per step", "4 pairs per step", "`--devices 4`"]);
-    shop.run(&["plan", "tiny.kdl", "--devices", "5"]).failed_with(&["too-many-devices"]);
-    let check = |args: &[&str], words: &[&str]| {
-        let ran = shop.run(&[&["run", "tiny.kdl"], args].concat());
-        assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.stderr);
+    let many = shop.run(&["plan", "tiny.kdl", "--devices", "5", "--threads", "5"]);
+    many.failed_with(&["too-many-devices"]);
+    let refused = |command: &str, args: &[&str], words: &[&str]| {
+        let ran = shop.run(&[&[command, "tiny.kdl"], args].concat());
+        assert_eq!(ran.code, Some(2), "{command} {args:?}: {}", ran.stderr);
         for word in words {
-            assert!(ran.stderr.contains(word), "{args:?}: no `{word}` in {}", ran.stderr);
+            assert!(ran.stderr.contains(word), "{command} {args:?}: no `{word}` in {}", ran.stderr);
         }
+        ran.stderr
+    };
+    // A plan is refused in the same words.
+    let check = |args: &[&str], words: &[&str]| {
+        assert_eq!(refused("run", args, words), refused("plan", args, words));
     };
     check(&["--devices", "0"], &["one device at least"]);
     check(&["--devices", "100000"], &["64 devices at most", "several machines"]);
     check(&["--devices", "2x2"], &["replicas of shards cannot be run yet"]);
     check(&["--devices", "3", "--threads", "2"], &["3 devices need a thread each", "`--devices 2`"]);
-    check(&["--devices", "2", "--threads", "2", "--backend", "nccl"], &["`nccl` cannot be used yet"]);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if cores < 64 {
+        let (more, has) = ((cores + 1).to_string(), format!("this machine has {cores} core"));
+        check(&["--devices", &more], &["need a thread each", &has]);
+    }
+    let nccl = ["--devices", "2", "--threads", "2", "--backend", "nccl"];
+    refused("run", &nccl, &["`nccl` cannot be used yet"]);
     assert!(!shop.path("runs").exists(), "nothing has run");
 }

@@ -129,6 +129,13 @@ impl Rise {
         (steps >= 1.0 && warmup > steps).then(|| Self { steps: steps as u64, share: steps / warmup })
     }
 
+    /// Compares `warmup_steps` with `max_steps`, unless the schedule, whose key is given, has no warmup.
+    pub fn of_trainer(config: &Section, schedule: &str) -> Option<Self> {
+        let has_warmup = config.text(schedule).as_deref() != Some("constant");
+        let steps = config.number("max_steps").filter(|steps| *steps > 0.0);
+        Self::of(config.number("warmup_steps"), steps).filter(|_| has_warmup)
+    }
+
     /// Returns the rate that is reached at the last step.
     pub fn reached(&self, lr: f64) -> f64 {
         // Without the last digits, which the product makes up.

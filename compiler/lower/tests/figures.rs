@@ -27,7 +27,7 @@ fn setup(tokens: u64) -> Setup {
         quantized: None,
         optimizer: Optimizer::AdamW(State::F32),
         recompute: Recompute::None,
-        reference: Reference::Ahead,
+        reference: Reference::None,
         tokens,
         shards: 1,
         process: 0,
@@ -98,9 +98,14 @@ fn compare(config: &Value, predicted: &Memory, exact: &Module, bounds: [f64; 2])
 }
 
 fn check(config: &Value, objective: Objective, tokens: u64) {
+    let reference = match objective {
+        Objective::CrossEntropy => Reference::None,
+        Objective::Preference { .. } => Reference::Ahead,
+    };
     let module = module(config, objective, tokens);
     let shapes: Shapes = shapes(config).unwrap();
-    let predicted = memory(&shapes, &trained(&shapes, &Selection::default()), &setup(tokens));
+    let setup = Setup { reference, ..setup(tokens) };
+    let predicted = memory(&shapes, &trained(&shapes, &Selection::default()), &setup);
     compare(config, &predicted, &module, [0.04, 0.03]);
 }
 
@@ -212,6 +217,7 @@ fn the_largest_model_is_predicted_in_time() {
         precision: Precision::BF16,
         optimizer: Optimizer::AdamW(State::Int8),
         recompute: Recompute::Block,
+        reference: Reference::Ahead,
         ..setup(2 * 2048)
     };
     let fitting = devices(80 << 30, 32).largest_micro(&shapes, &all, &zephyr, 64);

@@ -1,10 +1,13 @@
 //! Recomputation and the search for what fits: memory and decisions, on models of real shapes.
 
 use lower::builder::Capacities;
+use lower::figures::shapes;
+use lower::figures::trained::{Selection, lines};
 use lower::models::Model;
 use lower::objectives::Objective;
 use lower::passes::memory;
 use lower::passes::search::{Choices, Recompute, cheapest, cost};
+use lower::passes::trained::part;
 use lower::programs::{self, Draft, Training};
 use plan::program::{Level, Module, Recomputed};
 use plan::value::{Dtype, Role};
@@ -13,7 +16,7 @@ use serde_json::{Value, json};
 
 const ADAMW: AdamW = AdamW { lr: 1e-3, weight_decay: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, clip: 1.0 };
 
-fn llama(layers: u64, [vocab, hidden, intermediate, heads, kv_heads]: [u64; 5]) -> Model {
+fn llama(layers: u64, [vocab, hidden, intermediate, heads, kv_heads]: [u64; 5]) -> Value {
     of(
         "llama",
         json!({"vocab_size": vocab, "hidden_size": hidden, "intermediate_size": intermediate,
@@ -22,26 +25,30 @@ fn llama(layers: u64, [vocab, hidden, intermediate, heads, kv_heads]: [u64; 5]) 
     )
 }
 
-fn smollm2() -> Model {
+fn smollm2() -> Value {
     llama(30, [49152, 576, 1536, 9, 3])
 }
 
-fn gpt2() -> Model {
+fn gpt2() -> Value {
     of("gpt2", json!({}))
 }
 
-fn of(architecture: &str, fields: Value) -> Model {
+fn of(architecture: &str, fields: Value) -> Value {
     let fields: Vec<_> = fields.as_object().unwrap().clone().into_iter().collect();
-    Model::from_config(&Model::new_config(architecture, &fields)).unwrap()
+    Model::new_config(architecture, &fields)
+}
+
+fn model(config: &Value) -> Model {
+    Model::from_config(config).unwrap()
 }
 
 fn capacities(tokens: u64) -> Capacities {
     Capacities { tokens, rows: 64, trained: tokens, slots: 0, cached: 0 }
 }
 
-fn draft(model: &Model, tokens: u64) -> Draft {
+fn draft(config: &Value, tokens: u64) -> Draft {
     let training = Training { objective: Objective::CrossEntropy, optimizer: &ADAMW, part: None };
-    programs::draft(model, &training, capacities(tokens), Dtype::F32)
+    programs::draft(&model(config), &training, capacities(tokens), Dtype::F32)
 }
 
 fn every(draft: &Draft, level: Level) -> Vec<Recomputed> {
@@ -70,8 +77,8 @@ fn most_alive(module: &Module) -> u64 {
 
 #[test]
 fn little_is_lost_between_what_lives_and_where_it_lies() {
-    for model in [smollm2(), gpt2()] {
-        let draft = draft(&model, 2048);
+    for config in [smollm2(), gpt2()] {
+        let draft = draft(&config, 2048);
         let none = draft.plan(&[]);
         for recompute in [Vec::new(), every(&draft, Level::Cheap), every(&draft, Level::Block)] {
             let module = draft.plan(&recompute);
@@ -188,6 +195,30 @@ fn as_little_is_computed_again_as_memory_needs() {
     assert_eq!((least.decisions.micro_batch_size, levels(&least)), (1, [0, 30]));
 }
 
+/// Of SmolLM2 its norms and its last layer are trained, 4 × 512 tokens a step, in 1.88 GB where 2.14 keep everything.
+/// Measured on two cores, in units of the step that keeps everything: two micro-steps take 1.02, one with six blocks
+/// computed again 1.08.
+#[test]
+fn a_smaller_micro_batch_comes_before_whole_blocks() {
+    let (config, model) = (smollm2(), model(&smollm2()));
+    let all = |line: &str| lines(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), None);
+    let train = ["norm input_layernorm post_attention_layernorm", "layers 29..30"].map(all).concat();
+    let part = part(&model, &shapes(&config).unwrap(), &Selection { lora: None, train });
+    let training = Training { objective: Objective::CrossEntropy, optimizer: &ADAMW, part: part.as_ref() };
+    let draft = programs::draft(&model, &training, capacities(4 * 512), Dtype::F32);
+    let decided = |micros: &[u64]| {
+        let choices = Choices { batch: 4, ..choices(Some(1780), micros, Recompute::Auto) };
+        let module = cheapest(&draft, &choices).unwrap();
+        let micro = module.decisions.micro_batch_size;
+        (micro, levels(&module), cost(&module, micro, &choices))
+    };
+    let (micro, levels, halved) = decided(&[4, 2, 1]);
+    assert_eq!((micro, levels), (2, [0, 0]));
+    let (micro, [cheap, blocks], mixed) = decided(&[4]);
+    assert!(micro == 4 && cheap + blocks == 30 && (1..10).contains(&blocks), "{cheap} {blocks}");
+    assert!(halved < mixed && mixed < 1.1 * halved, "{halved} {mixed}");
+}
+
 #[test]
 fn what_is_written_or_was_decided_stands() {
     let block = decide(&choices(None, &[2], Recompute::All(Some(Level::Block)))).unwrap();
@@ -202,9 +233,9 @@ fn what_is_written_or_was_decided_stands() {
 /// Of a model with 80 layers, as optimised builds measure it; tests are not one.
 #[test]
 fn the_search_is_quick() {
-    let model = llama(80, [32000, 1024, 2816, 16, 8]);
+    let config = llama(80, [32000, 1024, 2816, 16, 8]);
     let start = std::time::Instant::now();
-    let first = draft(&model, 4096);
+    let first = draft(&config, 4096);
     let drafted = start.elapsed();
     let module = first.plan(&[]);
     let planned = start.elapsed();

@@ -3,7 +3,7 @@
 //! y [m,n] = a [m,k] · b [k,n]. Kernels cut by these functions and memory is predicted by them. Stretches of k,
 //! and so results, follow from the shape alone; blocks also from the number of threads.
 
-use crate::op::{HEAD_CHUNK, Op, OpKind, head_block};
+use crate::op::{Op, OpKind, head_block, head_chunk};
 use crate::program::Module;
 
 /// Multiplications of one block, at least: enough to hide what a task costs.
@@ -73,6 +73,11 @@ pub fn block_words([rows, columns, k]: [usize; 3], sums: bool) -> usize {
     (inner + columns) * stretch(k.max(1)) + sums
 }
 
+/// Returns the words that columns take which are packed once for many products.
+pub fn packed_words(n: usize, k: usize) -> usize {
+    n.next_multiple_of(GRAIN) * k.next_multiple_of(2)
+}
+
 /// A product, whether its sums are rounded at the end, and whether it is part of one task.
 struct Product {
     shape: [usize; 3],
@@ -111,7 +116,7 @@ fn products(module: &Module, op: &Op, extents: &[u64]) -> Vec<Product> {
     let whole = |shape| vec![Product { shape, rounded: rounded(0), alone: false }];
     // A task of the head has a block of the vocabulary.
     let head = |first: usize| {
-        let count = size(first + 2, 0).min(HEAD_CHUNK as usize);
+        let count = size(first + 2, 0).min(head_chunk(&op.kind) as usize);
         let (vocab, hidden) = (size(first + 1, 0), size(first + 1, 1));
         let words = vocab.min(head_block(vocab as u64) as usize);
         let shapes = [[words, count, hidden], [words, hidden, count], [count, hidden, words]];

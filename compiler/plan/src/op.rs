@@ -11,6 +11,7 @@
 //! Operands are positional, in the order listed at each op; `?` marks those that may be left
 //! off the end or, where listed as an attribute, switched off by it.
 
+use crate::blocks::packed_words;
 use crate::value::{Dtype, ValueId};
 use serde::{Deserialize, Serialize};
 
@@ -336,8 +337,14 @@ pub fn in_place(kind: &OpKind) -> &'static [(usize, usize)] {
 /// Inputs of [`OpKind::Attention`] without `prefixes`.
 pub const ATTENTION_INPUTS: usize = 5;
 
-/// Tokens whose logits exist at once in the head ops.
-pub const HEAD_CHUNK: u64 = 384;
+/// Returns the tokens whose logits exist at once in a head op: more where it sums a gradient of the weights, which
+/// is read and written once for each chunk.
+pub fn head_chunk(kind: &OpKind) -> u64 {
+    match kind {
+        OpKind::LmHeadLoss { grads: HeadGrads::HiddenAndWeight } => 768,
+        _ => 384, // the others are bound by their products, or come in fewer tokens
+    }
+}
 
 /// Most groups of blocks of the vocabulary that sum the gradient of hidden rows on their own.
 const HEAD_GROUPS: u64 = 16;
@@ -354,12 +361,15 @@ pub fn head_groups(vocab: u64) -> (u64, u64, u64) {
     (blocks, each, blocks.div_ceil(each))
 }
 
-/// Returns the floats that head ops need as scratch: a chunk's logits, its gathered hidden rows, two sums for
-/// each block and two numbers for each token, and for gradients what each group sums.
-pub fn head_workspace(trained: u64, hidden: u64, vocab: u64, grads: bool) -> u64 {
+/// Returns the floats that head ops need as scratch: a chunk's logits, its gathered hidden rows and these packed,
+/// two sums for each block and two numbers for each token; for gradients what each group sums, and hidden rows
+/// packed the other way.
+pub fn head_workspace(kind: &OpKind, trained: u64, hidden: u64, vocab: u64, grads: bool) -> u64 {
     let (blocks, _, groups) = head_groups(vocab);
-    let groups = if grads { groups } else { 0 };
-    trained.min(HEAD_CHUNK) * (vocab + hidden + 2 * blocks + 2 + groups * hidden)
+    let tokens = trained.min(head_chunk(kind));
+    let packed = |n: u64, k: u64| packed_words(n as usize, k as usize) as u64;
+    let each = tokens * (vocab + hidden + 2 * blocks + 2) + packed(tokens, hidden);
+    each + if grads { tokens * groups * hidden + packed(hidden, tokens) } else { 0 }
 }
 
 /// Rows that one partial sum of a column reduction covers (norm and bias gradients).
@@ -373,7 +383,7 @@ pub fn workspace_bytes(kind: &OpKind, inputs: &[Vec<u64>], format: Dtype) -> u64
     let float = if format == Dtype::F64 { 8 } else { 4 };
     let partials = |rows: u64, columns: u64| rows.div_ceil(REDUCE_ROWS) * columns * float;
     let head = |hidden: &[u64], weight: &[u64], trained: u64, grads| {
-        head_workspace(trained, hidden[1], weight[0], grads) * float
+        head_workspace(kind, trained, hidden[1], weight[0], grads) * float
     };
     match kind {
         OpKind::RmsNormGrad => partials(inputs[0][0], inputs[0][1]),

@@ -28,25 +28,29 @@ pub struct MicroBatch {
     pub row_ids: Vec<u64>,
 }
 
+/// Buffers of one length.
+type Numbers<'m, const N: usize> = [&'m mut Vec<i32>; N];
+
 impl MicroBatch {
     /// Makes an empty one that fits so many tokens, rows and trained tokens without growing.
     pub fn with_capacity(tokens: usize, rows: usize, trained: usize) -> Self {
-        let [ids, positions] = [(); 2].map(|()| Vec::with_capacity(tokens));
-        let [trained_index, trained_labels, trained_row] = [(); 3].map(|()| Vec::with_capacity(trained));
-        let cu_seqlens = Vec::with_capacity(rows + 1);
-        let [row_numbers, prefixes] = [(); 2].map(|()| Vec::with_capacity(rows));
-        let row_ids = Vec::with_capacity(rows);
-        Self {
-            ids,
-            positions,
-            cu_seqlens,
-            row_numbers,
-            prefixes,
-            trained_index,
-            trained_labels,
-            trained_row,
-            row_ids,
-        }
+        let mut made = Self::default();
+        let (of_tokens, of_rows, of_trained) = made.buffers();
+        of_tokens.into_iter().for_each(|buffer| buffer.reserve_exact(tokens));
+        // There is one bound more than there are rows.
+        of_rows.into_iter().for_each(|buffer| buffer.reserve_exact(rows + 1));
+        of_trained.into_iter().for_each(|buffer| buffer.reserve_exact(trained));
+        made.row_ids.reserve_exact(rows);
+        made
+    }
+
+    /// Returns its batch values: of tokens, of rows, of trained tokens.
+    fn buffers(&mut self) -> (Numbers<'_, 2>, Numbers<'_, 3>, Numbers<'_, 3>) {
+        (
+            [&mut self.ids, &mut self.positions],
+            [&mut self.cu_seqlens, &mut self.row_numbers, &mut self.prefixes],
+            [&mut self.trained_index, &mut self.trained_labels, &mut self.trained_row],
+        )
     }
 
     /// Replaces the content by the rows of `sequences`; buffers keep their capacity.
@@ -85,24 +89,9 @@ impl MicroBatch {
     }
 
     fn clear(&mut self) {
-        let Self {
-            ids,
-            positions,
-            cu_seqlens,
-            row_numbers,
-            prefixes,
-            trained_index,
-            trained_labels,
-            trained_row,
-            row_ids,
-        } = self;
-        for buffer in [ids, positions, cu_seqlens, row_numbers, prefixes] {
-            buffer.clear();
-        }
-        for buffer in [trained_index, trained_labels, trained_row] {
-            buffer.clear();
-        }
-        row_ids.clear();
+        let (of_tokens, of_rows, of_trained) = self.buffers();
+        of_tokens.into_iter().chain(of_rows).chain(of_trained).for_each(Vec::clear);
+        self.row_ids.clear();
     }
 
     /// Returns the number of tokens.

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 mod between;
 
-pub use between::{Payload, Sums};
+pub use between::{Payload, Run, Sums};
 
 /// A module in memory, ready to run.
 pub struct Executor<'a> {

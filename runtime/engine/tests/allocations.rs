@@ -1,4 +1,4 @@
-//! A training step allocates nothing, on no thread: rows, ops, update, the lines of its metrics.
+//! A training step allocates nothing, on no thread: rows, ops, update, what ranks exchange, the lines of its metrics.
 //!
 //! In a binary of its own, whose allocator counts. What is counted is all that happens between two reports
 //! of steps. Outside are what happens seldom: the order of a new epoch, evaluations, samples, checkpoints.
@@ -6,16 +6,26 @@
 mod world;
 
 use engine::observer::{Observer, StepReport};
-use engine::run::{Options, run_task};
+use engine::run::{Options, run_task_on};
+use lower::models::Model;
 use lower::objectives::Objective;
+use lower::programs::{Training, draft, file_tensors};
+use ops::backend::Backend;
+use ops::cpu::Cpu;
+use plan::program::Mesh;
 use plan::task::{Conduct, Task};
+use plan::value::Dtype;
 use plan::work::{Batch, Budget, Work};
+use serde_json::Value;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use world::{DPO, World, train};
+use world::{ADAMW, CAPACITIES, DPO, World, train};
 
 /// Steps after which buffers have their size.
 const WARM_UP: usize = 2;
+
+/// Steps of a stage, within an epoch.
+const STEPS: usize = 8;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
@@ -58,35 +68,49 @@ impl Observer for Counts {
     }
 }
 
-/// Returns the allocations of each step of a stage after the first.
-fn of_steps(world: &World, mut task: Task) -> Vec<u64> {
-    task.conduct = Conduct::default();
+/// A stage, divided over a mesh, on so many sequences or pairs a step.
+fn stage(config: &Value, objective: Objective, mesh: Mesh, batch: u64) -> Task {
+    let data = if objective == DPO { "data:pairs" } else { "data:text" };
+    let mut task = train(config, &data.replace("data:", ""), "init:base", data, objective);
     let Work::Train(work) = &mut task.work else { panic!("a training task") };
-    work.budget = Budget::Steps(8);
-    work.pack = false;
-    let mut counts = Counts(Vec::with_capacity(16));
+    (work.batch, work.budget, work.pack) = (Batch::Sequences(batch), Budget::Steps(STEPS as u64), false);
+    let model = Model::from_config(config).expect("sound");
+    let training = Training { objective, optimizer: &ADAMW, part: None };
+    let mut module = draft(&model, &training, CAPACITIES, Dtype::F32).divided(mesh).plan(&[]);
+    module.decisions.micro_batch_size = 1;
+    work.tensors = file_tensors(&model, &module);
+    work.module = Some(module);
+    task.conduct = Conduct::default();
+    task
+}
+
+/// Returns the allocations of each step of a stage after the first.
+fn of_steps(world: &World, task: &Task, backends: &[Cpu]) -> Vec<u64> {
+    let mut counts = Counts(Vec::with_capacity(2 * STEPS));
     let never = AtomicBool::new(false);
-    run_task(&task, &world.folder, &world.backend, &mut counts, &never, &Options::default()).expect("runs");
+    let backends: Vec<&dyn Backend> = backends.iter().map(|backend| backend as &dyn Backend).collect();
+    run_task_on(task, &world.folder, &backends, &mut counts, &never, &Options::default()).expect("runs");
     counts.0.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
+/// Three steps of six pairs are an epoch, so batches are small: larger ones would cross its end. One that two ranks
+/// do not divide leaves a rank a micro-step without rows.
 #[test]
 fn a_step_allocates_nothing() {
-    for threads in [1, 2] {
+    let [one, replicas, shards] =
+        [(1, 1), (2, 1), (1, 2)].map(|(replicas, shards)| Mesh { replicas, shards });
+    for (threads, mesh) in [(1, one), (2, one), (1, replicas), (2, replicas), (1, shards)] {
         let world = World::new(threads);
         let config = world.prepare();
+        let backends: Vec<Cpu> = (0..mesh.ranks()).map(|_| Cpu::new(threads)).collect();
         let before = count();
-        let tokens = train(&config, "dutch", "init:base", "data:text", Objective::CrossEntropy);
-        let mut pairs = train(&config, "aligned", "init:base", "data:pairs", DPO);
-        // Three steps of six pairs are an epoch; larger ones would cross its end.
-        let Work::Train(work) = &mut pairs.work else { panic!("a training task") };
-        work.batch = Batch::Sequences(2);
-        for task in [tokens, pairs] {
-            let name = task.name.clone();
-            let counts = of_steps(&world, task);
-            println!("{threads} threads, `{name}`: {counts:?}");
-            assert_eq!(counts.len(), 7);
-            assert!(counts[WARM_UP - 1..].iter().all(|count| *count == 0), "`{name}`: {counts:?}");
+        for (objective, batch) in [(Objective::CrossEntropy, 3), (DPO, 2)] {
+            let task = stage(&config, objective, mesh, batch);
+            let counts = of_steps(&world, &task, &backends);
+            println!("{mesh} of {threads} threads, `{}`: {counts:?}", task.name);
+            assert_eq!(counts.len(), STEPS - 1);
+            let later = &counts[WARM_UP - 1..];
+            assert!(later.iter().all(|count| *count == 0), "{mesh}, `{}`: {counts:?}", task.name);
         }
         assert!(count() > before, "the allocator counts");
     }

@@ -10,7 +10,7 @@ mod stream;
 mod train;
 
 pub use error::TokenizerError;
-pub use footprint::table_bytes;
+pub use footprint::{table_bytes, unigram_bytes};
 pub use stream::TextStream;
 pub use train::{Trained, train};
 

@@ -184,7 +184,7 @@ fn optimizer(config: &Section) -> Line {
     }
     let only = |key: &str| get(key, "a number of the optimizer").filter(|_| is_adamw);
     let numbers = Numbers {
-        lr: get("learning_rate", "`lr`").map(|(lr, key)| match only_rises(config) {
+        lr: get("learning_rate", "`lr`").map(|(lr, key)| match Rise::of_trainer(config, "lr_scheduler") {
             Some(rise) => (rise.reached(lr), key),
             None => (lr, key),
         }),
@@ -234,16 +234,8 @@ fn groups(config: &Section, lr: Option<f64>) -> Vec<Line> {
     groups
 }
 
-/// A warmup beyond `max_steps`.
-fn only_rises(config: &Section) -> Option<Rise> {
-    let has_warmup = config.text("lr_scheduler").as_deref() != Some("constant");
-    let rise =
-        Rise::of(config.number("warmup_steps"), config.number("max_steps").filter(|steps| *steps > 0.0));
-    rise.filter(|_| has_warmup)
-}
-
 fn schedule(config: &Section) -> Option<Line> {
-    if let Some(rise) = only_rises(config) {
+    if let Some(rise) = Rise::of_trainer(config, "lr_scheduler") {
         config.changed("warmup_steps", ONLY_RISES);
         config.changed("lr_scheduler", "never came to its own: the warmup is longer than the run");
         return Some(rise.line().from(config.key("warmup_steps")));

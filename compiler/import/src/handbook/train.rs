@@ -151,7 +151,7 @@ fn optimizer(config: &Section) -> Line {
         config.import.default("`learning_rate` is not written: transformers' 5e-5");
         (5e-5, config.key("learning_rate"))
     });
-    let lr = match only_rises(config) {
+    let lr = match Rise::of_trainer(config, "lr_scheduler_type") {
         Some(rise) => (rise.reached(lr.0), lr.1),
         None => lr,
     };
@@ -166,16 +166,8 @@ fn optimizer(config: &Section) -> Line {
     optimizer_line(&found, Some(config.key("optim")), numbers)
 }
 
-/// A warmup beyond `max_steps`.
-fn only_rises(config: &Section) -> Option<Rise> {
-    let has_warmup = config.text("lr_scheduler_type").as_deref() != Some("constant");
-    let rise =
-        Rise::of(config.number("warmup_steps"), config.number("max_steps").filter(|steps| *steps > 0.0));
-    rise.filter(|_| has_warmup)
-}
-
 fn schedule(config: &Section) -> Option<Line> {
-    if let Some(rise) = only_rises(config) {
+    if let Some(rise) = Rise::of_trainer(config, "lr_scheduler_type") {
         config.changed("warmup_steps", ONLY_RISES);
         config.changed("lr_scheduler_type", "never came to its own: the warmup is longer than the run");
         return Some(rise.line().from(config.key("warmup_steps")));

@@ -15,7 +15,7 @@ use super::activations::{self, Recompute};
 use super::architecture::{Kind, Shapes, Tensor};
 use super::formats::{Optimizer, Precision, Quantized, is_quantized};
 use super::trained::{Part, Trained, Update};
-use plan::op::{REDUCE_ROWS, head_workspace};
+use plan::op::{HeadGrads, OpKind, REDUCE_ROWS, head_workspace};
 use plan::value::{Dtype, Role};
 use std::collections::HashSet;
 
@@ -134,7 +134,7 @@ pub fn memory(shapes: &Shapes, trained: &Trained, setup: &Setup) -> Memory {
         (Role::Gradient.name(), share(float * trained.parameters())),
         (Role::State.name(), share(trained.updates.iter().map(|update| setup.optimizer.bytes(update)).sum())),
         (Role::Activation.name(), kept.saturating_mul(setup.tokens).saturating_mul(float)),
-        (Role::Workspace.name(), workspace(shapes, setup)),
+        (Role::Workspace.name(), workspace(shapes, trained, setup)),
         (GATHERED, gathered(shapes, trained, setup)),
         (REFERENCE, share(reference(shapes, setup))),
         (Role::Batch.name(), setup.tokens.saturating_mul(BATCH_BYTES_PER_TOKEN)),
@@ -163,7 +163,10 @@ pub fn inference(shapes: &Shapes, needs: &Inference) -> Memory {
         slots => slots * shapes.vocab * float,
     };
     let scratch = match needs.slots {
-        0 => head_workspace(needs.tokens, shapes.hidden, shapes.vocab, false) * 4,
+        0 => {
+            let loss = OpKind::LmHeadLoss { grads: HeadGrads::None };
+            head_workspace(&loss, needs.tokens, shapes.hidden, shapes.vocab, false) * 4
+        }
         _ => 0,
     };
     listed([
@@ -209,9 +212,9 @@ fn reference(shapes: &Shapes, setup: &Setup) -> u64 {
 
 /// The widest scratch of an op: a chunk of logits in f32, row sums of attention's gradient, partial sums
 /// of the gradients of norms and biases, or a decoded matrix.
-fn workspace(shapes: &Shapes, setup: &Setup) -> u64 {
+fn workspace(shapes: &Shapes, trained: &Trained, setup: &Setup) -> u64 {
     let tokens = setup.tokens;
-    let logits = head_workspace(tokens, shapes.hidden, shapes.vocab, true) * 4;
+    let logits = head_workspace(&head(shapes, trained, setup), tokens, shapes.hidden, shapes.vocab, true) * 4;
     let attention = tokens.saturating_mul(shapes.heads * 4);
     let biases = shapes.tensors.iter().filter(|tensor| tensor.kind == Kind::Bias);
     let widest = biases.map(Tensor::elements).max().unwrap_or(0).max(2 * shapes.hidden);
@@ -224,6 +227,19 @@ fn workspace(shapes: &Shapes, setup: &Setup) -> u64 {
         None => 0,
     };
     logits.max(attention).max(sums).max(decoded)
+}
+
+/// Returns the op at the end of a stage: of a preference stage, whose reference is somewhere, one without gradients
+/// of its weights in the same pass.
+fn head(shapes: &Shapes, trained: &Trained, setup: &Setup) -> OpKind {
+    let is_head =
+        |update: &Update| update.kind == Kind::Head || (shapes.tied && update.kind == Kind::Embedding);
+    let weights = trained.updates.iter().any(|update| is_head(update) && !update.is_adapter());
+    let grads = match setup.reference {
+        Reference::None if weights => HeadGrads::HiddenAndWeight,
+        _ => HeadGrads::Hidden,
+    };
+    OpKind::LmHeadLoss { grads }
 }
 
 /// What shards gather for a while.

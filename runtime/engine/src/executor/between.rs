@@ -2,10 +2,11 @@
 
 use super::{Executor, Frozen, Place, Result, tensors};
 use crate::error::EngineError;
-use crate::mesh::{Answers, Collective, Job};
+use crate::mesh::{Answers, Collective, Job, Ranks};
 use ops::backend::Draw;
 use ops::view::{View, ViewMut};
 use plan::op::{OpKind, Write};
+use plan::program::Module;
 use plan::value::{Dtype, Role, ValueId};
 use plan::work::result;
 use std::ops::Range;
@@ -15,7 +16,35 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Payload {
     extents: Vec<u64>,
-    values: Vec<(ValueId, Vec<u8>)>,
+    /// Values, and where their bytes end.
+    values: Vec<(ValueId, usize)>,
+    bytes: Vec<u8>,
+}
+
+/// Ops of a program that another rank is to run.
+#[derive(Debug)]
+pub struct Run {
+    program: usize,
+    range: Range<usize>,
+    micro_index: u64,
+    draw: Draw,
+}
+
+impl Payload {
+    /// Makes buffers that hold whatever a program of this module reads.
+    pub fn new(module: &Module) -> Payload {
+        let read = module.programs.iter().flat_map(|program| &program.ops).flat_map(|op| &op.inputs);
+        let mut ids: Vec<ValueId> = read.copied().filter(|id| is_of_batch(module, *id)).collect();
+        ids.sort();
+        ids.dedup();
+        let capacities = module.capacities();
+        let bytes: u64 = ids.iter().map(|id| module.values[id.index()].bytes(&capacities)).sum();
+        Payload {
+            extents: capacities,
+            values: Vec::with_capacity(ids.len()),
+            bytes: Vec::with_capacity(bytes as usize),
+        }
+    }
 }
 
 /// Results of a micro-step: the loss, and sums over pairs where there are any.
@@ -68,19 +97,17 @@ impl Executor<'_> {
         if self.ranks.is_none() || !ops.any(|op| op.op.kind.is_collective()) {
             return self.run_range(program, range, micro_index, draw);
         }
-        let payloads: Vec<Payload> =
-            (1..self.ranks()).map(|_| self.payload(program, range.clone())).collect();
-        let mut payloads = payloads.into_iter();
-        let others = range.clone();
-        let job = |_| -> Job<()> {
-            let payload = payloads.next().expect("one for each of the other ranks");
-            let range = others.clone();
-            Box::new(move |executor| {
-                executor.receive(&payload);
-                executor.run_range(program, range, micro_index, draw)
-            })
-        };
-        self.together(job, |executor| executor.run_range(program, range, micro_index, draw))
+        let mut others = 1..self.ranks();
+        let asked = others.try_for_each(|rank| {
+            let run = Run { program, range: range.clone(), micro_index, draw };
+            self.run_on(rank, run)
+        });
+        let done = asked.and_then(|()| self.run_range(program, range, micro_index, draw));
+        if let Err(error) = &done {
+            self.fail(error);
+        }
+        // An own error that only passes on another's is the same.
+        done.and(self.ranks.as_mut().map_or(Ok(()), Ranks::all_ran))
     }
 
     /// Runs a micro-step on this rank alone, the others having been told theirs.
@@ -90,18 +117,34 @@ impl Executor<'_> {
         self.run_range(program, all, micro_index, draw)
     }
 
-    /// Has another rank run a micro-step with the batch that is here now.
-    pub fn run_micro_on(&self, rank: usize, micro_index: u64, draw: Draw) -> Result<Answers<Sums>> {
+    /// Has another rank run a micro-step with the batch that is here now; [`Executor::ran`] waits for it.
+    pub fn run_micro_on(&mut self, rank: usize, micro_index: u64, draw: Draw) -> Result<()> {
         let program = self.program("micro")?;
         let range = 0..self.programs[program].ops.len();
-        let payload = self.payload(program, range.clone());
-        let ranks = self.ranks.as_ref().ok_or_else(|| EngineError::plan("there is no other rank"))?;
-        let job: Job<Sums> = Box::new(move |executor| {
-            executor.receive(&payload);
-            executor.run_range(program, range, micro_index, draw)?;
-            executor.sums()
-        });
-        Ok(ranks.ask_one(rank, job))
+        self.run_on(rank, Run { program, range, micro_index, draw })
+    }
+
+    /// Waits for the micro-step of another rank; returns its results.
+    pub fn ran(&mut self, rank: usize) -> Result<Sums> {
+        self.ranks.as_mut().ok_or_else(alone)?.ran(rank)
+    }
+
+    /// Has another rank run ops with the batch that is here now.
+    fn run_on(&mut self, rank: usize, run: Run) -> Result<()> {
+        let mut payload = self.ranks.as_mut().ok_or_else(alone)?.payload(rank)?;
+        self.fill(&mut payload, &run);
+        self.ranks.as_ref().ok_or_else(alone)?.run(rank, run, payload);
+        Ok(())
+    }
+
+    /// Runs what the leading rank asks for; returns the results of a micro-step.
+    pub(crate) fn run_asked(&mut self, run: &Run, payload: &Payload) -> Result<Sums> {
+        self.receive(payload);
+        self.run_range(run.program, run.range.clone(), run.micro_index, run.draw)?;
+        match self.programs[run.program].name {
+            "micro" => self.sums(),
+            _ => Ok(Sums::default()), // what other programs compute is the same on every rank
+        }
     }
 
     /// Returns the results of the micro-steps so far.
@@ -113,25 +156,30 @@ impl Executor<'_> {
         Ok((self.scalar(result::LOSS)?, metrics))
     }
 
-    fn payload(&self, program: usize, range: Range<usize>) -> Payload {
-        let read = self.programs[program].ops[range].iter().flat_map(|op| &op.op.inputs);
-        let values = &self.module.values;
-        let mut ids: Vec<ValueId> =
-            read.copied().filter(|id| values[id.index()].role == Role::Batch).collect();
-        ids.sort();
-        ids.dedup();
-        let copied = |id: ValueId| {
+    /// Copies what ops read of the batch; each value once, whose list is short.
+    fn fill(&self, payload: &mut Payload, run: &Run) {
+        let Payload { extents, values, bytes } = payload;
+        extents.clone_from(&self.extents);
+        values.clear();
+        bytes.clear();
+        for &id in self.programs[run.program].ops[run.range.clone()].iter().flat_map(|op| &op.op.inputs) {
+            if !is_of_batch(self.module, id) || values.iter().any(|(known, _)| *known == id) {
+                continue;
+            }
             let place = self.located(id).expect("the executor checked all offsets").0;
-            (id, self.arenas.bytes(place, values[id.index()].bytes(&self.extents) as usize).to_vec())
-        };
-        Payload { extents: self.extents.clone(), values: ids.into_iter().map(copied).collect() }
+            let length = self.module.values[id.index()].bytes(&self.extents) as usize;
+            bytes.extend_from_slice(self.arenas.bytes(place, length));
+            values.push((id, bytes.len()));
+        }
     }
 
     fn receive(&mut self, payload: &Payload) {
         self.extents.clone_from(&payload.extents);
-        for (id, bytes) in &payload.values {
-            let place = self.located(*id).expect("the executor checked all offsets").0;
-            self.arenas.bytes_mut(place, bytes.len()).copy_from_slice(bytes);
+        let mut start = 0;
+        for &(id, end) in &payload.values {
+            let place = self.located(id).expect("the executor checked all offsets").0;
+            self.arenas.bytes_mut(place, end - start).copy_from_slice(&payload.bytes[start..end]);
+            start = end;
         }
     }
 
@@ -194,6 +242,15 @@ impl Executor<'_> {
         }
         Ok(frozen)
     }
+}
+
+fn is_of_batch(module: &Module, id: ValueId) -> bool {
+    module.values[id.index()].role == Role::Batch
+}
+
+/// The error of a rank that has no others to ask.
+fn alone() -> EngineError {
+    EngineError::plan("there is no other rank")
 }
 
 /// Runs a collective.

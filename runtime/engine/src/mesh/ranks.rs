@@ -1,12 +1,15 @@
 //! The ranks beside the leading one: a thread each, with a backend and an executor of its own.
+//!
+//! They are asked for jobs, which is seldom, and for runs of a program, which is several times a step: those go
+//! through channels of fixed size, with buffers that go back and forth, and allocate nothing.
 
 use super::{Collective, Threads};
 use crate::error::{EngineError, Result};
-use crate::executor::Executor;
+use crate::executor::{Executor, Payload, Run, Sums};
 use ops::backend::Backend;
 use plan::program::Module;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::Scope;
 
 /// What a rank is asked to do.
@@ -16,11 +19,30 @@ pub type Job<T> = Box<dyn FnOnce(&mut Executor<'_>) -> Result<T> + Send>;
 #[derive(Debug)]
 pub struct Ranks {
     own: Arc<Threads>,
-    others: Vec<Sender<Asked>>,
+    others: Vec<Other>,
 }
 
-/// A job that has a way to answer.
-type Asked = Box<dyn FnOnce(&mut Executor<'_>) + Send>;
+/// One of the other ranks.
+#[derive(Debug)]
+struct Other {
+    asked: SyncSender<Asked>,
+    ran: Receiver<Ran>,
+    /// What its next run reads is written here; away while it runs.
+    payload: Option<Payload>,
+}
+
+/// What a rank is asked for.
+enum Asked {
+    Run(Run, Payload),
+    /// A job that has a way to answer.
+    Job(Box<dyn FnOnce(&mut Executor<'_>) + Send>),
+}
+
+/// A run that has ended.
+struct Ran {
+    payload: Payload,
+    done: Result<Sums>,
+}
 
 /// What ranks will answer, in their order.
 #[derive(Debug)]
@@ -47,15 +69,17 @@ impl Ranks {
         let own = group.next().expect("the leading rank is one");
         let mut ranks = Ranks { own, others: Vec::new() };
         for (collective, &backend) in group.zip(backends) {
-            let (sender, jobs) = channel();
+            // The leading rank waits for an answer before it asks again.
+            let ((asked, jobs), (answers, ran)) = (sync_channel(1), sync_channel(1));
             let name = format!("rank-{}", collective.rank());
             let thread = std::thread::Builder::new().name(name);
-            let started = thread.spawn_scoped(scope, move || serve(module, backend, collective, &jobs));
+            let started =
+                thread.spawn_scoped(scope, move || serve(module, backend, collective, &jobs, &answers));
             started.map_err(|error| {
                 EngineError::new("out-of-memory", format!("cannot start the thread of a rank: {error}"))
                     .help("let the process have more threads, or take fewer devices")
             })?;
-            ranks.others.push(sender);
+            ranks.others.push(Other { asked, ran, payload: Some(Payload::new(module)) });
         }
         ranks.ask(|_| Box::new(|_| Ok(()))).wait()?;
         Ok(ranks)
@@ -72,23 +96,58 @@ impl Ranks {
         Answers { own: self.own(), answers }
     }
 
-    /// Asks one of the other ranks.
-    pub fn ask_one<T: Send + 'static>(&self, rank: usize, job: Job<T>) -> Answers<T> {
-        Answers { own: self.own(), answers: vec![self.send(rank, job)] }
+    /// Returns the buffers for what the next run of a rank reads.
+    ///
+    /// # Errors
+    /// Fails while the rank runs, which it does only after an error, and when it has ended.
+    pub fn payload(&mut self, rank: usize) -> Result<Payload> {
+        self.others[rank - 1].payload.take().ok_or_else(|| ended(&self.own))
+    }
+
+    /// Asks a rank to run ops with what is in those buffers.
+    pub fn run(&self, rank: usize, run: Run, payload: Payload) {
+        // A rank that has gone does not answer, which `ran` tells.
+        let _ = self.others[rank - 1].asked.send(Asked::Run(run, payload));
+    }
+
+    /// Waits for the run that a rank was asked for; returns its results.
+    ///
+    /// # Errors
+    /// Fails with the error of that rank.
+    pub fn ran(&mut self, rank: usize) -> Result<Sums> {
+        let other = &mut self.others[rank - 1];
+        let Ran { payload, done } = other.ran.recv().map_err(|_| ended(&self.own))?;
+        other.payload = Some(payload);
+        done
+    }
+
+    /// Waits for all runs that ranks were asked for.
+    ///
+    /// # Errors
+    /// Fails with the error of the first rank that failed.
+    pub fn all_ran(&mut self) -> Result<()> {
+        let mut all = Ok(());
+        for rank in 1..=self.others.len() {
+            // Each of them, so that no rank is still at work when the first error is told.
+            if self.others[rank - 1].payload.is_none() {
+                all = all.and(self.ran(rank).map(|_| ()));
+            }
+        }
+        all
     }
 
     fn send<T: Send + 'static>(&self, rank: usize, job: Job<T>) -> Receiver<Result<T>> {
         let (answer, receiver) = channel();
-        let asked: Asked = Box::new(move |executor| {
+        let asked = Asked::Job(Box::new(move |executor| {
             let done = job(executor);
             if let Err(error) = &done {
                 executor.fail(error);
             }
             // Nobody listens when the leading rank has failed.
             let _ = answer.send(done);
-        });
+        }));
         // A rank that has gone does not answer, which `wait` tells.
-        let _ = self.others[rank - 1].send(asked);
+        let _ = self.others[rank - 1].asked.send(asked);
         receiver
     }
 }
@@ -105,8 +164,8 @@ impl<T> Answers<T> {
     /// # Errors
     /// Fails with the error of the first rank that failed.
     pub fn wait(self) -> Result<Vec<T>> {
-        let ended = || self.own.failure().unwrap_or_else(gone);
-        let answers = self.answers.iter().map(|answer| answer.recv().unwrap_or_else(|_| Err(ended())));
+        let ended = || Err(ended(&self.own));
+        let answers = self.answers.iter().map(|answer| answer.recv().unwrap_or_else(|_| ended()));
         // All of them, so that no rank is still at work when the first error is told.
         answers.collect::<Vec<_>>().into_iter().collect()
     }
@@ -119,15 +178,36 @@ impl Drop for Leaving {
 }
 
 /// Does what the leading rank asks for until it is gone.
-fn serve(module: &Module, backend: &dyn Backend, collective: Arc<Threads>, jobs: &Receiver<Asked>) {
+fn serve(
+    module: &Module,
+    backend: &dyn Backend,
+    collective: Arc<Threads>,
+    asked: &Receiver<Asked>,
+    answers: &SyncSender<Ran>,
+) {
     let leaving = Leaving(collective.clone());
     let mut executor = match Executor::of_rank(module, backend, collective) {
         Ok(executor) => executor,
         Err(error) => return leaving.0.fail(&error),
     };
-    while let Ok(job) = jobs.recv() {
-        job(&mut executor);
+    while let Ok(asked) = asked.recv() {
+        match asked {
+            Asked::Job(job) => job(&mut executor),
+            Asked::Run(run, payload) => {
+                let done = executor.run_asked(&run, &payload);
+                if let Err(error) = &done {
+                    executor.fail(error);
+                }
+                // Nobody listens when the leading rank has failed.
+                let _ = answers.send(Ran { payload, done });
+            }
+        }
     }
+}
+
+/// The error of a rank that does not answer.
+fn ended(own: &Threads) -> EngineError {
+    own.failure().unwrap_or_else(gone)
 }
 
 /// The error where a rank has left none: it panicked.

@@ -3,6 +3,7 @@
 use super::Rows;
 use super::ahead::{Ahead, Laid, Source};
 use super::saving::Saving;
+use super::step::Total;
 use crate::checkpoint::{self, Reports, Snapshot, State, instruction_set};
 use crate::error::{EngineError, Result};
 use crate::evaluate::evaluate;
@@ -53,6 +54,8 @@ pub struct Training<'c, 'a> {
     /// The rows of the present step, and those of the next on their way.
     pub laid: Laid,
     pub ahead: Ahead,
+    /// Results of the present step.
+    pub total: Total,
     /// The checkpoint that is being written.
     saving: Option<Saving>,
     pub summary: Summary,
@@ -76,6 +79,7 @@ impl<'c, 'a> Training<'c, 'a> {
         let steps = rows.steps(work);
         Ok(Training {
             ahead: Ahead::new(Source::new(&rows, &executor), steps)?,
+            total: Total::new(&executor),
             steps,
             context,
             work,

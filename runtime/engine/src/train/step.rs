@@ -50,16 +50,16 @@ impl Training<'_, '_> {
 
     /// Runs all micro-steps; returns the loss, and the sums over pairs of a preference objective.
     fn run_micros(&mut self, index: u64, draw: Draw) -> Result<(f64, Option<[f64; 4]>)> {
-        let executor = &mut self.executor;
+        let Training { executor, laid, total, rows, .. } = self;
         let has_sums = self.work.unit == Unit::Pairs && executor.writes("micro", result::METRICS);
         let of_rows = self.reference.as_ref().map(|reference| reference.train.as_slice());
-        let mut total = Total::new(executor);
-        for (number, round) in self.laid.rounds().enumerate() {
+        total.clear();
+        for (number, round) in laid.rounds().enumerate() {
             let draw = Round { number: number as u64, draw };
             let done = run_round(executor, round, of_rows, draw, |rank, sums| {
                 let loss = total.add(rank, sums);
                 if !loss.is_finite() {
-                    let rows = batch::name_rows(&self.rows.train, [&round[rank]]);
+                    let rows = batch::name_rows(&rows.train, [&round[rank]]);
                     return Err(non_finite("loss", loss, index, &rows));
                 }
                 Ok(())
@@ -110,25 +110,21 @@ fn run_round(
     mut found: impl FnMut(usize, Sums) -> Result<()>,
 ) -> Result<()> {
     let (own, others) = micros.split_first().expect("a round has a micro-step of each rank");
-    let mut answers = Vec::with_capacity(others.len());
     // What the others take is written here first, and goes on from here.
     for (rank, micro) in others.iter().enumerate() {
         batch::write(executor, micro)?;
         write_reference(executor, micro, reference)?;
-        answers.push(executor.run_micro_on(rank + 1, number, draw)?);
+        executor.run_micro_on(rank + 1, number, draw)?;
     }
     batch::write(executor, own)?;
     write_reference(executor, own, reference)?;
     executor.run_micro(number, draw)?;
     found(0, executor.sums()?)?;
-    for (rank, answer) in answers.into_iter().enumerate() {
-        answer.wait()?.into_iter().try_for_each(|sums| found(rank + 1, sums))?;
-    }
-    Ok(())
+    (1..micros.len()).try_for_each(|rank| found(rank, executor.ran(rank)?))
 }
 
 /// Results of the micro-steps of a step, of each rank.
-struct Total {
+pub struct Total {
     /// Whether a rank's results are those of all its micro-steps so far, for the loss and the sums over pairs.
     whole: [bool; 2],
     own: Sums,
@@ -136,9 +132,15 @@ struct Total {
 }
 
 impl Total {
-    fn new(executor: &Executor) -> Total {
+    pub fn new(executor: &Executor) -> Total {
         let whole = [result::LOSS, result::METRICS].map(|name| executor.accumulates("micro", name));
         Total { whole, own: Sums::default(), others: vec![Sums::default(); executor.ranks() - 1] }
+    }
+
+    /// Begins another step.
+    fn clear(&mut self) {
+        self.own = Sums::default();
+        self.others.fill(Sums::default());
     }
 
     /// Takes a rank's results; returns its loss so far.

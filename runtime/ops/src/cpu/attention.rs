@@ -1,9 +1,9 @@
 //! Causal softmax attention inside each row, and its gradient, in tiles. Dao et al. 2022,
 //! <https://arxiv.org/abs/2205.14135>; the gradient from log-sum-exp as in section B.
 //!
-//! Shapes: N tokens, R rows, A num_heads, K num_kv_heads, D head_dim. A tile is TILE keys by TILE queries,
+//! Shapes: N tokens, R rows, A num_heads, K num_kv_heads, D head_dim. A tile is KEYS by QUERIES,
 //! in this order: queries lie side by side in vectors, so that nothing is summed across a vector. Scores
-//! exist for one tile at a time; keys and values are read where they lie. A row that goes on from a prefix of
+//! exist for one tile at a time, and of what a tile's queries do not see next to nothing is computed. A row that goes on from a prefix of
 //! its trunk sees the keys of two places, one after the other; no tile lies across both.
 //!
 //! A score is cap·tanh(scale·q·k / cap) + slope·(key − query); positions count within the row. A dropped
@@ -11,7 +11,7 @@
 
 use super::float::{Float, Floats, FloatsMut, OutParts, round, round_scaled};
 use super::pool::{Parts, Pool, scratch, stage};
-use super::product::{GRAIN, Panel, multiply};
+use super::product::{GRAIN, Panel, ROWS, Seen, To, multiply};
 use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_scaled, tanh};
 use super::{adds, workspace};
 use crate::backend::{Call, Draw, OpError};
@@ -21,8 +21,11 @@ use crate::view::View;
 use plan::op::Attention;
 use std::ops::Range;
 
-/// Queries, and keys, of a tile.
-const TILE: usize = 64;
+/// Queries of a tile: as many as keep its scores in the second cache, so that keys are packed seldom.
+const QUERIES: usize = 128;
+
+/// Keys of a tile.
+const KEYS: usize = 64;
 
 /// Elements of one task that rounds.
 const BLOCK: usize = 16_384;
@@ -45,10 +48,10 @@ impl Row {
     fn keys(self, end: usize) -> impl Iterator<Item = Keys> {
         let tiles = |first: usize, range: Range<usize>| {
             let Range { start, end } = range;
-            range.step_by(TILE).map(move |position| Keys {
+            range.step_by(KEYS).map(move |position| Keys {
                 position,
                 token: first + position - start,
-                present: TILE.min(end - position),
+                present: KEYS.min(end - position),
             })
         };
         tiles(self.trunk, 0..self.prefix).chain(tiles(self.first, self.prefix..end))
@@ -130,10 +133,10 @@ impl<'a> Job<'a> {
         trunk..rows.clone().find(|&row| self.prefix(row) == 0).unwrap_or(rows.end)
     }
 
-    /// Returns the tiles of the longest row.
+    /// Returns the tiles of queries of the longest row.
     fn tiles(&self) -> usize {
         let longest = self.cu.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-        (longest as usize).div_ceil(TILE)
+        (longest as usize).div_ceil(QUERIES)
     }
 
     /// Returns the rough work of the whole op.
@@ -177,49 +180,74 @@ impl<'a> Head<'a> {
         Head { data, first: head * dim, columns: heads * dim, dim }
     }
 
-    /// Returns `count` tokens from `start` as lines of whole vectors: where they lie, or packed with zeros around them.
+    /// Packs `count` tokens from `start` as lines of whole vectors, with zeros around them.
     #[inline(always)]
-    fn lines<'b>(&self, start: usize, count: usize, panel: &'b mut [f32]) -> (&'b [f32], usize)
-    where
-        'a: 'b,
-    {
-        if let Floats::F32(data) = self.data
-            && count.is_multiple_of(8)
-            && self.dim.is_multiple_of(GRAIN)
-        {
-            return (&data[self.first + start * self.columns..], self.columns);
-        }
+    fn lines(&self, start: usize, count: usize, panel: &mut [f32]) {
         let wide = self.dim.next_multiple_of(GRAIN);
-        let (filled, rest) = panel[..TILE * wide].split_at_mut(count * wide);
-        for (i, line) in filled.chunks_exact_mut(wide).enumerate() {
-            let (x, beyond) = line.split_at_mut(self.dim);
-            self.data.copy_to(self.first + (start + i) * self.columns, x);
-            beyond.fill(0.0);
-        }
-        rest.fill(0.0);
-        (panel, wide)
-    }
-
-    /// Copies `count` tokens from `start` times `scale` into the columns of a panel `[D, TILE]`; the rest becomes 0.
-    #[inline(always)]
-    fn across(&self, start: usize, count: usize, scale: f32, panel: &mut [f32]) {
-        if count < TILE {
-            panel.fill(0.0);
-        }
+        let (filled, rest) = panel.split_at_mut(count * wide);
         let first = self.first + start * self.columns;
         match self.data {
-            Floats::F32(data) => across(&data[first..], self.columns, count, scale, panel),
-            Floats::Bf16(data) => across(&data[first..], self.columns, count, scale, panel),
+            Floats::F32(data) => lines(&data[first..], self.columns, self.dim, filled),
+            Floats::Bf16(data) => lines(&data[first..], self.columns, self.dim, filled),
+        }
+        rest[..(count.next_multiple_of(ROWS) - count) * wide].fill(0.0);
+    }
+
+    /// Packs `count` tokens from `start` times `scale` as the columns of a panel `[D, QUERIES]`; the rest becomes 0.
+    #[inline(always)]
+    fn across<I: Isa>(&self, start: usize, count: usize, scale: f32, panel: &mut [f32]) {
+        let first = self.first + start * self.columns;
+        match self.data {
+            Floats::F32(data) => across::<I, _>(&data[first..], self.columns, count, scale, panel),
+            Floats::Bf16(data) => across::<I, _>(&data[first..], self.columns, count, scale, panel),
         }
     }
 }
 
+/// Widens lines of `dim` numbers, `columns` apart, with zeros up to whole vectors.
 #[inline(always)]
-fn across<E: Float>(data: &[E], columns: usize, count: usize, scale: f32, panel: &mut [f32]) {
-    let dim = panel.len() / TILE;
-    for i in 0..count {
-        for (x, line) in data[i * columns..][..dim].iter().zip(panel.chunks_exact_mut(TILE)) {
-            line[i] = x.widen() * scale;
+fn lines<E: Float>(data: &[E], columns: usize, dim: usize, to: &mut [f32]) {
+    let wide = dim.next_multiple_of(GRAIN);
+    for (i, line) in to.chunks_exact_mut(wide).enumerate() {
+        // Vectors and not lines: the compiler makes a call of a copy whose length it does not know.
+        let (whole, rest) = data[i * columns..][..dim].as_chunks::<LANES>();
+        let (to, beyond) = line.split_at_mut(LANES * whole.len());
+        for (from, to) in whole.iter().zip(to.as_chunks_mut::<LANES>().0) {
+            *to = from.map(E::widen);
+        }
+        if let Some(beyond) = beyond.first_chunk_mut::<LANES>() {
+            *beyond = partial(rest);
+        }
+    }
+}
+
+/// Returns less than a vector of numbers, then zeros.
+fn partial<E: Float>(from: &[E]) -> [f32; LANES] {
+    let mut to = [0.0; LANES];
+    for (from, to) in from.iter().zip(&mut to) {
+        *to = from.widen();
+    }
+    to
+}
+
+#[inline(always)]
+fn across<I: Isa, E: Float>(data: &[E], columns: usize, count: usize, scale: f32, panel: &mut [f32]) {
+    let dim = panel.len() / QUERIES;
+    for token in (0..count).step_by(LANES) {
+        for first in (0..dim).step_by(LANES) {
+            let mut block = [[0; LANES]; LANES];
+            let tokens = LANES.min(count - token);
+            for (i, line) in block[..tokens].iter_mut().enumerate() {
+                let from = &data[(token + i) * columns..][first..dim];
+                *line = match from.first_chunk::<LANES>() {
+                    Some(from) => from.map(|x| (x.widen() * scale).to_bits()),
+                    None => partial(from).map(|x| (x * scale).to_bits()),
+                };
+            }
+            I::transpose(&mut block);
+            for (line, to) in block.iter().zip(panel[first * QUERIES..].chunks_mut(QUERIES)) {
+                *vector(to, token) = line.map(f32::from_bits);
+            }
         }
     }
 }
@@ -243,17 +271,17 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -
     let (tiles, dim, heads, wide) = (job.tiles(), job.dim, job.heads, job.wide);
     pool.run(job.numbers.len() * heads * tiles, job.work(), |task| {
         let (row, head, tile) = (task / tiles / heads, task / tiles % heads, task % tiles);
-        let (row, start) = (job.row(row), tile * TILE);
+        let (row, start) = (job.row(row), tile * QUERIES);
         if start >= row.len {
             return;
         }
         let q = Head::new(q, heads, head, dim);
         let kv = head / job.group();
         let (k, v) = (Head::new(k, job.kv_heads, kv, dim), Head::new(v, job.kv_heads, kv, dim));
-        scratch(TILE * (3 * wide + dim + TILE + 2), |scratch| {
+        scratch(QUERIES * (wide + dim + KEYS + 2) + 2 * KEYS * wide, |scratch| {
             forward_tile(&job, row, head, start, q, k, v, scratch);
-            let (sums, rest) = scratch.split_at(TILE * wide);
-            for i in 0..TILE.min(row.len - start) {
+            let (sums, rest) = scratch.split_at(QUERIES * wide);
+            for i in 0..QUERIES.min(row.len - start) {
                 let at = (row.first + start + i) * heads + head;
                 put_head(&o, at, &sums[i * wide..][..dim], 1.0, add_o);
                 #[allow(unsafe_code)] // tasks write columns of some tokens
@@ -267,37 +295,39 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -
 }
 
 multiversion! {
-    /// Leaves o `[TILE, wide]` and lse `[TILE]` at the start of the scratch.
+    /// Leaves o `[QUERIES, wide]` and lse `[QUERIES]` at the start of the scratch.
     fn forward_tile[I](job: &Job<'_>, row: Row, head: usize, start: usize, q: Head<'_>, k: Head<'_>, v: Head<'_>, scratch: &mut [f32]) {
         let (dim, wide) = (job.dim, job.wide);
-        let (o, rest) = scratch.split_at_mut(TILE * wide);
-        let (most, rest) = rest.split_at_mut(TILE);
-        let (total, rest) = rest.split_at_mut(TILE);
-        let (q_across, rest) = rest.split_at_mut(dim * TILE);
-        let (k_panel, rest) = rest.split_at_mut(TILE * wide);
-        let (v_panel, scores) = rest.split_at_mut(TILE * wide);
-        let count = TILE.min(row.len - start);
-        let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(8));
+        let (o, rest) = scratch.split_at_mut(QUERIES * wide);
+        let (most, rest) = rest.split_at_mut(QUERIES);
+        let (total, rest) = rest.split_at_mut(QUERIES);
+        let (q_across, rest) = rest.split_at_mut(dim * QUERIES);
+        let (k_lines, rest) = rest.split_at_mut(KEYS * wide);
+        let (v_lines, scores) = rest.split_at_mut(KEYS * wide);
+        let count = QUERIES.min(row.len - start);
+        let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(ROWS));
         o.fill(0.0);
         most.fill(f32::NEG_INFINITY);
         total.fill(0.0);
-        q.across(row.first + start, count, job.attention.scale as f32, q_across);
+        q.across::<I>(row.first + start, count, job.attention.scale as f32, q_across);
         let query = row.prefix + start;
         for keys in row.keys(query + count) {
             if job.hides(query, keys) {
                 continue;
             }
             let present = keys.present;
-            let m = present.next_multiple_of(8);
-            let (k_lines, k_stride) = k.lines(keys.token, present, k_panel);
-            let (v_lines, v_stride) = v.lines(keys.token, present, v_panel);
-            scores[..m * TILE].fill(0.0);
-            multiply((m, lanes, dim), Panel::rows(k_lines, k_stride), q_across, TILE, scores, TILE);
+            let m = present.next_multiple_of(ROWS);
+            let before = query as isize - keys.position as isize;
+            k.lines(keys.token, present, k_lines);
+            v.lines(keys.token, present, v_lines);
+            let to = To::set(scores, QUERIES);
+            multiply((m, lanes, dim), Seen::Scores { before }, Panel::rows(k_lines, wide), q_across, QUERIES, to);
             for lane in (0..lanes).step_by(LANES) {
                 let tile = Tile { job, row, head, query: query + lane, keys: keys.position, present };
                 tile.probabilities::<I>(&mut scores[lane..], vector(most, lane), vector(total, lane), &mut o[lane * wide..], wide);
             }
-            multiply((rows, wide, present), Panel::columns(scores, TILE), v_lines, v_stride, o, wide);
+            let to = To::add(o, wide);
+            multiply((rows, wide, present), Seen::ByQuery { before }, Panel::columns(scores, QUERIES), v_lines, wide, to);
         }
         for i in 0..count {
             let inverse = 1.0 / total[i];
@@ -306,6 +336,14 @@ multiversion! {
             }
             most[i] += total[i].ln();
         }
+    }
+}
+
+/// Takes what is larger.
+#[inline(always)]
+fn rise(most: &mut [f32; LANES], x: &[f32; LANES]) {
+    for lane in 0..LANES {
+        most[lane] = if x[lane] > most[lane] { x[lane] } else { most[lane] };
     }
 }
 
@@ -365,6 +403,16 @@ impl Tile<'_> {
         self.present.min((self.query + LANES).saturating_sub(self.keys))
     }
 
+    /// Returns how many keys, a multiple of four, all queries of the vector see, with nothing to do to their scores.
+    #[inline(always)]
+    fn plain(&self) -> usize {
+        let Attention { window, softcap, alibi, dropout, .. } = self.job.attention;
+        if window.is_some() || softcap.is_some() || alibi.is_some() || dropout.is_some() {
+            return 0;
+        }
+        self.present.min((self.query + 1).saturating_sub(self.keys)) / 4 * 4
+    }
+
     /// Returns the factors of dropout for four keys from `key`, a multiple of four.
     #[inline(always)]
     fn factors(&self, key: usize) -> [[f32; LANES]; 4] {
@@ -397,13 +445,25 @@ impl Tile<'_> {
         wide: usize,
     ) {
         let seen = self.seen();
-        let mut new = *most;
-        for key in 0..seen {
-            let scores = vector(scores, key * TILE);
-            self.mask::<I>(key, scores, None);
-            for lane in 0..LANES {
-                new[lane] = if scores[lane] > new[lane] { scores[lane] } else { new[lane] };
+        if seen == 0 {
+            return;
+        }
+        let plain = self.plain();
+        // Four at a time, since one waits for the last.
+        let mut four = [*most; 4];
+        for first in (0..plain).step_by(4) {
+            for (key, new) in four.iter_mut().enumerate() {
+                rise(new, vector(scores, (first + key) * QUERIES));
             }
+        }
+        let [mut new, others @ ..] = four;
+        for other in &others {
+            rise(&mut new, other);
+        }
+        for key in plain..seen {
+            let scores = vector(scores, key * QUERIES);
+            self.mask::<I>(key, scores, None);
+            rise(&mut new, scores);
         }
         // A query that has seen nothing yet has no largest score.
         let mut shift = new;
@@ -412,14 +472,14 @@ impl Tile<'_> {
         }
         let mut sums = [0.0; LANES];
         for key in 0..seen {
-            let scores = vector(scores, key * TILE);
+            let scores = vector(scores, key * QUERIES);
             for lane in 0..LANES {
                 scores[lane] = exp::<I>(scores[lane] - shift[lane]);
                 sums[lane] += scores[lane];
             }
         }
         for key in seen..self.present {
-            vector(scores, key * TILE).fill(0.0);
+            vector(scores, key * QUERIES).fill(0.0);
         }
         let mut shrink = [0.0; LANES];
         for lane in 0..LANES {
@@ -437,7 +497,7 @@ impl Tile<'_> {
         if self.job.attention.dropout.is_some() {
             for first in (0..seen).step_by(4) {
                 for (key, factors) in (first..seen).zip(self.factors(first)) {
-                    let scores = vector(scores, key * TILE);
+                    let scores = vector(scores, key * QUERIES);
                     for lane in 0..LANES {
                         scores[lane] *= factors[lane];
                     }
@@ -456,10 +516,17 @@ impl Tile<'_> {
         lse: &mut [f32; LANES],
         delta: &mut [f32; LANES],
     ) {
-        let seen = self.seen();
-        for first in (0..seen).step_by(4) {
+        let (seen, plain) = (self.seen(), self.plain());
+        for key in 0..plain {
+            let (p, slope) = (vector(scores, key * QUERIES), vector(slopes, key * QUERIES));
+            for lane in 0..LANES {
+                p[lane] = exp::<I>(p[lane] - lse[lane]);
+                slope[lane] = p[lane] * (slope[lane] - delta[lane]);
+            }
+        }
+        for first in (plain..seen).step_by(4) {
             for (key, factors) in (first..seen).zip(self.factors(first)) {
-                let (p, slope) = (vector(scores, key * TILE), vector(slopes, key * TILE));
+                let (p, slope) = (vector(scores, key * QUERIES), vector(slopes, key * QUERIES));
                 let mut cap_slope = [1.0; LANES];
                 self.mask::<I>(key, p, Some(&mut cap_slope));
                 for lane in 0..LANES {
@@ -471,8 +538,8 @@ impl Tile<'_> {
             }
         }
         for key in seen..self.present {
-            vector(scores, key * TILE).fill(0.0);
-            vector(slopes, key * TILE).fill(0.0);
+            vector(scores, key * QUERIES).fill(0.0);
+            vector(slopes, key * QUERIES).fill(0.0);
         }
     }
 }
@@ -514,9 +581,12 @@ pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attenti
             let (family, kv_head) = (job.family(task / kv_heads), task % kv_heads);
             let of = Saved { d_o, q, k, v, lse, deltas };
             for row in family {
-                scratch(TILE * (7 * job.wide + 2 * job.dim + 2 * TILE + 2), |scratch| {
-                    backward_row(&job, job.row(row), kv_head, of, out, scratch);
-                });
+                scratch(
+                    QUERIES * (3 * job.wide + 2 * job.dim + 2 * KEYS + 2) + 4 * KEYS * job.wide,
+                    |scratch| {
+                        backward_row(&job, job.row(row), kv_head, of, out, scratch);
+                    },
+                );
             }
         });
     }
@@ -589,18 +659,18 @@ fn put_head(parts: &OutParts<'_>, at: usize, x: &[f32], scale: f32, add: bool) {
 multiversion! {
     fn backward_row[I](job: &Job<'_>, row: Row, kv_head: usize, of: Saved<'_>, out: Out<'_>, scratch: &mut [f32]) {
         let (dim, wide, kv_heads) = (job.dim, job.wide, job.kv_heads);
-        let (dq, rest) = scratch.split_at_mut(TILE * wide);
-        let (dk, rest) = rest.split_at_mut(TILE * wide);
-        let (dv, rest) = rest.split_at_mut(TILE * wide);
-        let (k_panel, rest) = rest.split_at_mut(TILE * wide);
-        let (v_panel, rest) = rest.split_at_mut(TILE * wide);
-        let (q_panel, rest) = rest.split_at_mut(TILE * wide);
-        let (do_panel, rest) = rest.split_at_mut(TILE * wide);
-        let (q_across, rest) = rest.split_at_mut(dim * TILE);
-        let (do_across, rest) = rest.split_at_mut(dim * TILE);
-        let (lse, rest) = rest.split_at_mut(TILE);
-        let (delta, rest) = rest.split_at_mut(TILE);
-        let (scores, slopes) = rest.split_at_mut(TILE * TILE);
+        let (dq, rest) = scratch.split_at_mut(QUERIES * wide);
+        let (q_lines, rest) = rest.split_at_mut(QUERIES * wide);
+        let (do_lines, rest) = rest.split_at_mut(QUERIES * wide);
+        let (dk, rest) = rest.split_at_mut(KEYS * wide);
+        let (dv, rest) = rest.split_at_mut(KEYS * wide);
+        let (k_lines, rest) = rest.split_at_mut(KEYS * wide);
+        let (v_lines, rest) = rest.split_at_mut(KEYS * wide);
+        let (q_across, rest) = rest.split_at_mut(dim * QUERIES);
+        let (do_across, rest) = rest.split_at_mut(dim * QUERIES);
+        let (lse, rest) = rest.split_at_mut(QUERIES);
+        let (delta, rest) = rest.split_at_mut(QUERIES);
+        let (scores, slopes) = rest.split_at_mut(QUERIES * KEYS);
         let scale = job.attention.scale as f32;
         let (k, v) = (Head::new(of.k, kv_heads, kv_head, dim), Head::new(of.v, kv_heads, kv_head, dim));
         let kv_of = |token: usize| token * kv_heads + kv_head;
@@ -617,14 +687,14 @@ multiversion! {
         for head in kv_head * job.group()..(kv_head + 1) * job.group() {
             let q = Head::new(of.q, job.heads, head, dim);
             let d_o = Head::new(of.d_o, job.heads, head, dim);
-            for start in (0..row.len).step_by(TILE) {
-                let count = TILE.min(row.len - start);
-                let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(8));
+            for start in (0..row.len).step_by(QUERIES) {
+                let count = QUERIES.min(row.len - start);
+                let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(ROWS));
                 let (token, query) = (row.first + start, row.prefix + start);
-                q.across(token, count, scale, q_across);
-                d_o.across(token, count, 1.0, do_across);
-                let (q_lines, q_stride) = q.lines(token, count, q_panel);
-                let (do_lines, do_stride) = d_o.lines(token, count, do_panel);
+                q.across::<I>(token, count, scale, q_across);
+                d_o.across::<I>(token, count, 1.0, do_across);
+                q.lines(token, count, q_lines);
+                d_o.lines(token, count, do_lines);
                 for i in 0..count {
                     let at = (token + i) * job.heads + head;
                     (lse[i], delta[i]) = (of.lse[at], of.deltas[at]);
@@ -635,23 +705,24 @@ multiversion! {
                         continue;
                     }
                     let present = keys.present;
-                    let m = present.next_multiple_of(8);
-                    let (k_lines, k_stride) = k.lines(keys.token, present, k_panel);
-                    let (v_lines, v_stride) = v.lines(keys.token, present, v_panel);
-                    scores[..m * TILE].fill(0.0);
-                    slopes[..m * TILE].fill(0.0);
-                    multiply((m, lanes, dim), Panel::rows(k_lines, k_stride), q_across, TILE, scores, TILE);
-                    multiply((m, lanes, dim), Panel::rows(v_lines, v_stride), do_across, TILE, slopes, TILE);
+                    let m = present.next_multiple_of(ROWS);
+                    let before = query as isize - keys.position as isize;
+                    k.lines(keys.token, present, k_lines);
+                    v.lines(keys.token, present, v_lines);
+                    let seen = Seen::Scores { before };
+                    let (k_rows, v_rows) = (Panel::rows(k_lines, wide), Panel::rows(v_lines, wide));
+                    multiply((m, lanes, dim), seen, k_rows, q_across, QUERIES, To::set(scores, QUERIES));
+                    multiply((m, lanes, dim), seen, v_rows, do_across, QUERIES, To::set(slopes, QUERIES));
                     for lane in (0..lanes).step_by(LANES) {
                         let tile = Tile { job, row, head, query: query + lane, keys: keys.position, present };
                         let (scores, slopes) = (&mut scores[lane..], &mut slopes[lane..]);
                         tile.gradients::<I>(scores, slopes, vector(lse, lane), vector(delta, lane));
                     }
-                    dk[..m * wide].fill(0.0);
-                    dv[..m * wide].fill(0.0);
-                    multiply((m, wide, count), Panel::rows(scores, TILE), do_lines, do_stride, dv, wide);
-                    multiply((m, wide, count), Panel::rows(slopes, TILE), q_lines, q_stride, dk, wide);
-                    multiply((rows, wide, present), Panel::columns(slopes, TILE), k_lines, k_stride, dq, wide);
+                    let seen = Seen::ByKey { before };
+                    multiply((m, wide, count), seen, Panel::rows(scores, QUERIES), do_lines, wide, To::set(dv, wide));
+                    multiply((m, wide, count), seen, Panel::rows(slopes, QUERIES), q_lines, wide, To::set(dk, wide));
+                    let (seen, slopes) = (Seen::ByQuery { before }, Panel::columns(slopes, QUERIES));
+                    multiply((rows, wide, present), seen, slopes, k_lines, wide, To::add(dq, wide));
                     for j in 0..present {
                         put_head(out.dk, kv_of(keys.token + j), &dk[j * wide..][..dim], scale, true);
                         put_head(out.dv, kv_of(keys.token + j), &dv[j * wide..][..dim], 1.0, true);

@@ -1,6 +1,6 @@
 //! The output head: projection to the vocabulary, log-softmax and their gradients in one pass.
 //!
-//! Shapes: N tokens, T trained tokens, H hidden_size, V vocab_size, C ≤ `HEAD_CHUNK` tokens of a chunk.
+//! Shapes: N tokens, T trained tokens, H hidden_size, V vocab_size, C ≤ `head_chunk` tokens of a chunk.
 //! Logits exist for one chunk at a time, in the workspace; their gradient overwrites them. Hidden rows
 //! of trained tokens are gathered first, so the others cost nothing.
 //!
@@ -9,7 +9,7 @@
 //! there is to do with it while it is in the cache.
 
 use super::float::{Floats, FloatsMut, round};
-use super::gemm::{Finish, Matrix, Shape, gemm_alone};
+use super::gemm::{Finish, Matrix, Packed, Right, Shape, gemm_alone};
 use super::pool::{Parts, Pool};
 use super::simd::{dots_pairs, exp, multiversion, put};
 use super::{adds, workspace};
@@ -17,11 +17,9 @@ use crate::backend::{Call, OpError};
 use crate::check::check_index;
 use crate::view::{View, ViewMut};
 use half::bf16;
-use plan::op::{HEAD_CHUNK, OpKind, head_block, head_groups};
+use plan::blocks::packed_words;
+use plan::op::{OpKind, head_block, head_chunk, head_groups};
 use std::ops::Range;
-
-/// Tokens of a chunk.
-const CHUNK: usize = HEAD_CHUNK as usize;
 
 /// What all head ops read.
 #[derive(Clone, Copy)]
@@ -32,6 +30,8 @@ struct Head<'a> {
     labels: &'a [i32],
     hidden: usize,
     vocab: usize,
+    /// Tokens of a chunk.
+    chunk: usize,
     /// Whether gradients of logits are rounded to bf16, which the machine multiplies faster than f32.
     pairs: bool,
 }
@@ -40,6 +40,9 @@ struct Head<'a> {
 struct Chunk<'a> {
     /// `[C, H]` in the format of h
     hidden: &'a mut [f32],
+    /// These rows packed, as columns and as rows of a product; the latter empty without gradients.
+    columns: &'a mut [f32],
+    rows: &'a mut [f32],
     /// `[V, C]`
     logits: &'a mut [f32],
     /// For each block of the vocabulary `[C]`: the largest logit m, and Σ e^(z − m).
@@ -66,6 +69,7 @@ impl<'a> Head<'a> {
             labels: labels.i32(),
             hidden: w.dims.columns(),
             vocab: w.dims.rows(),
+            chunk: head_chunk(op) as usize,
             pairs: matches!(w.floats(), Floats::Bf16(_)) && dots_pairs(),
         })
     }
@@ -89,16 +93,21 @@ impl<'a> Head<'a> {
 
     /// Divides the workspace as `plan::op::head_workspace` counts it.
     fn scratch<'b>(&self, op: &OpKind, bytes: &'b mut [u8], grads: bool) -> Result<Chunk<'b>, OpError> {
-        let tokens = self.index.len().min(CHUNK);
+        let tokens = self.index.len().min(self.chunk);
         let (blocks, groups) = (self.blocks(), if grads { self.groups().1 } else { 0 });
         let each = [self.hidden, self.vocab, blocks, blocks, 1, 1, groups * self.hidden];
-        let mut rest = workspace(op, bytes, tokens * each.iter().sum::<usize>())?;
-        let [hidden, logits, most, sums, lse, slopes, dhidden] = each.map(|each| {
-            let (part, others) = std::mem::take(&mut rest).split_at_mut(tokens * each);
+        let [hidden, logits, most, sums, lse, slopes, dhidden] = each.map(|each| tokens * each);
+        let columns = packed_words(tokens, self.hidden);
+        let rows = if grads { packed_words(self.hidden, tokens) } else { 0 };
+        // Panels first: they begin at lines of the caches.
+        let sizes = [columns, rows, hidden, logits, most, sums, lse, slopes, dhidden];
+        let mut rest = workspace(op, bytes, sizes.iter().sum())?;
+        let [columns, rows, hidden, logits, most, sums, lse, slopes, dhidden] = sizes.map(|size| {
+            let (part, others) = std::mem::take(&mut rest).split_at_mut(size);
             rest = others;
             part
         });
-        Ok(Chunk { hidden, logits, most, sums, lse, slopes, dhidden })
+        Ok(Chunk { hidden, columns, rows, logits, most, sums, lse, slopes, dhidden })
     }
 
     /// Gathers the hidden rows of tokens.
@@ -131,10 +140,12 @@ impl<'a> Head<'a> {
 
     /// Projects trained tokens `first..` to the vocabulary and sums their exponentials; returns their number.
     fn project(&self, pool: &Pool, first: usize, chunk: &mut Chunk<'_>) -> usize {
-        let index = &self.index[first..self.index.len().min(first + CHUNK)];
+        let index = &self.index[first..self.index.len().min(first + self.chunk)];
         let count = index.len();
         self.gather(index, chunk.hidden);
         let hidden = self.gathered(chunk.hidden).transposed();
+        let words = bytemuck::cast_slice_mut(chunk.columns);
+        let hidden = Packed::new(pool, hidden, [count, self.hidden], self.pairs, words);
         let (logits, most, sums) = (Parts::new(chunk.logits), Parts::new(chunk.most), Parts::new(chunk.sums));
         let blocks = self.blocks();
         pool.run(blocks, count * self.vocab * self.hidden / 8, |block| {
@@ -147,7 +158,7 @@ impl<'a> Head<'a> {
             };
             let w = Matrix::rows(self.w.from(words.start * self.hidden), self.hidden);
             let shape = Shape { m: words.len(), n: count, k: self.hidden };
-            gemm_alone(shape, w, hidden, logits, Finish::default());
+            gemm_alone(shape, w, Right::Packed(hidden), logits, Finish::default());
             sum_exps(logits, most, sums);
         });
         for (token, lse) in chunk.lse[..count].iter_mut().enumerate() {
@@ -171,7 +182,10 @@ impl<'a> Head<'a> {
         let part = count * self.hidden;
         let (each, groups) = self.groups();
         let (logits, dhidden) = (Parts::new(chunk.logits), Parts::new(chunk.dhidden));
-        let hidden = self.gathered(chunk.hidden);
+        let hidden = to.dw.is_some().then(|| {
+            let words = bytemuck::cast_slice_mut(chunk.rows);
+            Packed::new(pool, self.gathered(chunk.hidden), [self.hidden, count], self.pairs, words)
+        });
         let (lse, slopes) = (&chunk.lse[..count], &chunk.slopes[..count]);
         let dw = to.dw.as_mut().map(|(dw, add)| (Parts::new(dw), std::mem::replace(add, true)));
         pool.run(groups, count * self.vocab * self.hidden / 4, |group| {
@@ -194,14 +208,14 @@ impl<'a> Head<'a> {
                     }
                 }
                 let dz = Matrix::rows(if self.pairs { compress(logits) } else { Floats::F32(logits) }, count);
-                if let Some((dw, add)) = dw {
+                if let (Some((dw, add)), Some(hidden)) = (dw, hidden) {
                     let shape = Shape { m: words.len(), n: self.hidden, k: count };
-                    gemm_alone(shape, dz, hidden, dw, Finish { add, bias: None });
+                    gemm_alone(shape, dz, Right::Packed(hidden), dw, Finish { add, bias: None });
                 }
                 let w = Matrix::rows(self.w.from(words.start * self.hidden), self.hidden);
                 let shape = Shape { m: count, n: self.hidden, k: words.len() };
                 let finish = Finish { add: block > blocks.start, bias: None };
-                gemm_alone(shape, dz.transposed(), w, dhidden, finish);
+                gemm_alone(shape, dz.transposed(), Right::Lies(w), dhidden, finish);
             }
         });
         let (sum, others) = chunk.dhidden[..groups * part].split_at_mut(part);
@@ -253,7 +267,7 @@ pub fn loss(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     let mut gradients = Gradients::new(pool, gradients, head.index.len());
     let mut chunk = head.scratch(call.kind, call.workspace, gradients.is_some())?;
     let mut total = 0.0;
-    for first in (0..head.index.len()).step_by(CHUNK) {
+    for first in (0..head.index.len()).step_by(head.chunk) {
         let count = head.project(pool, first, &mut chunk);
         let of_token = |token| f64::from(chunk.lse[token] - head.chosen(first, token, count, &chunk));
         total += (0..count).map(of_token).sum::<f64>();
@@ -274,7 +288,7 @@ pub fn logprobs(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     let [logprob, lse] = &mut call.outputs[..] else { unreachable!("operands are checked") };
     let (add_logprob, add_lse) = (adds(logprob), adds(lse));
     let (logprob, lse) = (logprob.f32(), lse.f32());
-    for first in (0..head.index.len()).step_by(CHUNK) {
+    for first in (0..head.index.len()).step_by(head.chunk) {
         let count = head.project(pool, first, &mut chunk);
         for token in 0..count {
             let (all, chosen) = (chunk.lse[token], head.chosen(first, token, count, &chunk));
@@ -291,7 +305,7 @@ pub fn logprobs_grad(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError
     let dlogprob = call.inputs[0].f32();
     let mut chunk = head.scratch(call.kind, call.workspace, true)?;
     let mut gradients = Gradients::new(pool, call.outputs, head.index.len()).expect("operands are checked");
-    for first in (0..head.index.len()).step_by(CHUNK) {
+    for first in (0..head.index.len()).step_by(head.chunk) {
         let count = head.project(pool, first, &mut chunk);
         for (slope, dlogprob) in chunk.slopes.iter_mut().zip(&dlogprob[first..first + count]) {
             *slope = -dlogprob;
@@ -396,28 +410,37 @@ mod tests {
                 .map(|i| bf16::from_f32(((i * 7919 % 1009) as f32 / 504.5 - 1.0) * scale).to_f32())
                 .collect()
         };
-        let (h, w) = (numbers(600 * HIDDEN, 1.0), numbers(VOCAB * HIDDEN, 0.5));
-        let index: Vec<i32> = (0..500).map(|token| if token == 499 { 3 } else { token }).collect();
-        let labels: Vec<i32> = (0..500).map(|token| token * 31 % VOCAB as i32).collect();
+        let (h, w) = (numbers(1100 * HIDDEN, 1.0), numbers(VOCAB * HIDDEN, 0.5));
+        let index: Vec<i32> = (0..1000).map(|token| if token == 999 { 3 } else { token }).collect();
+        let labels: Vec<i32> = (0..1000).map(|token| token * 31 % VOCAB as i32).collect();
         let (loss, dh, dw) = naive(&h, &w, &index, &labels, 0.01);
         let halves = |x: &[f32]| x.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>();
         let (hh, wh) = (halves(&h), halves(&w));
         let pool = Pool::new(2);
-        // A sum of 384 products beside one of about 1 loses about √384 halves of its last bit.
+        // A sum of 768 products beside one of about 1 loses about √768 halves of its last bit.
         for (h, w, pairs, within) in [
             (Floats::F32(&h), Floats::F32(&w), false, 3e-6),
             (Floats::Bf16(&hh), Floats::Bf16(&wh), false, 3e-6),
             (Floats::Bf16(&hh), Floats::Bf16(&wh), true, 4e-3),
         ] {
-            let head = Head { h, w, index: &index, labels: &labels, hidden: HIDDEN, vocab: VOCAB, pairs };
+            let head = Head {
+                h,
+                w,
+                index: &index,
+                labels: &labels,
+                hidden: HIDDEN,
+                vocab: VOCAB,
+                chunk: 768,
+                pairs,
+            };
             let op = OpKind::LmHeadLoss { grads: plan::op::HeadGrads::HiddenAndWeight };
-            let need = plan::op::head_workspace(500, HIDDEN as u64, VOCAB as u64, true) as usize;
+            let need = plan::op::head_workspace(&op, 1000, HIDDEN as u64, VOCAB as u64, true) as usize;
             let mut words = vec![f32::NAN; need];
             let mut chunk = head.scratch(&op, bytemuck::cast_slice_mut(&mut words), true).expect("enough");
             let (mut got_dh, mut got_dw) = (vec![0.0; dh.len()], vec![f32::NAN; dw.len()]);
             let mut to = Gradients { dh: FloatsMut::F32(&mut got_dh), dw: Some((&mut got_dw, false)) };
             let mut got = 0.0;
-            for first in [0, CHUNK] {
+            for first in [0, head.chunk] {
                 let count = head.project(&pool, first, &mut chunk);
                 let of_token = |t| f64::from(chunk.lse[t] - head.chosen(first, t, count, &chunk));
                 got += 0.01 * (0..count).map(of_token).sum::<f64>();

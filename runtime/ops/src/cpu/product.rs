@@ -1,123 +1,152 @@
 //! Small matrix products inside one task, on panels that lie in its scratch.
 //!
-//! c [m,n] += a [m,k] · b [k,n]; m is a multiple of 8, n of [`GRAIN`], rows of b and c are contiguous. The
-//! compiler keeps a block of c in registers. Zeros fill panels up to those multiples.
+//! c [m,n] = a [m,k] · b [k,n], or c += a·b; m is a multiple of [`ROWS`], n of [`GRAIN`], rows of b and c are
+//! contiguous. The kernels are those of large products, on panels as they are. Zeros fill panels up to those multiples.
+//! Where a matrix is triangular, [`Seen`] says what of it is left out: zeros, or what nobody reads.
 
-use super::simd::{Isa, multiversion};
+use super::gemm::kernel::{self, Columns, Kernel, Rows, Sums};
+use super::simd::{Level, multiversion};
 
 /// Panels have this multiple of columns.
-pub const GRAIN: usize = 8;
+pub const GRAIN: usize = 16;
 
-/// How `a` lies in memory.
-#[derive(Clone, Copy)]
-pub enum Order {
-    /// Row by row: a[i·stride + p].
-    Rows,
-    /// Column by column: a[p·stride + i].
-    Columns,
-}
+/// Products have this multiple of rows.
+pub const ROWS: usize = 8;
 
 /// A matrix whose rows (or columns) are `stride` apart.
 #[derive(Clone, Copy)]
-pub struct Panel<'a> {
-    pub data: &'a [f32],
-    pub stride: usize,
-    pub order: Order,
-}
+pub struct Panel<'a>(Rows<'a>);
 
 impl<'a> Panel<'a> {
+    /// Views a[i·stride + p].
     #[inline(always)]
     pub fn rows(data: &'a [f32], stride: usize) -> Self {
-        Panel { data, stride, order: Order::Rows }
+        Panel(Rows { data: bytemuck::cast_slice(data), row: stride, step: 1 })
     }
 
+    /// Views a[p·stride + i].
     #[inline(always)]
     pub fn columns(data: &'a [f32], stride: usize) -> Self {
-        Panel { data, stride, order: Order::Columns }
+        Panel(Rows { data: bytemuck::cast_slice(data), row: 1, step: stride })
+    }
+}
+
+/// Where products go: rows `stride` apart, written or added to.
+pub struct To<'a> {
+    pub data: &'a mut [f32],
+    pub stride: usize,
+    pub add: bool,
+}
+
+impl<'a> To<'a> {
+    /// Writes to a panel.
+    #[inline(always)]
+    pub fn set(data: &'a mut [f32], stride: usize) -> Self {
+        To { data, stride, add: false }
+    }
+
+    /// Adds to a panel.
+    #[inline(always)]
+    pub fn add(data: &'a mut [f32], stride: usize) -> Self {
+        To { data, stride, add: true }
+    }
+}
+
+/// What of a product is computed, where key i is seen by query j if i ≤ j + `before`.
+#[derive(Clone, Copy)]
+pub enum Seen {
+    /// c is keys by queries: a key's scores for queries that do not see it are left as they are.
+    Scores { before: isize },
+    /// a is queries by keys, with zeros where a key is not seen. The row of a query that sees none is left as it is.
+    ByQuery { before: isize },
+    /// a is keys by queries, with zeros where a key is not seen; every key is seen by one.
+    ByKey { before: isize },
+}
+
+impl Seen {
+    /// Returns the rows that are computed of columns that end before `column`.
+    #[inline(always)]
+    fn rows(self, m: usize, column: usize) -> usize {
+        match self {
+            Seen::Scores { before } => m.min(column.saturating_add_signed(before).next_multiple_of(ROWS)),
+            Seen::ByQuery { .. } | Seen::ByKey { .. } => m,
+        }
+    }
+
+    /// Returns the terms of `rows` rows from `row` on.
+    #[inline(always)]
+    fn terms(self, k: usize, row: usize, rows: usize) -> (usize, usize) {
+        match self {
+            Seen::Scores { .. } => (0, k),
+            Seen::ByQuery { before } => (0, k.min((row + rows).saturating_add_signed(before))),
+            Seen::ByKey { before } => (row.saturating_add_signed(-before), k),
+        }
     }
 }
 
 multiversion! {
-    /// Computes c += a·b.
-    pub fn multiply[I](shape: (usize, usize, usize), a: Panel<'_>, b: &[f32], b_stride: usize, c: &mut [f32], c_stride: usize) {
+    /// Computes a product of m × n × k.
+    ///
+    /// # Panics
+    /// Panics when a panel is smaller than the shape says.
+    pub fn multiply[I](shape: (usize, usize, usize), seen: Seen, a: Panel<'_>, b: &[f32], b_stride: usize, c: To<'_>) {
         let (m, n, k) = shape;
-        debug_assert!(m % 8 == 0 && n % GRAIN == 0);
+        let held = m > 0 && c.data.len() >= (m - 1) * c.stride + n;
+        assert!(m % ROWS == 0 && n % GRAIN == 0 && held, "product of {m}×{n}×{k}");
+        let b = Columns { data: bytemuck::cast_slice(b), step: b_stride, words: k };
+        let strips = Strips { m, seen, a: a.0, b, start: c.data.as_mut_ptr(), stride: c.stride, add: c.add };
         let mut column = 0;
         while column < n {
             let left = n - column;
-            let (b, c) = (&b[column..], &mut c[column..]);
-            if I::WIDE && left >= 32 {
-                strip::<I, 4, 32>(m, k, a, b, b_stride, c, c_stride);
-                column += 32;
-            } else if left >= 16 {
-                if I::WIDE {
-                    strip::<I, 8, 16>(m, k, a, b, b_stride, c, c_stride);
-                } else {
-                    strip::<I, 4, 16>(m, k, a, b, b_stride, c, c_stride);
-                }
-                column += 16;
-            } else {
-                strip::<I, 8, 8>(m, k, a, b, b_stride, c, c_stride);
-                column += 8;
-            }
+            column += match I::LEVEL {
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 if left == 48 || left >= 80 => strips.run::<kernel::Avx512, 8, 48>(column),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 if left >= 32 => strips.run::<kernel::Avx512, 8, 32>(column),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => strips.run::<kernel::Avx512, 8, 16>(column),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 if left.is_multiple_of(24) => strips.run::<kernel::Avx2, 4, 24>(column),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => strips.run::<kernel::Avx2, 4, 16>(column),
+                _ if left.is_multiple_of(24) => strips.run::<kernel::Portable, 4, 24>(column),
+                _ => strips.run::<kernel::Portable, 4, 16>(column),
+            };
         }
     }
 }
 
-/// Computes `N` columns of c, `M` rows at a time.
-#[inline(always)]
-#[allow(clippy::needless_range_loop)] // one index into several arrays
-fn strip<I: Isa, const M: usize, const N: usize>(
+/// A product whose shape was checked, by strips of columns.
+struct Strips<'a> {
     m: usize,
-    k: usize,
-    a: Panel<'_>,
-    b: &[f32],
-    b_stride: usize,
-    c: &mut [f32],
-    c_stride: usize,
-) {
-    for row in (0..m).step_by(M) {
-        let mut sums = [[0.0; N]; M];
-        match a.order {
-            Order::Rows => {
-                let mut rows: [&[f32]; M] = [&[]; M];
-                for i in 0..M {
-                    rows[i] = &a.data[(row + i) * a.stride..][..k];
-                }
-                for p in 0..k {
-                    let b = line::<N>(b, p * b_stride);
-                    for i in 0..M {
-                        axpy::<I, N>(rows[i][p], b, &mut sums[i]);
-                    }
-                }
-            }
-            Order::Columns => {
-                for p in 0..k {
-                    let b = line::<N>(b, p * b_stride);
-                    let column = line::<M>(a.data, p * a.stride + row);
-                    for i in 0..M {
-                        axpy::<I, N>(column[i], b, &mut sums[i]);
-                    }
-                }
-            }
-        }
-        for (i, sums) in sums.iter().enumerate() {
-            let c = &mut c[(row + i) * c_stride..][..N];
-            for j in 0..N {
-                c[j] += sums[j];
-            }
-        }
-    }
+    seen: Seen,
+    a: Rows<'a>,
+    b: Columns<'a>,
+    start: *mut f32,
+    stride: usize,
+    add: bool,
 }
 
-#[inline(always)]
-fn line<const N: usize>(x: &[f32], at: usize) -> &[f32; N] {
-    x[at..at + N].try_into().expect("the slice has N elements")
-}
-
-#[inline(always)]
-fn axpy<I: Isa, const N: usize>(a: f32, x: &[f32; N], y: &mut [f32; N]) {
-    for j in 0..N {
-        y[j] = I::fma(a, x[j], y[j]);
+impl Strips<'_> {
+    /// Computes `NR` columns from `column` on; returns their number.
+    #[inline(always)]
+    fn run<K: Kernel<MR, NR>, const MR: usize, const NR: usize>(&self, column: usize) -> usize {
+        for row in (0..self.seen.rows(self.m, column + NR)).step_by(MR) {
+            let (first, end) = self.seen.terms(self.b.words, row, MR);
+            if first >= end {
+                continue;
+            }
+            let a = Rows { data: &self.a.data[row * self.a.row + first * self.a.step..], ..self.a };
+            let data = &self.b.data[column + first * self.b.step..];
+            let b = Columns { data, words: end - first, ..self.b };
+            let start = self.start.wrapping_add(row * self.stride + column);
+            #[allow(unsafe_code)] // kernels write through pointers
+            // SAFETY: `multiply` checked that c, which it has alone, holds m rows of n columns. MR divides ROWS, and
+            // it chose NR among what is left of the columns; it runs where the instructions are.
+            unsafe {
+                K::tile(a, b, Sums { start, stride: self.stride, add: self.add });
+            }
+        }
+        NR
     }
 }

@@ -46,9 +46,6 @@ fn detect() -> Level {
 pub trait Isa {
     const LEVEL: Level;
 
-    /// Whether registers hold 16 numbers.
-    const WIDE: bool = matches!(Self::LEVEL, Level::Avx512);
-
     /// Returns a·b + c, rounded once where the instruction set can.
     fn fma(a: f32, b: f32, c: f32) -> f32;
 

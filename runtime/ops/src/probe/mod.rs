@@ -35,7 +35,8 @@ pub struct Rates {
 /// Tokens of the products of a probe.
 const TOKENS: usize = 512;
 
-/// Bytes that are copied, and read: more than the caches of a core hold.
+/// Bytes that are copied, and read: more than the caches of a core hold. A last-level cache may hold more; what it
+/// would take to go beyond that, and what it would change, stands in `docs/benchmarks/README.md`.
 const BYTES: usize = 32 << 20;
 
 /// Measures what a machine reaches; `widths` are those of square matrices, a narrow and a wide one.

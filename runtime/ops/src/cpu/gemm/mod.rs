@@ -10,15 +10,17 @@
 //! the processor multiplies bf16 pairs faster than f32 (see [`super::simd::dots_pairs`]), they are packed as pairs.
 
 mod few;
-mod kernel;
+pub(super) mod kernel;
 mod pack;
+mod packed;
 
 use super::float::{Float, Floats, FloatsMut};
 use super::pool::{Parts, Pool, scratch};
 use super::simd::{Isa, Level, multiversion};
 use crate::view::View;
-use kernel::{Kernel, Rows, Sums};
+use kernel::{Columns, Kernel, Rows, Sums};
 use pack::Format;
+pub use packed::Packed;
 use plan::blocks::{FEW, GRAIN, INNER, block_words, cut, stretch};
 use std::ops::Range;
 
@@ -76,19 +78,35 @@ pub struct Finish<'a> {
     pub bias: Option<Floats<'a>>,
 }
 
+/// The right operand: where it lies, or packed for more than one product.
+#[derive(Clone, Copy)]
+pub enum Right<'a> {
+    Lies(Matrix<'a>),
+    Packed(Packed<'a>),
+}
+
+impl Right<'_> {
+    fn contains(&self, rows: usize, columns: usize) -> bool {
+        match self {
+            Right::Lies(b) => b.contains(rows, columns),
+            Right::Packed(b) => b.contains(rows, columns),
+        }
+    }
+}
+
 /// Computes y = a·b, or y += a·b, plus a bias; y has `n` columns, one row after another.
 ///
 /// # Panics
 /// Panics when a matrix is smaller than the shape says.
 pub fn gemm(pool: &Pool, shape: Shape, a: Matrix<'_>, b: Matrix<'_>, y: FloatsMut<'_>, finish: Finish<'_>) {
     match y {
-        FloatsMut::F32(y) => product(Some(pool), shape, a, b, y, finish),
-        FloatsMut::Bf16(y) => product(Some(pool), shape, a, b, y, finish),
+        FloatsMut::F32(y) => product(Some(pool), shape, a, Right::Lies(b), y, finish),
+        FloatsMut::Bf16(y) => product(Some(pool), shape, a, Right::Lies(b), y, finish),
     }
 }
 
 /// Computes a product as [`gemm`], on this thread alone: for tasks that have more to do with it.
-pub fn gemm_alone(shape: Shape, a: Matrix<'_>, b: Matrix<'_>, y: &mut [f32], finish: Finish<'_>) {
+pub fn gemm_alone(shape: Shape, a: Matrix<'_>, b: Right<'_>, y: &mut [f32], finish: Finish<'_>) {
     product(None, shape, a, b, y, finish);
 }
 
@@ -96,7 +114,7 @@ fn product<E: Float>(
     pool: Option<&Pool>,
     shape: Shape,
     a: Matrix<'_>,
-    b: Matrix<'_>,
+    b: Right<'_>,
     y: &mut [E],
     finish: Finish<'_>,
 ) {
@@ -106,7 +124,11 @@ fn product<E: Float>(
     if m == 0 || n == 0 {
         return;
     }
-    if let (Some(pool), true) = (pool, m <= FEW && b.transposed && !a.transposed) {
+    if let (Some(pool), Right::Lies(b)) = (pool, b)
+        && m <= FEW
+        && b.transposed
+        && !a.transposed
+    {
         return few::product(pool, shape, a, b, y, finish);
     }
     let (rows, columns) = cut([m, n, k], !E::IS_F32, pool.map_or(0, Pool::threads));
@@ -128,7 +150,7 @@ fn product<E: Float>(
 /// One block of y.
 struct Job<'a, E> {
     a: Matrix<'a>,
-    b: Matrix<'a>,
+    b: Right<'a>,
     y: &'a Parts<'a, E>,
     rows: Range<usize>,
     columns: Range<usize>,
@@ -152,16 +174,25 @@ impl<E: Float> Job<'_, E> {
 
     fn run(&self, words: &mut [u32]) {
         #[cfg(target_arch = "x86_64")]
-        if self.a.is_bf16() && self.b.is_bf16() && super::simd::dots_pairs() {
+        if self.pairs() {
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
             fn pairs<E: Float>(job: &Job<'_, E>, words: &mut [u32]) {
                 job.multiply::<super::simd::Avx512, kernel::Avx512Pairs, 8, 48>(words);
             }
             #[allow(unsafe_code)] // calls a function compiled for more than the base of the target
-            // SAFETY: `dots_pairs` found every feature that the function was compiled for.
+            // SAFETY: `pairs` asked for every feature that the function was compiled for.
             return unsafe { pairs(self, words) };
         }
         block(self, words);
+    }
+
+    /// Returns whether pairs of bf16 are multiplied, which the machine can where they are.
+    #[cfg(target_arch = "x86_64")]
+    fn pairs(&self) -> bool {
+        match self.b {
+            Right::Lies(b) => self.a.is_bf16() && b.is_bf16() && super::simd::dots_pairs(),
+            Right::Packed(b) => b.pairs,
+        }
     }
 
     /// Computes the block: stretch by stretch of k, tile by tile.
@@ -177,7 +208,13 @@ impl<E: Float> Job<'_, E> {
         for start in (0..self.k).step_by(depth) {
             let part = start..self.k.min(start + depth);
             let words = part.len().div_ceil(K::Format::K);
-            pack::columns::<I, K::Format, NR>(self.b, part.clone(), self.columns.clone(), b_panels);
+            if let Right::Lies(b) = self.b {
+                pack::columns::<I, K::Format, NR>(b, part.clone(), self.columns.clone(), b_panels);
+            }
+            let b_panel = |column: usize| match self.b {
+                Right::Lies(_) => &b_panels[column * words..][..NR * words],
+                Right::Packed(b) => b.panel::<NR>(self.columns.start + column, start, words),
+            };
             for first in (0..self.rows.len()).step_by(INNER) {
                 let count = INNER.min(self.rows.len() - first);
                 // Rows that a kernel reads where they lie; the others are packed.
@@ -192,8 +229,8 @@ impl<E: Float> Job<'_, E> {
                     }
                     _ => Rows { data: &a_panels[(row - ready) * words..], row: row_words, step },
                 };
-                for (column, b) in (0..self.columns.len()).step_by(NR).zip(b_panels.chunks_exact(NR * words))
-                {
+                for column in (0..self.columns.len()).step_by(NR) {
+                    let b = Columns::packed(b_panel(column), NR);
                     for row in (0..count).step_by(MR) {
                         let at = (first + row, column);
                         self.tile::<K, MR, NR>(panel(row), b, at, start > 0 || adds, start > 0, sums);
@@ -228,7 +265,7 @@ impl<E: Float> Job<'_, E> {
     fn tile<K: Kernel<MR, NR>, const MR: usize, const NR: usize>(
         &self,
         a: Rows<'_>,
-        b: &[u32],
+        b: Columns<'_>,
         (row, column): (usize, usize),
         adds: bool,
         later: bool,

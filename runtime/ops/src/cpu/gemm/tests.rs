@@ -102,7 +102,7 @@ fn pairs_give_the_same_sums() {
                 let parts = Parts::new(&mut y);
                 let (rows, columns) = (0..m, 0..n);
                 let finish = Finish::default();
-                let job = Job { a: left, b: right, y: &parts, rows, columns, n, k, finish };
+                let job = Job { a: left, b: Right::Lies(right), y: &parts, rows, columns, n, k, finish };
                 let mut words = vec![0; job.scratch()];
                 #[allow(unsafe_code)] // calls a function compiled for more than the base of the target
                 // SAFETY: `has_pairs` found every feature.
@@ -128,12 +128,39 @@ fn few_rows_are_the_same_bits_for_any_number_of_threads_and_beside_any_others() 
             let mut y = vec![0.0; rows.len() * n];
             let shape = Shape { m: rows.len(), n, k };
             let (x, w) = (Matrix::rows(x.from(rows.start * k), k), Matrix::rows(w, k).transposed());
-            product(Some(&Pool::new(threads)), shape, x, w, &mut y, Finish::default());
+            gemm(&Pool::new(threads), shape, x, w, FloatsMut::F32(&mut y), Finish::default());
             y
         };
         let alone: Vec<f32> = (0..FEW).flat_map(|row| products(1, row..row + 1)).collect();
         for threads in 1..=if cfg!(miri) { 2 } else { 4 } {
             assert!(products(threads, 0..FEW) == alone, "other bits with {threads} threads");
+        }
+    }
+}
+
+/// Several groups of columns and stretches of k that do not fill them.
+#[test]
+fn packed_columns_give_the_same_bits_as_those_where_they_lie() {
+    let pool = Pool::new(2);
+    for (m, n, k) in [(7, 5, 3), (40, 97, 208), (33, 130, 1601), (5, 48, 768)] {
+        let (a, b, _) = operands(m, n, k);
+        let third = |x: &[f32]| x.iter().map(|x| x / 3.0).collect::<Vec<_>>();
+        let (a, b) = (third(&a), third(&b));
+        let bt = turned(&b, k, n);
+        let (ah, bh, bth) = (half(&a), half(&b), half(&bt));
+        let wide = [Matrix::rows(Floats::F32(&b), n), Matrix::rows(Floats::F32(&bt), k).transposed()];
+        let halves = [Matrix::rows(Floats::Bf16(&bh), n), Matrix::rows(Floats::Bf16(&bth), k).transposed()];
+        for (left, rights) in [(Floats::F32(&a), wide), (Floats::Bf16(&ah), halves)] {
+            let left = Matrix::rows(left, k);
+            for right in rights {
+                let mut buffer = vec![u32::MAX; plan::blocks::packed_words(n, k)];
+                let packed = Packed::new(&pool, right, [n, k], left.is_bf16(), &mut buffer);
+                let [mut lies, mut once] = [vec![f32::NAN; m * n], vec![f32::NAN; m * n]];
+                let shape = Shape { m, n, k };
+                gemm_alone(shape, left, Right::Lies(right), &mut lies, Finish::default());
+                gemm_alone(shape, left, Right::Packed(packed), &mut once, Finish::default());
+                assert_eq!(lies, once, "{m}×{n}×{k}");
+            }
         }
     }
 }
