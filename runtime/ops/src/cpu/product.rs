@@ -150,3 +150,102 @@ impl Strips<'_> {
         NR
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const M: usize = 24;
+    const N: usize = 96;
+    const K: usize = 40;
+
+    /// Small integers, which every order of summing adds up to the same.
+    fn numbers(count: usize, step: usize) -> Vec<f32> {
+        (0..count).map(|i| (i * step % 13) as f32 - 6.0).collect()
+    }
+
+    fn naive(a: &[f32], b: &[f32]) -> Vec<f32> {
+        let sum = |i: usize, j: usize| (0..K).map(|p| a[i * K + p] * b[p * N + j]).sum::<f32>();
+        (0..M * N).map(|at| sum(at / N, at % N)).collect()
+    }
+
+    /// Clears what is not seen of [M,K].
+    fn hide(a: &mut [f32], sees: impl Fn(usize, usize) -> bool) {
+        for (at, x) in a.iter_mut().enumerate() {
+            *x = if sees(at / K, at % K) { *x } else { 0.0 };
+        }
+    }
+
+    /// Runs a kernel over all columns, for rows of a that lie along k, and across it.
+    fn run<T: Kernel<MR, NR>, const MR: usize, const NR: usize>(
+        seen: Seen,
+        a: &[f32],
+        b: &[f32],
+    ) -> Vec<f32> {
+        let turned: Vec<f32> = (0..K * M).map(|at| a[at % M * K + at / M]).collect();
+        let once = |a: Panel<'_>, c: &mut [f32], add: bool| {
+            let b = Columns { data: bytemuck::cast_slice(b), step: N, words: K };
+            let strips = Strips { m: M, seen, a: a.0, b, start: c.as_mut_ptr(), stride: N, add };
+            (0..N).step_by(NR).for_each(|column| {
+                strips.run::<T, MR, NR>(column);
+            });
+        };
+        let mut c = vec![0.0; M * N];
+        once(Panel::rows(a, K), &mut c, false);
+        let first = c.clone();
+        once(Panel::columns(&turned, M), &mut c, true);
+        assert!(c.iter().zip(&first).all(|(twice, once)| *twice == 2.0 * once));
+        first
+    }
+
+    fn check<T: Kernel<MR, NR>, const MR: usize, const NR: usize>() {
+        let (a, b) = (numbers(M * K, 7), numbers(K * N, 5));
+        for before in [-9, 0, 5, 200] {
+            let sees = move |key: usize, query: usize| key as isize <= query as isize + before;
+            // Rows are queries and terms keys: zeros of a are where a key is not seen.
+            let mut masked = a.clone();
+            hide(&mut masked, |row, term| sees(term, row));
+            let expected = naive(&masked, &b);
+            assert_eq!(
+                run::<T, MR, NR>(Seen::ByQuery { before }, &masked, &b),
+                expected,
+                "by query, {before}"
+            );
+            // Rows are keys and terms queries; each key has a query that sees it.
+            if before >= 0 {
+                let mut masked = a.clone();
+                hide(&mut masked, sees);
+                let expected = naive(&masked, &b);
+                assert_eq!(
+                    run::<T, MR, NR>(Seen::ByKey { before }, &masked, &b),
+                    expected,
+                    "by key, {before}"
+                );
+            }
+            // Rows are keys and columns queries: what is seen is computed.
+            let (expected, got) = (naive(&a, &b), run::<T, MR, NR>(Seen::Scores { before }, &a, &b));
+            for at in (0..M * N).filter(|at| sees(at / N, at % N)) {
+                assert_eq!(got[at], expected[at], "scores, {before}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_kernel_computes_what_is_seen() {
+        check::<kernel::Portable, 4, 24>();
+        check::<kernel::Portable, 4, 16>();
+        #[cfg(target_arch = "x86_64")]
+        {
+            use super::super::simd::level;
+            if matches!(level(), Level::Avx2 | Level::Avx512) {
+                check::<kernel::Avx2, 4, 24>();
+                check::<kernel::Avx2, 4, 16>();
+            }
+            if level() == Level::Avx512 {
+                check::<kernel::Avx512, 8, 48>();
+                check::<kernel::Avx512, 8, 32>();
+                check::<kernel::Avx512, 8, 16>();
+            }
+        }
+    }
+}

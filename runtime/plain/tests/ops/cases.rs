@@ -242,6 +242,8 @@ impl Table {
             ("several rows", plain.clone(), ROWS.to_vec(), 1.0),
             ("odd head_dim", attention(2, 1, 5), vec![123, 5], 1.0),
             ("wide head_dim", attention(2, 2, 72), vec![70], 1.0),
+            ("head_dim 48", attention(1, 1, 48), vec![300, 17], 1.0),
+            ("head_dim 64", attention(2, 1, 64), vec![129, 200], 1.0),
             ("grouped heads", attention(6, 2, 24), ROWS.to_vec(), 1.0),
             ("empty row", attention(2, 1, 8), vec![3, 0, 9], 1.0),
             ("large scores", plain.clone(), vec![100, 9], 5.0),
