@@ -362,13 +362,13 @@ pub fn head_groups(vocab: u64) -> (u64, u64, u64) {
 }
 
 /// Returns the floats that head ops need as scratch: a chunk's logits, its gathered hidden rows and these packed,
-/// two sums for each block and two numbers for each token; for gradients what each group sums, and hidden rows
+/// two sums for each block and three numbers for each token; for gradients what each group sums, and hidden rows
 /// packed the other way.
 pub fn head_workspace(kind: &OpKind, trained: u64, hidden: u64, vocab: u64, grads: bool) -> u64 {
     let (blocks, _, groups) = head_groups(vocab);
     let tokens = trained.min(head_chunk(kind));
     let packed = |n: u64, k: u64| packed_words(n as usize, k as usize) as u64;
-    let each = tokens * (vocab + hidden + 2 * blocks + 2) + packed(tokens, hidden);
+    let each = tokens * (vocab + hidden + 2 * blocks + 3) + packed(tokens, hidden);
     each + if grads { tokens * groups * hidden + packed(hidden, tokens) } else { 0 }
 }
 

@@ -43,11 +43,13 @@ struct Chunk<'a> {
     /// These rows packed, as columns and as rows of a product; the latter empty without gradients.
     columns: &'a mut [f32],
     rows: &'a mut [f32],
-    /// `[V, C]`
+    /// `[V, C]`; of a block whose sums are known e^(z − m).
     logits: &'a mut [f32],
     /// For each block of the vocabulary `[C]`: the largest logit m, and Σ e^(z − m).
     most: &'a mut [f32],
     sums: &'a mut [f32],
+    /// `[C]`: the logit of each token's label.
+    chosen: &'a mut [f32],
     /// `[C]`
     lse: &'a mut [f32],
     /// `[C]`: what the softmax is multiplied by.
@@ -95,19 +97,19 @@ impl<'a> Head<'a> {
     fn scratch<'b>(&self, op: &OpKind, bytes: &'b mut [u8], grads: bool) -> Result<Chunk<'b>, OpError> {
         let tokens = self.index.len().min(self.chunk);
         let (blocks, groups) = (self.blocks(), if grads { self.groups().1 } else { 0 });
-        let each = [self.hidden, self.vocab, blocks, blocks, 1, 1, groups * self.hidden];
-        let [hidden, logits, most, sums, lse, slopes, dhidden] = each.map(|each| tokens * each);
+        let each = [self.hidden, self.vocab, blocks, blocks, 1, 1, 1, groups * self.hidden];
+        let [hidden, logits, most, sums, chosen, lse, slopes, dhidden] = each.map(|each| tokens * each);
         let columns = packed_words(tokens, self.hidden);
         let rows = if grads { packed_words(self.hidden, tokens) } else { 0 };
         // Panels first: they begin at lines of the caches.
-        let sizes = [columns, rows, hidden, logits, most, sums, lse, slopes, dhidden];
+        let sizes = [columns, rows, hidden, logits, most, sums, chosen, lse, slopes, dhidden];
         let mut rest = workspace(op, bytes, sizes.iter().sum())?;
-        let [columns, rows, hidden, logits, most, sums, lse, slopes, dhidden] = sizes.map(|size| {
+        let [columns, rows, hidden, logits, most, sums, chosen, lse, slopes, dhidden] = sizes.map(|size| {
             let (part, others) = std::mem::take(&mut rest).split_at_mut(size);
             rest = others;
             part
         });
-        Ok(Chunk { hidden, columns, rows, logits, most, sums, lse, slopes, dhidden })
+        Ok(Chunk { hidden, columns, rows, logits, most, sums, chosen, lse, slopes, dhidden })
     }
 
     /// Gathers the hidden rows of tokens.
@@ -147,6 +149,7 @@ impl<'a> Head<'a> {
         let words = bytemuck::cast_slice_mut(chunk.columns);
         let hidden = Packed::new(pool, hidden, [count, self.hidden], self.pairs, words);
         let (logits, most, sums) = (Parts::new(chunk.logits), Parts::new(chunk.most), Parts::new(chunk.sums));
+        let (labels, chosen) = (&self.labels[first..first + count], Parts::new(chunk.chosen));
         let blocks = self.blocks();
         pool.run(blocks, count * self.vocab * self.hidden / 8, |block| {
             let words = self.words(block);
@@ -159,6 +162,14 @@ impl<'a> Head<'a> {
             let w = Matrix::rows(self.w.from(words.start * self.hidden), self.hidden);
             let shape = Shape { m: words.len(), n: count, k: self.hidden };
             gemm_alone(shape, w, Right::Packed(hidden), logits, Finish::default());
+            for (token, &label) in labels.iter().enumerate() {
+                if words.contains(&(label as usize)) {
+                    #[allow(unsafe_code)] // as above
+                    // SAFETY: a token's label lies in one block alone.
+                    let chosen = unsafe { chosen.get(token, 1) };
+                    chosen[0] = logits[(label as usize - words.start) * count + token];
+                }
+            }
             sum_exps(logits, most, sums);
         });
         for (token, lse) in chunk.lse[..count].iter_mut().enumerate() {
@@ -171,17 +182,13 @@ impl<'a> Head<'a> {
         count
     }
 
-    /// Returns the logit of a token's label.
-    fn chosen(&self, first: usize, token: usize, count: usize, chunk: &Chunk<'_>) -> f32 {
-        chunk.logits[self.labels[first + token] as usize * count + token]
-    }
-
-    /// Turns the chunk's logits into slope·(softmax − one-hot) and spreads that to the trained rows of dh and
+    /// Turns the chunk's exponentials into slope·(softmax − one-hot) and spreads that to the trained rows of dh and
     /// to dw. Groups of blocks sum dh on their own; their number follows from the shape alone.
     fn spread(&self, pool: &Pool, first: usize, count: usize, chunk: &mut Chunk<'_>, to: &mut Gradients<'_>) {
         let part = count * self.hidden;
         let (each, groups) = self.groups();
-        let (logits, dhidden) = (Parts::new(chunk.logits), Parts::new(chunk.dhidden));
+        let (logits, most) = (Parts::new(chunk.logits), Parts::new(chunk.most));
+        let dhidden = Parts::new(chunk.dhidden);
         let hidden = to.dw.is_some().then(|| {
             let words = bytemuck::cast_slice_mut(chunk.rows);
             Packed::new(pool, self.gathered(chunk.hidden), [self.hidden, count], self.pairs, words)
@@ -192,16 +199,16 @@ impl<'a> Head<'a> {
             let blocks = group * each..self.blocks().min((group + 1) * each);
             for block in blocks.clone() {
                 let words = self.words(block);
-                #[allow(unsafe_code)] // tasks write blocks of three slices
+                #[allow(unsafe_code)] // tasks write blocks of four slices
                 // SAFETY: the parts of a block, and of a group, are of this task alone.
-                let (logits, dhidden, dw) = unsafe {
+                let (logits, most, dhidden, dw) = unsafe {
                     let dw = dw.as_ref().map(|(dw, add)| {
                         (dw.get(words.start * self.hidden, words.len() * self.hidden), *add)
                     });
                     let logits = logits.get(words.start * count, words.len() * count);
-                    (logits, dhidden.get(group * part, part), dw)
+                    (logits, most.get(block * count, count), dhidden.get(group * part, part), dw)
                 };
-                softmax(logits, lse, slopes);
+                softmax(logits, most, lse, slopes);
                 for (token, &label) in self.labels[first..first + count].iter().enumerate() {
                     if words.contains(&(label as usize)) {
                         logits[(label as usize - words.start) * count + token] -= slopes[token];
@@ -269,7 +276,7 @@ pub fn loss(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     let mut total = 0.0;
     for first in (0..head.index.len()).step_by(head.chunk) {
         let count = head.project(pool, first, &mut chunk);
-        let of_token = |token| f64::from(chunk.lse[token] - head.chosen(first, token, count, &chunk));
+        let of_token = |token| f64::from(chunk.lse[token] - chunk.chosen[token]);
         total += (0..count).map(of_token).sum::<f64>();
         if let Some(gradients) = &mut gradients {
             chunk.slopes[..count].fill(scale);
@@ -291,7 +298,7 @@ pub fn logprobs(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError> {
     for first in (0..head.index.len()).step_by(head.chunk) {
         let count = head.project(pool, first, &mut chunk);
         for token in 0..count {
-            let (all, chosen) = (chunk.lse[token], head.chosen(first, token, count, &chunk));
+            let (all, chosen) = (chunk.lse[token], chunk.chosen[token]);
             put(add_logprob, &mut logprob[first + token], chosen - all);
             put(add_lse, &mut lse[first + token], all);
         }
@@ -316,8 +323,8 @@ pub fn logprobs_grad(pool: &Pool, call: &mut Call<'_, '_>) -> Result<(), OpError
 }
 
 multiversion! {
-    /// Computes for each column of z its largest element m and Σ e^(z − m).
-    fn sum_exps[I](z: &[f32], most: &mut [f32], sums: &mut [f32]) {
+    /// Computes for each column of z its largest element m, turns it into e^(z − m), and sums that.
+    fn sum_exps[I](z: &mut [f32], most: &mut [f32], sums: &mut [f32]) {
         most.fill(f32::NEG_INFINITY);
         for row in z.chunks_exact(most.len()) {
             for (most, z) in most.iter_mut().zip(row) {
@@ -325,20 +332,24 @@ multiversion! {
             }
         }
         sums.fill(0.0);
-        for row in z.chunks_exact(most.len()) {
+        for row in z.chunks_exact_mut(most.len()) {
             for ((sum, most), z) in sums.iter_mut().zip(&*most).zip(row) {
-                *sum += exp::<I>(z - most);
+                *z = exp::<I>(*z - most);
+                *sum += *z;
             }
         }
     }
 }
 
 multiversion! {
-    /// Turns each row of z into e^(z − lse)·slope.
-    fn softmax[I](z: &mut [f32], lse: &[f32], slopes: &[f32]) {
-        for row in z.chunks_exact_mut(lse.len()) {
-            for ((z, lse), slope) in row.iter_mut().zip(lse).zip(slopes) {
-                *z = exp::<I>(*z - lse) * slope;
+    /// Turns each row of e^(z − m) into e^(z − lse)·slope, and m into the factor between the two.
+    fn softmax[I](z: &mut [f32], most: &mut [f32], lse: &[f32], slopes: &[f32]) {
+        for ((most, lse), slope) in most.iter_mut().zip(lse).zip(slopes) {
+            *most = exp::<I>(*most - lse) * slope;
+        }
+        for row in z.chunks_exact_mut(most.len()) {
+            for (z, factor) in row.iter_mut().zip(&*most) {
+                *z *= factor;
             }
         }
     }
@@ -442,7 +453,7 @@ mod tests {
             let mut got = 0.0;
             for first in [0, head.chunk] {
                 let count = head.project(&pool, first, &mut chunk);
-                let of_token = |t| f64::from(chunk.lse[t] - head.chosen(first, t, count, &chunk));
+                let of_token = |t| f64::from(chunk.lse[t] - chunk.chosen[t]);
                 got += 0.01 * (0..count).map(of_token).sum::<f64>();
                 chunk.slopes[..count].fill(0.01);
                 head.spread(&pool, first, count, &mut chunk, &mut to);
