@@ -5,7 +5,9 @@
 //! Where a matrix is triangular, [`Seen`] says what of it is left out: zeros, or what nobody reads.
 
 use super::gemm::kernel::{self, Columns, Kernel, Rows, Sums};
-use super::simd::{Level, multiversion};
+#[cfg(target_arch = "x86_64")]
+use super::simd::Level;
+use super::simd::multiversion;
 
 /// Panels have this multiple of columns.
 pub const GRAIN: usize = 16;

@@ -4,12 +4,14 @@
 //! AVX-512, AVX2 and the base of the target, and picks one when the program runs. All sums have a
 //! fixed number of lanes, [`LANES`], so that their order is the order of the text.
 
+#[cfg(target_arch = "x86_64")]
 use std::sync::OnceLock;
 
 /// Partial sums of a vector reduction.
 pub const LANES: usize = 16;
 
 /// What kernels are compiled for.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // of no use elsewhere
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     Base,
@@ -18,6 +20,7 @@ pub enum Level {
 }
 
 /// Returns the best level that this machine has.
+#[cfg(target_arch = "x86_64")]
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(detect)
@@ -35,11 +38,6 @@ fn detect() -> Level {
         (true, false) => Level::Avx2,
         (false, _) => Level::Base,
     }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Level {
-    Level::Base
 }
 
 /// Instruction set that a kernel body is compiled for.
@@ -63,7 +61,9 @@ pub trait Isa {
 
 /// The base of the target; aarch64 has fused multiply-add there, x86-64 has not.
 pub struct Base;
+#[cfg(target_arch = "x86_64")]
 pub struct Avx2;
+#[cfg(target_arch = "x86_64")]
 pub struct Avx512;
 
 impl Isa for Base {
@@ -75,6 +75,7 @@ impl Isa for Base {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Isa for Avx2 {
     const LEVEL: Level = Level::Avx2;
 
@@ -84,6 +85,7 @@ impl Isa for Avx2 {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Isa for Avx512 {
     const LEVEL: Level = Level::Avx512;
 
@@ -94,7 +96,6 @@ impl Isa for Avx512 {
 
     /// Four rounds that interleave the lines of the upper half with those of the lower: each turns the
     /// eight bits of (line, word) by one, so that after four they have changed places.
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     #[allow(unsafe_code)] // shuffles that the compiler does not find by itself
     fn transpose(block: &mut [[u32; 16]; 16]) {
@@ -133,6 +134,12 @@ pub fn has_pairs() -> bool {
 pub fn dots_pairs() -> bool {
     static FASTER: OnceLock<bool> = OnceLock::new();
     *FASTER.get_or_init(|| has_pairs() && vendor() == *b"AuthenticAMD")
+}
+
+/// Returns whether bf16 pairs are multiplied: nowhere else.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn dots_pairs() -> bool {
+    false
 }
 
 /// Returns the name of the processor's maker.

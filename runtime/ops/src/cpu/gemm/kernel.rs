@@ -3,7 +3,9 @@
 //! Written with intrinsics, each in a function of its own: the compiler finds the same loop in plain arrays
 //! too, at 98 % of the peak, but loses it again (30 %) once it is inlined into the code around it.
 
-use super::pack::{Format, Pairs, Wide};
+#[cfg(target_arch = "x86_64")]
+use super::pack::Pairs;
+use super::pack::{Format, Wide};
 
 /// Where a kernel finds a panel's rows: word p of row i is `data[i * row + p * step]`.
 #[derive(Clone, Copy)]

@@ -16,7 +16,9 @@ mod packed;
 
 use super::float::{Float, Floats, FloatsMut};
 use super::pool::{Parts, Pool, scratch};
-use super::simd::{Isa, Level, multiversion};
+#[cfg(target_arch = "x86_64")]
+use super::simd::Level;
+use super::simd::{Isa, multiversion};
 use crate::view::View;
 use kernel::{Columns, Kernel, Rows, Sums};
 use pack::Format;

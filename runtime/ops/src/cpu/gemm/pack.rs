@@ -23,6 +23,7 @@ pub trait Format {
 pub struct Wide;
 
 /// Two bf16, the lower one first.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // of no use elsewhere
 pub struct Pairs;
 
 impl Format for Wide {

@@ -2,8 +2,8 @@
 
 use super::super::pool::Pool;
 #[cfg(target_arch = "x86_64")]
-use super::super::simd::{self, dots_pairs};
-use super::super::simd::{Isa, Level, multiversion};
+use super::super::simd;
+use super::super::simd::{Isa, Level, dots_pairs, multiversion};
 use super::Matrix;
 #[cfg(target_arch = "x86_64")]
 use super::pack::Pairs;
@@ -18,6 +18,7 @@ pub struct Packed<'a> {
     n: usize,
     k: usize,
     /// Whether the panels hold pairs of bf16.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // of no use elsewhere
     pub pairs: bool,
 }
 
@@ -34,10 +35,7 @@ impl<'a> Packed<'a> {
         buffer: &'a mut [u32],
     ) -> Self {
         assert!(b.contains(k, n), "columns of {k}×{n}");
-        #[cfg(target_arch = "x86_64")]
         let pairs = with_bf16 && b.is_bf16() && dots_pairs();
-        #[cfg(not(target_arch = "x86_64"))]
-        let pairs = false && with_bf16;
         let words = &mut buffer[..packed_words(n, k)];
         pool.blocks(words, group_words(k), n * k / 4, |group, words| {
             let group = group * GRAIN..n.min((group + 1) * GRAIN);
