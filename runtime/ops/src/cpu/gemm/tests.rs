@@ -142,7 +142,8 @@ fn few_rows_are_the_same_bits_for_any_number_of_threads_and_beside_any_others() 
 #[test]
 fn packed_columns_give_the_same_bits_as_those_where_they_lie() {
     let pool = Pool::new(2);
-    for (m, n, k) in [(7, 5, 3), (40, 97, 208), (33, 130, 1601), (5, 48, 768)] {
+    let shapes = [(7, 5, 3), (40, 97, 208), (33, 130, 1601), (5, 48, 768)];
+    for (m, n, k) in shapes.into_iter().take(if cfg!(miri) { 1 } else { 4 }) {
         let (a, b, _) = operands(m, n, k);
         let third = |x: &[f32]| x.iter().map(|x| x / 3.0).collect::<Vec<_>>();
         let (a, b) = (third(&a), third(&b));
