@@ -1,8 +1,9 @@
 //! What this machine reaches, measured once and remembered in the cache.
 //!
 //! A measurement belongs to a processor, a number of threads, a version of the kernels and the numerics; another
-//! of any is another machine, and each number of threads is remembered in a file of its own. It calibrates the times that are printed and decides nothing, so that a lost or
-//! a broken memory costs a second measurement and nothing else.
+//! of any is another machine, and each number of threads is remembered in a file of its own. It calibrates the
+//! times that are printed and decides nothing, so that a lost or a broken memory costs a second measurement and
+//! nothing else.
 
 use lang::facts::{Products, Rates};
 use ops::cpu::Cpu;

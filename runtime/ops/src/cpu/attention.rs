@@ -3,8 +3,8 @@
 //!
 //! Shapes: N tokens, R rows, A num_heads, K num_kv_heads, D head_dim. A tile is KEYS by QUERIES,
 //! in this order: queries lie side by side in vectors, so that nothing is summed across a vector. Scores
-//! exist for one tile at a time, and of what a tile's queries do not see next to nothing is computed. A row that goes on from a prefix of
-//! its trunk sees the keys of two places, one after the other; no tile lies across both.
+//! exist for one tile at a time, and of what a tile's queries do not see next to nothing is computed. A row that
+//! goes on from a prefix of its trunk sees the keys of two places, one after the other; no tile lies across both.
 //!
 //! A score is cap·tanh(scale·q·k / cap) + slope·(key − query); positions count within the row. A dropped
 //! probability counts as zero in the product with v, not in the sum that normalises.
@@ -193,7 +193,8 @@ impl<'a> Head<'a> {
         rest[..(count.next_multiple_of(ROWS) - count) * wide].fill(0.0);
     }
 
-    /// Packs `count` tokens from `start` times `scale` as the columns of a panel `[D, QUERIES]`; the rest becomes 0.
+    /// Packs `count` tokens from `start` times `scale` as the columns of a panel `[D, QUERIES]`, with zeros up to whole
+    /// vectors.
     #[inline(always)]
     fn across<I: Isa>(&self, start: usize, count: usize, scale: f32, panel: &mut [f32]) {
         let first = self.first + start * self.columns;
