@@ -64,8 +64,8 @@ struct Cli {
 }
 
 /// The version, and that of the numerics, which every key contains.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (numerics 4)");
-const _: () = assert!(::plan::NUMERICS_VERSION == 4, "VERSION names the numerics version");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (numerics 5)");
+const _: () = assert!(::plan::NUMERICS_VERSION == 5, "VERSION names the numerics version");
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -389,11 +389,11 @@ pub fn workspace_bytes(kind: &OpKind, inputs: &[Vec<u64>], format: Dtype) -> u64
         OpKind::RmsNormGrad => partials(inputs[0][0], inputs[0][1]),
         OpKind::LayerNormGrad => 2 * partials(inputs[0][0], inputs[0][1]),
         OpKind::BiasGrad => partials(inputs[0][0], inputs[0][1]),
-        // Row sums of do·o, one per token and head; sums of dk and dv that are rounded at the end.
-        OpKind::AttentionGrad(_) => {
+        // Row sums of do·o, one per token and head; dk and dv by each head, where they are rounded or summed at the end.
+        OpKind::AttentionGrad(a) => {
             let size = |index: usize| inputs[index].iter().product::<u64>();
-            let rounded = matches!(format, Dtype::Bf16 | Dtype::F16);
-            (size(5) + if rounded { size(2) + size(3) } else { 0 }) * float
+            let apart = a.heads > a.kv_heads || matches!(format, Dtype::Bf16 | Dtype::F16);
+            (size(5) + if apart { 2 * size(1) } else { 0 }) * float
         }
         OpKind::LmHeadLoss { grads } => head(&inputs[0], &inputs[1], inputs[2][0], *grads != HeadGrads::None),
         OpKind::TokenLogprobs => head(&inputs[0], &inputs[1], inputs[2][0], false),

@@ -210,12 +210,14 @@ fn reference(shapes: &Shapes, setup: &Setup) -> u64 {
     }
 }
 
-/// The widest scratch of an op: a chunk of logits in f32, row sums of attention's gradient, partial sums
+/// The widest scratch of an op: a chunk of logits in f32, sums of attention's gradient, partial sums
 /// of the gradients of norms and biases, or a decoded matrix.
 fn workspace(shapes: &Shapes, trained: &Trained, setup: &Setup) -> u64 {
     let tokens = setup.tokens;
     let logits = head_workspace(&head(shapes, trained, setup), tokens, shapes.hidden, shapes.vocab, true) * 4;
-    let attention = tokens.saturating_mul(shapes.heads * 4);
+    let apart = shapes.heads > shapes.kv_heads || setup.precision.compute.bytes() < 4;
+    let of_head = 1 + if apart { 2 * shapes.head_dim } else { 0 };
+    let attention = tokens.saturating_mul(shapes.heads * of_head * 4);
     let biases = shapes.tensors.iter().filter(|tensor| tensor.kind == Kind::Bias);
     let widest = biases.map(Tensor::elements).max().unwrap_or(0).max(2 * shapes.hidden);
     let sums = tokens.div_ceil(REDUCE_ROWS).saturating_mul(widest * 4);

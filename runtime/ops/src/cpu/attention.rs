@@ -9,10 +9,10 @@
 //! A score is cap·tanh(scale·q·k / cap) + slope·(key − query); positions count within the row. A dropped
 //! probability counts as zero in the product with v, not in the sum that normalises.
 
-use super::float::{Float, Floats, FloatsMut, OutParts, round, round_scaled};
+use super::float::{Float, Floats, FloatsMut, OutParts, round_scaled};
 use super::pool::{Parts, Pool, scratch, stage};
 use super::product::{GRAIN, Panel, ROWS, Seen, To, multiply};
-use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_scaled, tanh};
+use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_all, put_scaled, tanh};
 use super::{adds, workspace};
 use crate::backend::{Call, Draw, OpError};
 use crate::check::{check_prefixes, check_rows};
@@ -27,7 +27,7 @@ const QUERIES: usize = 128;
 /// Keys of a tile.
 const KEYS: usize = 64;
 
-/// Elements of one task that rounds.
+/// Elements of one task that adds up heads.
 const BLOCK: usize = 16_384;
 
 /// A row of the batch, and where its tokens lie.
@@ -547,17 +547,19 @@ impl Tile<'_> {
 
 /// `[do, q, k, v, o, lse, cu_seqlens, row_numbers, prefixes?] → [dq, dk, dv]`.
 ///
-/// A task is one key-value head of one row and of those that go on from it: for each head of the group and each
-/// tile of queries it goes through the tiles of keys in order. Δ = Σ do·o of each token and head lies in the workspace.
+/// A task is one head of one row and of those that go on from it: for each tile of queries it goes through the
+/// tiles of keys in order. Δ = Σ do·o of each token and head lies in the workspace, and so do the gradients of keys and
+/// values by each head that shares them, which are added up at the end.
 pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -> Result<(), OpError> {
     let [d_o, q, k, v, o, lse, rows @ ..] = call.inputs else { unreachable!("operands are checked") };
     let tokens = q.dims.rows();
     let job = Job::new(attributes, rows, call.draw, ("attention_grad", tokens))?;
-    let (heads, kv_heads, dim) = (job.heads, job.kv_heads, job.dim);
+    let (heads, group, dim) = (job.heads, job.group(), job.dim);
     let (d_o, o, lse) = (d_o.floats(), o.floats(), lse.f32());
     let (q, k, v) = (q.floats(), k.floats(), v.floats());
-    // The gradients of keys and values are sums over tiles: those in bf16 are made in the workspace.
-    let own = if matches!(k, Floats::Bf16(_)) { k.len() } else { 0 };
+    // The gradients of keys and values are sums over tiles; what is rounded, or of several heads, is summed apart.
+    let apart = group > 1 || matches!(k, Floats::Bf16(_));
+    let own = if apart { q.len() } else { 0 };
     let scratch_space = workspace(call.kind, call.workspace, tokens * heads + 2 * own)?;
     let (deltas, rest) = scratch_space.split_at_mut(tokens * heads);
     let (dk_sums, dv_sums) = rest.split_at_mut(own);
@@ -571,33 +573,54 @@ pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attenti
     let deltas = &*deltas;
     let [dq, dk, dv] = &mut call.outputs[..] else { unreachable!("operands are checked") };
     let (add_k, add_v) = (adds(dk), adds(dv));
-    let adds = [adds(dq), own == 0 && add_k, own == 0 && add_v];
-    let (mut dk, mut dv) = (dk.floats(), dv.floats());
-    let dq = OutParts::new(dq.floats());
-    {
-        let dk = sums_of(&mut dk, dk_sums);
-        let dv = sums_of(&mut dv, dv_sums);
+    let adds = [adds(dq), !apart && add_k, !apart && add_v];
+    let (dq, dk, dv) = (OutParts::new(dq.floats()), dk.floats(), dv.floats());
+    let walk = |dk: OutParts<'_>, dv: OutParts<'_>| {
+        let of = Saved { d_o, q, k, v, lse, deltas };
         let out = Out { dq: &dq, dk: &dk, dv: &dv, adds };
-        pool.run(job.numbers.len() * kv_heads, 3 * job.work(), |task| {
-            let (family, kv_head) = (job.family(task / kv_heads), task % kv_heads);
-            let of = Saved { d_o, q, k, v, lse, deltas };
-            for row in family {
-                scratch(
-                    QUERIES * (3 * job.wide + 2 * job.dim + 2 * KEYS + 2) + 4 * KEYS * job.wide,
-                    |scratch| {
-                        backward_row(&job, job.row(row), kv_head, of, out, scratch);
-                    },
-                );
+        let numbers = QUERIES * (3 * job.wide + 2 * dim + 2 * KEYS + 2) + 4 * KEYS * job.wide;
+        pool.run(job.numbers.len() * heads, 3 * job.work(), |task| {
+            let head = task % heads;
+            for row in job.family(task / heads) {
+                scratch(numbers, |scratch| backward_row(&job, job.row(row), head, of, out, scratch));
             }
         });
+    };
+    if !apart {
+        walk(OutParts::new(dk), OutParts::new(dv));
+        return Ok(());
     }
-    for (gradient, sums, add) in [(&mut dk, &*dk_sums, add_k), (&mut dv, &*dv_sums, add_v)] {
-        if let FloatsMut::Bf16(y) = gradient {
-            let work = y.len();
-            pool.blocks(y, BLOCK, work, |block, y| round(&sums[block * BLOCK..][..y.len()], y, add));
+    walk(OutParts::F32(Parts::new(dk_sums)), OutParts::F32(Parts::new(dv_sums)));
+    sum_heads(pool, dk_sums, (group, dim), dk, add_k);
+    sum_heads(pool, dv_sums, (group, dim), dv, add_v);
+    Ok(())
+}
+
+/// Adds up the lines of each group of heads: `[N, A, D] → [N, K, D]`.
+fn sum_heads(pool: &Pool, sums: &[f32], (group, dim): (usize, usize), gradient: FloatsMut<'_>, add: bool) {
+    let (len, block) = (gradient.len(), (BLOCK / dim).max(1) * dim);
+    let parts = OutParts::new(gradient);
+    pool.run(len.div_ceil(block), sums.len(), |task| {
+        let (at, count) = (task * block, block.min(len - task * block));
+        let lines = &sums[at * group..][..count * group];
+        stage(count, |buffer| {
+            #[allow(unsafe_code)] // tasks write blocks of one output
+            // SAFETY: each task has a block of its own.
+            unsafe {
+                parts.write(at, count, add, buffer, |y, add| sum_lines(lines, group, dim, y, add));
+            }
+        });
+    });
+}
+
+multiversion! {
+    fn sum_lines[I](lines: &[f32], group: usize, dim: usize, y: &mut [f32], add: bool) {
+        for (lines, y) in lines.chunks_exact(group * dim).zip(y.chunks_exact_mut(dim)) {
+            for (i, line) in lines.chunks_exact(dim).enumerate() {
+                put_all(add || i > 0, y, line.iter().copied());
+            }
         }
     }
-    Ok(())
 }
 
 multiversion! {
@@ -605,14 +628,6 @@ multiversion! {
         for ((a, b), y) in a.chunks_exact(dim).zip(b.chunks_exact(dim)).zip(y) {
             *y = dot::<I>(a, b);
         }
-    }
-}
-
-/// Returns where tiles add up a gradient: in the output itself when it is f32.
-fn sums_of<'a>(output: &'a mut FloatsMut<'_>, own: &'a mut [f32]) -> OutParts<'a> {
-    match output {
-        FloatsMut::F32(y) => OutParts::F32(Parts::new(y)),
-        FloatsMut::Bf16(_) => OutParts::F32(Parts::new(own)),
     }
 }
 
@@ -643,9 +658,9 @@ fn put_head(parts: &OutParts<'_>, at: usize, x: &[f32], scale: f32, add: bool) {
     match parts {
         OutParts::F32(parts) => {
             // SAFETY: one task alone writes a head of a token. In the forward op it has a tile of queries and a
-            // head; in the gradient the key-value head, with the heads of its group, of a family of rows, and
-            // families share no row: prefixes lie within their trunk (`check_prefixes`). The slice is dropped
-            // before the task takes the next one.
+            // head; in the gradient a head of a family of rows, whose keys and values no other head writes to
+            // either (those that share them have places apart), and families share no row: prefixes lie within
+            // their trunk (`check_prefixes`). The slice is dropped before the task takes the next one.
             let y = unsafe { parts.get(at * x.len(), x.len()) };
             put_scaled(x, scale, y, add);
         }
@@ -658,8 +673,8 @@ fn put_head(parts: &OutParts<'_>, at: usize, x: &[f32], scale: f32, add: bool) {
 }
 
 multiversion! {
-    fn backward_row[I](job: &Job<'_>, row: Row, kv_head: usize, of: Saved<'_>, out: Out<'_>, scratch: &mut [f32]) {
-        let (dim, wide, kv_heads) = (job.dim, job.wide, job.kv_heads);
+    fn backward_row[I](job: &Job<'_>, row: Row, head: usize, of: Saved<'_>, out: Out<'_>, scratch: &mut [f32]) {
+        let (dim, wide, kv_head) = (job.dim, job.wide, head / job.group());
         let (dq, rest) = scratch.split_at_mut(QUERIES * wide);
         let (q_lines, rest) = rest.split_at_mut(QUERIES * wide);
         let (do_lines, rest) = rest.split_at_mut(QUERIES * wide);
@@ -673,66 +688,63 @@ multiversion! {
         let (delta, rest) = rest.split_at_mut(QUERIES);
         let (scores, slopes) = rest.split_at_mut(QUERIES * KEYS);
         let scale = job.attention.scale as f32;
-        let (k, v) = (Head::new(of.k, kv_heads, kv_head, dim), Head::new(of.v, kv_heads, kv_head, dim));
-        let kv_of = |token: usize| token * kv_heads + kv_head;
+        let (k, v) = (Head::new(of.k, job.kv_heads, kv_head, dim), Head::new(of.v, job.kv_heads, kv_head, dim));
+        let (q, d_o) = (Head::new(of.q, job.heads, head, dim), Head::new(of.d_o, job.heads, head, dim));
+        let place = |token: usize| token * job.heads + head;
         // Tiles add to dk and dv; a trunk is cleared before the rows that go on from it add to it.
         dk.fill(0.0);
         for token in row.first..row.first + row.len {
             if !out.adds[1] {
-                put_head(out.dk, kv_of(token), &dk[..dim], 1.0, false);
+                put_head(out.dk, place(token), &dk[..dim], 1.0, false);
             }
             if !out.adds[2] {
-                put_head(out.dv, kv_of(token), &dk[..dim], 1.0, false);
+                put_head(out.dv, place(token), &dk[..dim], 1.0, false);
             }
         }
-        for head in kv_head * job.group()..(kv_head + 1) * job.group() {
-            let q = Head::new(of.q, job.heads, head, dim);
-            let d_o = Head::new(of.d_o, job.heads, head, dim);
-            for start in (0..row.len).step_by(QUERIES) {
-                let count = QUERIES.min(row.len - start);
-                let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(ROWS));
-                let (token, query) = (row.first + start, row.prefix + start);
-                q.across::<I>(token, count, scale, q_across);
-                d_o.across::<I>(token, count, 1.0, do_across);
-                q.lines(token, count, q_lines);
-                d_o.lines(token, count, do_lines);
-                for i in 0..count {
-                    let at = (token + i) * job.heads + head;
-                    (lse[i], delta[i]) = (of.lse[at], of.deltas[at]);
+        for start in (0..row.len).step_by(QUERIES) {
+            let count = QUERIES.min(row.len - start);
+            let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(ROWS));
+            let (token, query) = (row.first + start, row.prefix + start);
+            q.across::<I>(token, count, scale, q_across);
+            d_o.across::<I>(token, count, 1.0, do_across);
+            q.lines(token, count, q_lines);
+            d_o.lines(token, count, do_lines);
+            for i in 0..count {
+                let at = place(token + i);
+                (lse[i], delta[i]) = (of.lse[at], of.deltas[at]);
+            }
+            dq.fill(0.0);
+            for keys in row.keys(query + count) {
+                if job.hides(query, keys) {
+                    continue;
                 }
-                dq.fill(0.0);
-                for keys in row.keys(query + count) {
-                    if job.hides(query, keys) {
-                        continue;
-                    }
-                    let present = keys.present;
-                    let m = present.next_multiple_of(ROWS);
-                    let before = query as isize - keys.position as isize;
-                    k.lines(keys.token, present, k_lines);
-                    v.lines(keys.token, present, v_lines);
-                    let seen = Seen::Scores { before };
-                    let (k_rows, v_rows) = (Panel::rows(k_lines, wide), Panel::rows(v_lines, wide));
-                    multiply((m, lanes, dim), seen, k_rows, q_across, QUERIES, To::set(scores, QUERIES));
-                    multiply((m, lanes, dim), seen, v_rows, do_across, QUERIES, To::set(slopes, QUERIES));
-                    for lane in (0..lanes).step_by(LANES) {
-                        let tile = Tile { job, row, head, query: query + lane, keys: keys.position, present };
-                        let (scores, slopes) = (&mut scores[lane..], &mut slopes[lane..]);
-                        tile.gradients::<I>(scores, slopes, vector(lse, lane), vector(delta, lane));
-                    }
-                    let seen = Seen::ByKey { before };
-                    multiply((m, wide, count), seen, Panel::rows(scores, QUERIES), do_lines, wide, To::set(dv, wide));
-                    multiply((m, wide, count), seen, Panel::rows(slopes, QUERIES), q_lines, wide, To::set(dk, wide));
-                    let (seen, slopes) = (Seen::ByQuery { before }, Panel::columns(slopes, QUERIES));
-                    multiply((rows, wide, present), seen, slopes, k_lines, wide, To::add(dq, wide));
-                    for j in 0..present {
-                        put_head(out.dk, kv_of(keys.token + j), &dk[j * wide..][..dim], scale, true);
-                        put_head(out.dv, kv_of(keys.token + j), &dv[j * wide..][..dim], 1.0, true);
-                    }
+                let present = keys.present;
+                let m = present.next_multiple_of(ROWS);
+                let before = query as isize - keys.position as isize;
+                k.lines(keys.token, present, k_lines);
+                v.lines(keys.token, present, v_lines);
+                let seen = Seen::Scores { before };
+                let (k_rows, v_rows) = (Panel::rows(k_lines, wide), Panel::rows(v_lines, wide));
+                multiply((m, lanes, dim), seen, k_rows, q_across, QUERIES, To::set(scores, QUERIES));
+                multiply((m, lanes, dim), seen, v_rows, do_across, QUERIES, To::set(slopes, QUERIES));
+                for lane in (0..lanes).step_by(LANES) {
+                    let tile = Tile { job, row, head, query: query + lane, keys: keys.position, present };
+                    let (scores, slopes) = (&mut scores[lane..], &mut slopes[lane..]);
+                    tile.gradients::<I>(scores, slopes, vector(lse, lane), vector(delta, lane));
                 }
-                for i in 0..count {
-                    let at = (token + i) * job.heads + head;
-                    put_head(out.dq, at, &dq[i * wide..][..dim], scale, out.adds[0]);
+                let seen = Seen::ByKey { before };
+                multiply((m, wide, count), seen, Panel::rows(scores, QUERIES), do_lines, wide, To::set(dv, wide));
+                multiply((m, wide, count), seen, Panel::rows(slopes, QUERIES), q_lines, wide, To::set(dk, wide));
+                let (seen, slopes) = (Seen::ByQuery { before }, Panel::columns(slopes, QUERIES));
+                multiply((rows, wide, present), seen, slopes, k_lines, wide, To::add(dq, wide));
+                for j in 0..present {
+                    put_head(out.dk, place(keys.token + j), &dk[j * wide..][..dim], scale, true);
+                    put_head(out.dv, place(keys.token + j), &dv[j * wide..][..dim], 1.0, true);
                 }
+            }
+            for i in 0..count {
+                let at = place(token + i);
+                put_head(out.dq, at, &dq[i * wide..][..dim], scale, out.adds[0]);
             }
         }
     }
