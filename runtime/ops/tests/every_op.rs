@@ -159,12 +159,16 @@ fn tokens() -> usize {
 
 /// Returns `cu_seqlens` and `row_numbers`.
 fn rows() -> [Input; 2] {
-    let ends = ROWS.iter().scan(0, |end, &length| {
+    rows_of(ROWS)
+}
+
+fn rows_of(lengths: &[usize]) -> [Input; 2] {
+    let ends = lengths.iter().scan(0, |end, &length| {
         *end += length as i32;
         Some(*end)
     });
     let cu = std::iter::once(0).chain(ends).collect();
-    [Input::Index(cu), index(ROWS.len(), 1000)]
+    [Input::Index(cu), index(lengths.len(), 1000)]
 }
 
 #[test]
@@ -267,6 +271,14 @@ fn attentions() {
             case(OpKind::Attention(a.clone()), &forward, &[&[n, wide], &[n, heads]]),
             case(OpKind::AttentionGrad(a), &backward, &[&[n, wide], &[n, narrow], &[n, narrow]]),
         ]);
+    }
+    if !cfg!(miri) {
+        // Shared out by heads.
+        let (n, a) = (2133, plain(4, 2, 5));
+        let (q, k) = (|| floats(&[n, 20]), || floats(&[n, 10]));
+        let backward =
+            [vec![q(), q(), k(), k(), q(), floats(&[n, 4])], rows_of(&[20, 2100, 13]).into()].concat();
+        check(&[case(OpKind::AttentionGrad(a), &backward, &[&[n, 20], &[n, 10], &[n, 10]])]);
     }
     let (slots, cached, a) = (3, 9, Attention { window: Some(3), ..plain(4, 2, 5) });
     let cache = || floats(&[slots, cached, 10]);

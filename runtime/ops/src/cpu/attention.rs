@@ -9,7 +9,7 @@
 //! A score is cap·tanh(scale·q·k / cap) + slope·(key − query); positions count within the row. A dropped
 //! probability counts as zero in the product with v, not in the sum that normalises.
 
-use super::float::{Float, Floats, FloatsMut, OutParts, round_scaled};
+use super::float::{Float, Floats, OutParts, round_scaled};
 use super::pool::{Parts, Pool, scratch, stage};
 use super::product::{GRAIN, Panel, ROWS, Seen, To, multiply};
 use super::simd::{Isa, LANES, dot, exp, multiversion, put, put_all, put_scaled, tanh};
@@ -27,8 +27,11 @@ const QUERIES: usize = 128;
 /// Keys of a tile.
 const KEYS: usize = 64;
 
-/// Elements of one task that adds up heads.
-const BLOCK: usize = 16_384;
+/// Tokens from which on a row's gradient is shared out by heads, where several share keys: of such rows a batch has few.
+const LONG: usize = 2048;
+
+/// Tokens of one task that adds up heads.
+const BLOCK: usize = 64;
 
 /// A row of the batch, and where its tokens lie.
 #[derive(Clone, Copy)]
@@ -133,10 +136,15 @@ impl<'a> Job<'a> {
         trunk..rows.clone().find(|&row| self.prefix(row) == 0).unwrap_or(rows.end)
     }
 
-    /// Returns the tiles of queries of the longest row.
-    fn tiles(&self) -> usize {
-        let longest = self.cu.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-        (longest as usize).div_ceil(QUERIES)
+    /// Returns the tokens of the longest row.
+    fn longest(&self) -> usize {
+        self.cu.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as usize
+    }
+
+    /// Returns whether each head has tasks of its own for the gradient of a family: as its length says, so that the bits
+    /// of a row do not depend on those beside it.
+    fn by_heads(&self, family: &Range<usize>) -> bool {
+        self.group() > 1 && (self.cu[family.end] - self.cu[family.start]) as usize >= LONG
     }
 
     /// Returns the rough work of the whole op.
@@ -269,7 +277,7 @@ pub fn attention(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -
     let [o, lse] = &mut call.outputs[..] else { unreachable!("operands are checked") };
     let (add_o, add_lse) = (adds(o), adds(lse));
     let (o, lse) = (OutParts::new(o.floats()), Parts::new(lse.f32()));
-    let (tiles, dim, heads, wide) = (job.tiles(), job.dim, job.heads, job.wide);
+    let (tiles, dim, heads, wide) = (job.longest().div_ceil(QUERIES), job.dim, job.heads, job.wide);
     pool.run(job.numbers.len() * heads * tiles, job.work(), |task| {
         let (row, head, tile) = (task / tiles / heads, task / tiles % heads, task % tiles);
         let (row, start) = (job.row(row), tile * QUERIES);
@@ -547,9 +555,9 @@ impl Tile<'_> {
 
 /// `[do, q, k, v, o, lse, cu_seqlens, row_numbers, prefixes?] → [dq, dk, dv]`.
 ///
-/// A task is one head of one row and of those that go on from it: for each tile of queries it goes through the
-/// tiles of keys in order. Δ = Σ do·o of each token and head lies in the workspace, and so do the gradients of keys and
-/// values by each head that shares them, which are added up at the end.
+/// A task is one key-value head, or of long rows one head, of one row and of those that go on from it: for each head and
+/// each tile of queries it goes through the tiles of keys in order. Δ = Σ do·o of each token and head lies in the
+/// workspace, and so do gradients of keys and values that are rounded, or summed over heads, at the end.
 pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attention) -> Result<(), OpError> {
     let [d_o, q, k, v, o, lse, rows @ ..] = call.inputs else { unreachable!("operands are checked") };
     let tokens = q.dims.rows();
@@ -557,9 +565,8 @@ pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attenti
     let (heads, group, dim) = (job.heads, job.group(), job.dim);
     let (d_o, o, lse) = (d_o.floats(), o.floats(), lse.f32());
     let (q, k, v) = (q.floats(), k.floats(), v.floats());
-    // The gradients of keys and values are sums over tiles; what is rounded, or of several heads, is summed apart.
-    let apart = group > 1 || matches!(k, Floats::Bf16(_));
-    let own = if apart { q.len() } else { 0 };
+    let rounded = matches!(k, Floats::Bf16(_));
+    let own = if rounded || group > 1 { q.len() } else { 0 };
     let scratch_space = workspace(call.kind, call.workspace, tokens * heads + 2 * own)?;
     let (deltas, rest) = scratch_space.split_at_mut(tokens * heads);
     let (dk_sums, dv_sums) = rest.split_at_mut(own);
@@ -572,51 +579,75 @@ pub fn attention_grad(pool: &Pool, call: &mut Call<'_, '_>, attributes: &Attenti
     });
     let deltas = &*deltas;
     let [dq, dk, dv] = &mut call.outputs[..] else { unreachable!("operands are checked") };
-    let (add_k, add_v) = (adds(dk), adds(dv));
-    let adds = [adds(dq), !apart && add_k, !apart && add_v];
-    let (dq, dk, dv) = (OutParts::new(dq.floats()), dk.floats(), dv.floats());
-    let walk = |dk: OutParts<'_>, dv: OutParts<'_>| {
-        let of = Saved { d_o, q, k, v, lse, deltas };
-        let out = Out { dq: &dq, dk: &dk, dv: &dv, adds };
+    let (add_q, add_k, add_v) = (adds(dq), adds(dk), adds(dv));
+    let (dq, dk, dv) = (OutParts::new(dq.floats()), OutParts::new(dk.floats()), OutParts::new(dv.floats()));
+    let of = Saved { d_o, q, k, v, lse, deltas };
+    let direct = Out { dq: &dq, dk: &dk, dv: &dv, of: job.kv_heads, adds: [add_q, add_k, add_v] };
+    {
+        let dk = OutParts::F32(Parts::new(dk_sums));
+        let dv = OutParts::F32(Parts::new(dv_sums));
+        let apart = Out { dk: &dk, dv: &dv, of: heads, adds: [add_q, false, false], ..direct };
         let numbers = QUERIES * (3 * job.wide + 2 * dim + 2 * KEYS + 2) + 4 * KEYS * job.wide;
         pool.run(job.numbers.len() * heads, 3 * job.work(), |task| {
-            let head = task % heads;
-            for row in job.family(task / heads) {
-                scratch(numbers, |scratch| backward_row(&job, job.row(row), head, of, out, scratch));
+            let (family, head) = (job.family(task / heads), task % heads);
+            let by_heads = job.by_heads(&family);
+            if !by_heads && head % group > 0 {
+                return; // the first one of its group does its work
+            }
+            let out = if by_heads || rounded { apart } else { direct };
+            let heads = head..head + if by_heads { 1 } else { group };
+            for row in family {
+                scratch(numbers, |scratch| backward_row(&job, job.row(row), heads.clone(), of, out, scratch));
             }
         });
-    };
-    if !apart {
-        walk(OutParts::new(dk), OutParts::new(dv));
-        return Ok(());
     }
-    walk(OutParts::F32(Parts::new(dk_sums)), OutParts::F32(Parts::new(dv_sums)));
-    sum_heads(pool, dk_sums, (group, dim), dk, add_k);
-    sum_heads(pool, dv_sums, (group, dim), dv, add_v);
+    sum_heads(pool, &job, (dk_sums, &dk, add_k), rounded);
+    sum_heads(pool, &job, (dv_sums, &dv, add_v), rounded);
     Ok(())
 }
 
-/// Adds up the lines of each group of heads: `[N, A, D] → [N, K, D]`.
-fn sum_heads(pool: &Pool, sums: &[f32], (group, dim): (usize, usize), gradient: FloatsMut<'_>, add: bool) {
-    let (len, block) = (gradient.len(), (BLOCK / dim).max(1) * dim);
-    let parts = OutParts::new(gradient);
-    pool.run(len.div_ceil(block), sums.len(), |task| {
-        let (at, count) = (task * block, block.min(len - task * block));
-        let lines = &sums[at * group..][..count * group];
-        stage(count, |buffer| {
-            #[allow(unsafe_code)] // tasks write blocks of one output
-            // SAFETY: each task has a block of its own.
+/// Adds up what lies apart, `[N, A, D] → [N, K, D]`: the lines of each group of heads of long rows; of others, where they
+/// are to be rounded, the first line alone, which holds the sum already.
+fn sum_heads(
+    pool: &Pool,
+    job: &Job<'_>,
+    (sums, gradient, add): (&[f32], &OutParts<'_>, bool),
+    rounded: bool,
+) {
+    let (group, dim, rows) = (job.group(), job.dim, job.numbers.len());
+    let blocks = job.longest().div_ceil(BLOCK);
+    let family = |row: usize| {
+        let trunk = (0..=row).rev().find(|&row| job.prefix(row) == 0).unwrap_or(0);
+        job.family(trunk)
+    };
+    if !rounded && !(0..rows).any(|row| job.by_heads(&job.family(row))) {
+        return;
+    }
+    pool.run(rows * blocks, sums.len(), |task| {
+        let (row, start) = (task / blocks, task % blocks * BLOCK);
+        let by_heads = job.by_heads(&family(row));
+        let (first, end) = (job.cu[row] as usize, job.cu[row + 1] as usize);
+        if first + start >= end || !(by_heads || rounded) {
+            return;
+        }
+        let (first, count) = (first + start, BLOCK.min(end - first - start));
+        let lines = &sums[first * job.heads * dim..][..count * job.heads * dim];
+        let (at, len) = (first * job.kv_heads * dim, count * job.kv_heads * dim);
+        let taken = if by_heads { group } else { 1 };
+        stage(len, |buffer| {
+            #[allow(unsafe_code)] // tasks write tokens of one output
+            // SAFETY: each task has tokens of its own (`cu_seqlens` rises), and those that wrote heads have ended.
             unsafe {
-                parts.write(at, count, add, buffer, |y, add| sum_lines(lines, group, dim, y, add));
+                gradient.write(at, len, add, buffer, |y, add| sum_lines(lines, group, taken, dim, y, add));
             }
         });
     });
 }
 
 multiversion! {
-    fn sum_lines[I](lines: &[f32], group: usize, dim: usize, y: &mut [f32], add: bool) {
+    fn sum_lines[I](lines: &[f32], group: usize, taken: usize, dim: usize, y: &mut [f32], add: bool) {
         for (lines, y) in lines.chunks_exact(group * dim).zip(y.chunks_exact_mut(dim)) {
-            for (i, line) in lines.chunks_exact(dim).enumerate() {
+            for (i, line) in lines.chunks_exact(dim).take(taken).enumerate() {
                 put_all(add || i > 0, y, line.iter().copied());
             }
         }
@@ -648,6 +679,8 @@ struct Out<'a> {
     dq: &'a OutParts<'a>,
     dk: &'a OutParts<'a>,
     dv: &'a OutParts<'a>,
+    /// Lines that dk and dv have for each token: one for each key-value head, or for each head.
+    of: usize,
     adds: [bool; 3],
 }
 
@@ -658,9 +691,9 @@ fn put_head(parts: &OutParts<'_>, at: usize, x: &[f32], scale: f32, add: bool) {
     match parts {
         OutParts::F32(parts) => {
             // SAFETY: one task alone writes a head of a token. In the forward op it has a tile of queries and a
-            // head; in the gradient a head of a family of rows, whose keys and values no other head writes to
-            // either (those that share them have places apart), and families share no row: prefixes lie within
-            // their trunk (`check_prefixes`). The slice is dropped before the task takes the next one.
+            // head; in the gradient the heads of a group, or one whose lines of dk and dv are its own, of a family of
+            // rows, and families share no row: prefixes lie within their trunk (`check_prefixes`). The slice is
+            // dropped before the task takes the next one.
             let y = unsafe { parts.get(at * x.len(), x.len()) };
             put_scaled(x, scale, y, add);
         }
@@ -673,8 +706,8 @@ fn put_head(parts: &OutParts<'_>, at: usize, x: &[f32], scale: f32, add: bool) {
 }
 
 multiversion! {
-    fn backward_row[I](job: &Job<'_>, row: Row, head: usize, of: Saved<'_>, out: Out<'_>, scratch: &mut [f32]) {
-        let (dim, wide, kv_head) = (job.dim, job.wide, head / job.group());
+    fn backward_row[I](job: &Job<'_>, row: Row, heads: Range<usize>, of: Saved<'_>, out: Out<'_>, scratch: &mut [f32]) {
+        let (dim, wide, kv_head) = (job.dim, job.wide, heads.start / job.group());
         let (dq, rest) = scratch.split_at_mut(QUERIES * wide);
         let (q_lines, rest) = rest.split_at_mut(QUERIES * wide);
         let (do_lines, rest) = rest.split_at_mut(QUERIES * wide);
@@ -689,8 +722,9 @@ multiversion! {
         let (scores, slopes) = rest.split_at_mut(QUERIES * KEYS);
         let scale = job.attention.scale as f32;
         let (k, v) = (Head::new(of.k, job.kv_heads, kv_head, dim), Head::new(of.v, job.kv_heads, kv_head, dim));
-        let (q, d_o) = (Head::new(of.q, job.heads, head, dim), Head::new(of.d_o, job.heads, head, dim));
-        let place = |token: usize| token * job.heads + head;
+        // Of lines for each head those of the first one are used.
+        let line = if out.of == job.heads { heads.start } else { kv_head };
+        let place = |token: usize| token * out.of + line;
         // Tiles add to dk and dv; a trunk is cleared before the rows that go on from it add to it.
         dk.fill(0.0);
         for token in row.first..row.first + row.len {
@@ -701,50 +735,53 @@ multiversion! {
                 put_head(out.dv, place(token), &dk[..dim], 1.0, false);
             }
         }
-        for start in (0..row.len).step_by(QUERIES) {
-            let count = QUERIES.min(row.len - start);
-            let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(ROWS));
-            let (token, query) = (row.first + start, row.prefix + start);
-            q.across::<I>(token, count, scale, q_across);
-            d_o.across::<I>(token, count, 1.0, do_across);
-            q.lines(token, count, q_lines);
-            d_o.lines(token, count, do_lines);
-            for i in 0..count {
-                let at = place(token + i);
-                (lse[i], delta[i]) = (of.lse[at], of.deltas[at]);
-            }
-            dq.fill(0.0);
-            for keys in row.keys(query + count) {
-                if job.hides(query, keys) {
-                    continue;
+        for head in heads {
+            let (q, d_o) = (Head::new(of.q, job.heads, head, dim), Head::new(of.d_o, job.heads, head, dim));
+            for start in (0..row.len).step_by(QUERIES) {
+                let count = QUERIES.min(row.len - start);
+                let (lanes, rows) = (count.next_multiple_of(LANES), count.next_multiple_of(ROWS));
+                let (token, query) = (row.first + start, row.prefix + start);
+                q.across::<I>(token, count, scale, q_across);
+                d_o.across::<I>(token, count, 1.0, do_across);
+                q.lines(token, count, q_lines);
+                d_o.lines(token, count, do_lines);
+                for i in 0..count {
+                    let at = (token + i) * job.heads + head;
+                    (lse[i], delta[i]) = (of.lse[at], of.deltas[at]);
                 }
-                let present = keys.present;
-                let m = present.next_multiple_of(ROWS);
-                let before = query as isize - keys.position as isize;
-                k.lines(keys.token, present, k_lines);
-                v.lines(keys.token, present, v_lines);
-                let seen = Seen::Scores { before };
-                let (k_rows, v_rows) = (Panel::rows(k_lines, wide), Panel::rows(v_lines, wide));
-                multiply((m, lanes, dim), seen, k_rows, q_across, QUERIES, To::set(scores, QUERIES));
-                multiply((m, lanes, dim), seen, v_rows, do_across, QUERIES, To::set(slopes, QUERIES));
-                for lane in (0..lanes).step_by(LANES) {
-                    let tile = Tile { job, row, head, query: query + lane, keys: keys.position, present };
-                    let (scores, slopes) = (&mut scores[lane..], &mut slopes[lane..]);
-                    tile.gradients::<I>(scores, slopes, vector(lse, lane), vector(delta, lane));
+                dq.fill(0.0);
+                for keys in row.keys(query + count) {
+                    if job.hides(query, keys) {
+                        continue;
+                    }
+                    let present = keys.present;
+                    let m = present.next_multiple_of(ROWS);
+                    let before = query as isize - keys.position as isize;
+                    k.lines(keys.token, present, k_lines);
+                    v.lines(keys.token, present, v_lines);
+                    let seen = Seen::Scores { before };
+                    let (k_rows, v_rows) = (Panel::rows(k_lines, wide), Panel::rows(v_lines, wide));
+                    multiply((m, lanes, dim), seen, k_rows, q_across, QUERIES, To::set(scores, QUERIES));
+                    multiply((m, lanes, dim), seen, v_rows, do_across, QUERIES, To::set(slopes, QUERIES));
+                    for lane in (0..lanes).step_by(LANES) {
+                        let tile = Tile { job, row, head, query: query + lane, keys: keys.position, present };
+                        let (scores, slopes) = (&mut scores[lane..], &mut slopes[lane..]);
+                        tile.gradients::<I>(scores, slopes, vector(lse, lane), vector(delta, lane));
+                    }
+                    let seen = Seen::ByKey { before };
+                    multiply((m, wide, count), seen, Panel::rows(scores, QUERIES), do_lines, wide, To::set(dv, wide));
+                    multiply((m, wide, count), seen, Panel::rows(slopes, QUERIES), q_lines, wide, To::set(dk, wide));
+                    let (seen, slopes) = (Seen::ByQuery { before }, Panel::columns(slopes, QUERIES));
+                    multiply((rows, wide, present), seen, slopes, k_lines, wide, To::add(dq, wide));
+                    for j in 0..present {
+                        put_head(out.dk, place(keys.token + j), &dk[j * wide..][..dim], scale, true);
+                        put_head(out.dv, place(keys.token + j), &dv[j * wide..][..dim], 1.0, true);
+                    }
                 }
-                let seen = Seen::ByKey { before };
-                multiply((m, wide, count), seen, Panel::rows(scores, QUERIES), do_lines, wide, To::set(dv, wide));
-                multiply((m, wide, count), seen, Panel::rows(slopes, QUERIES), q_lines, wide, To::set(dk, wide));
-                let (seen, slopes) = (Seen::ByQuery { before }, Panel::columns(slopes, QUERIES));
-                multiply((rows, wide, present), seen, slopes, k_lines, wide, To::add(dq, wide));
-                for j in 0..present {
-                    put_head(out.dk, place(keys.token + j), &dk[j * wide..][..dim], scale, true);
-                    put_head(out.dv, place(keys.token + j), &dv[j * wide..][..dim], 1.0, true);
+                for i in 0..count {
+                    let at = (token + i) * job.heads + head;
+                    put_head(out.dq, at, &dq[i * wide..][..dim], scale, out.adds[0]);
                 }
-            }
-            for i in 0..count {
-                let at = place(token + i);
-                put_head(out.dq, at, &dq[i * wide..][..dim], scale, out.adds[0]);
             }
         }
     }

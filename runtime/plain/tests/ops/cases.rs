@@ -141,6 +141,7 @@ pub fn cases() -> Vec<Case> {
     table.preferences();
     table.optimizers();
     table.decoding();
+    table.long_rows();
     table.cases
 }
 
@@ -309,6 +310,13 @@ impl Table {
         let inputs = [vec![d_o], inputs[..3].to_vec(), saved, inputs[3..].to_vec()].concat();
         let shapes: [&[usize]; 3] = [&[n, wide], &[n, narrow], &[n, narrow]];
         self.add(name, OpKind::AttentionGrad(a), inputs, &shapes);
+    }
+
+    /// From 2,048 tokens on the gradient is shared out by heads, of rows that go on from others too.
+    fn long_rows(&mut self) {
+        self.attention("a long row, grouped heads", attention(4, 2, 8), &[3, 2100, 70], None, 1.0);
+        let prefixes = index(vec![0, 1490, 0]);
+        self.attention("a long family", attention(3, 1, 5), &[1500, 700, 5], Some(prefixes), 1.0);
     }
 
     fn activations(&mut self) {
