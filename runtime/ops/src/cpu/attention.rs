@@ -114,13 +114,17 @@ impl<'a> Job<'a> {
 
     fn row(&self, row: usize) -> Row {
         let (first, end) = (self.cu[row] as usize, self.cu[row + 1] as usize);
-        let prefix = self.prefix(row);
+        let (prefix, trunk) = (self.prefix(row), self.cu[self.trunk(row)] as usize);
+        Row { first, len: end - first, number: self.numbers[row] as u32, prefix, trunk }
+    }
+
+    /// Returns the row that a row goes on from: itself, where it begins anew.
+    fn trunk(&self, row: usize) -> usize {
         let mut trunk = row;
         while self.prefix(trunk) > 0 {
             trunk -= 1; // the first row has no prefix
         }
-        let trunk = self.cu[trunk] as usize;
-        Row { first, len: end - first, number: self.numbers[row] as u32, prefix, trunk }
+        trunk
     }
 
     fn prefix(&self, row: usize) -> usize {
@@ -616,16 +620,13 @@ fn sum_heads(
 ) {
     let (group, dim, rows) = (job.group(), job.dim, job.numbers.len());
     let blocks = job.longest().div_ceil(BLOCK);
-    let family = |row: usize| {
-        let trunk = (0..=row).rev().find(|&row| job.prefix(row) == 0).unwrap_or(0);
-        job.family(trunk)
-    };
-    if !rounded && !(0..rows).any(|row| job.by_heads(&job.family(row))) {
+    let by_heads = |row: usize| job.by_heads(&job.family(job.trunk(row)));
+    if !rounded && !(0..rows).any(by_heads) {
         return;
     }
     pool.run(rows * blocks, sums.len(), |task| {
         let (row, start) = (task / blocks, task % blocks * BLOCK);
-        let by_heads = job.by_heads(&family(row));
+        let by_heads = by_heads(row);
         let (first, end) = (job.cu[row] as usize, job.cu[row + 1] as usize);
         if first + start >= end || !(by_heads || rounded) {
             return;
