@@ -15,7 +15,7 @@ mod start;
 mod steps;
 mod train;
 
-use crate::machine;
+use crate::{machine, terminal};
 use lang::facts::Rates;
 use lower::figures::process::Process;
 use lower::models::Model;
@@ -24,7 +24,6 @@ use ops::probe::peak;
 use plan::program::Module;
 use plan::value::Dtype;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -95,10 +94,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            anstream::eprintln!("error: {message}");
-            ExitCode::FAILURE
-        }
+        Err(message) => terminal::failure(&message),
     }
 }
 
@@ -211,12 +207,7 @@ impl Precision {
 
 /// Prints a line; that nobody reads on is no failure.
 fn print(line: &Value) -> Result<(), String> {
-    match writeln!(std::io::stdout(), "{line}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(format!("standard output: {error}"))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
+    terminal::result(&format!("{line}\n"))
 }
 
 /// Returns the mean number of programs at work during the last minute, where the system tells.

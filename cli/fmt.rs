@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> ExitCode {
         match one(args, file, quiet, &mut out) {
             Ok(changed) => failed |= changed && args.check,
             Err(Failure::Disk(message)) => {
-                anstream::eprintln!("error: {message}");
+                terminal::say(format_args!("error: {message}"));
                 failed = true;
             }
             Err(Failure::Broken(diagnostics, source)) => broken.push((diagnostics, [source])),

@@ -12,7 +12,7 @@ use plan::work::{Artifact, Generate, Work};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokenizer::Tokenizer;
 
 /// Let a model go on with a text, or answer
@@ -84,10 +84,10 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         _ => None,
     });
     match work.map(|work| answer_all(args, work, &prompts)).next_back() {
-        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Ok(printed)) => terminal::written(printed),
         Some(Err(error)) => {
             let help = error.help.map_or(String::new(), |help| format!("\n  help: {help}"));
-            anstream::eprintln!("error[{}]: {}{help}", error.code, error.message);
+            terminal::say(format_args!("error[{}]: {}{help}", error.code, error.message));
             ExitCode::FAILURE
         }
         None => terminal::wrong_use("there is nothing to generate"),
@@ -125,8 +125,10 @@ fn recipe(args: &Args, prompts: &[String]) -> String {
     lines.join("\n")
 }
 
-/// Loads the model and prints answers as they come; several prompts are answered in turn.
-fn answer_all(args: &Args, work: &Generate, prompts: &[String]) -> Result<(), EngineError> {
+/// Loads the model and prints answers as they come, until nobody reads on; several prompts are answered in turn.
+///
+/// Returns how printing went.
+fn answer_all(args: &Args, work: &Generate, prompts: &[String]) -> Result<std::io::Result<()>, EngineError> {
     let path = |artifact: &Artifact| match artifact {
         Artifact::Path(path) => PathBuf::from(path),
         Artifact::Task(task) => unreachable!("a model folder has no task `{task}`"),
@@ -147,20 +149,20 @@ fn answer_all(args: &Args, work: &Generate, prompts: &[String]) -> Result<(), En
             context: Some(work.context),
         },
     };
+    let unread = AtomicBool::new(false);
     let mut out = std::io::stdout();
+    let mut outcome = Ok(());
     for prompt in prompts {
-        let mut on_text = |_: usize, piece: &str| {
-            // A closed pipe is the reader's choice.
-            let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
+        let mut print = |text: &str| {
+            if outcome.is_ok() {
+                outcome = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+                unread.store(outcome.is_err(), Ordering::Relaxed);
+            }
         };
-        answer(
-            &mut executor,
-            &prompting,
-            std::slice::from_ref(prompt),
-            &AtomicBool::new(false),
-            &mut on_text,
-        )?;
-        println!();
+        answer(&mut executor, &prompting, std::slice::from_ref(prompt), &unread, &mut |_, piece| {
+            print(piece)
+        })?;
+        print("\n");
     }
-    Ok(())
+    Ok(outcome)
 }

@@ -67,28 +67,29 @@ fn read(file: &str) -> io::Result<Vec<u8>> {
 
 fn write(args: &Args, imported: &Imported) -> ExitCode {
     let written = match &args.out {
-        None => io::stdout().lock().write_all(imported.recipe.as_bytes()),
-        Some(path) => write_file(path, &imported.recipe, args.force),
+        None => terminal::result(&imported.recipe),
+        Some(path) => match write_file(path, &imported.recipe, args.force) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return terminal::wrong_use(&format!("`{}` exists; `--force` overwrites it", path.display()));
+            }
+            Err(error) => {
+                return terminal::wrong_use(&format!("`{}` cannot be written: {error}", path.display()));
+            }
+            Ok(()) => Ok(()),
+        },
     };
-    match (written, &args.out) {
-        (Ok(()), _) => {}
-        (Err(error), Some(path)) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return terminal::wrong_use(&format!("`{}` exists; `--force` overwrites it", path.display()));
-        }
-        (Err(error), Some(path)) => {
-            return terminal::wrong_use(&format!("`{}` cannot be written: {error}", path.display()));
-        }
-        // A closed pipe, as of `adapt import x.yml | head`, is the reader's choice.
-        (Err(error), None) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        (Err(_), None) => return ExitCode::FAILURE,
+    if let Err(message) = written {
+        return terminal::failure(&message);
     }
     if terminal::volume() != Volume::Quiet {
         let name = imported.dialect.name();
-        anstream::eprintln!("{}: {} keys of {name}", args.file, imported.report.len());
-        anstream::eprint!("{}", ::import::render(&imported.report));
+        terminal::say(format_args!("{}: {} keys of {name}", args.file, imported.report.len()));
+        if !imported.report.is_empty() {
+            terminal::say(::import::render(&imported.report).trim_end());
+        }
     }
     for need in &imported.needs {
-        anstream::eprintln!("before it runs: {need}");
+        terminal::say(format_args!("before it runs: {need}"));
     }
     ExitCode::SUCCESS
 }

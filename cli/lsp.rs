@@ -3,7 +3,7 @@
 //! The disk is read here, quickly and as `adapt check` does; nothing is run and no network is used.
 
 use crate::facts::Gatherer;
-use crate::terminal::wrong_use;
+use crate::terminal::{self, wrong_use};
 use ::lsp::{Look, Outside};
 use lang::facts::{Facts, Want};
 use lang::lock::{Kind, Lock};
@@ -31,7 +31,7 @@ pub fn run(cache: &Path) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            anstream::eprintln!("error: standard input or output failed: {error}");
+            terminal::say(format_args!("error: standard input or output failed: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,9 @@
 //! here. What a recipe means is the compiler's business, what a plan does is the engine's. Each
 //! command is a file with its arguments and its help.
 
+// They panic where nobody listens any more; `terminal` writes instead.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 mod check;
 mod completions;

@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> ExitCode {
             terminal::written(writeln!(io::stdout(), "{}", recipe.display()))
         }
         Err(error) => {
-            anstream::eprintln!("error: {}: {error}", place.folder.display());
+            terminal::say(format_args!("error: {}: {error}", place.folder.display()));
             ExitCode::FAILURE
         }
     }
@@ -137,7 +137,7 @@ fn choose() -> Result<Recipe, String> {
         vec![format!("{}", index + 1), recipe.name.clone(), recipe.about.clone()]
     };
     let rows: Vec<Vec<String>> = recipes.iter().enumerate().map(row).collect();
-    anstream::eprint!("{}start from (number or name): ", text::table(&rows, &[0]));
+    terminal::ask(format_args!("{}start from (number or name): ", text::table(&rows, &[0])));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(|error| format!("standard input: {error}"))?;
     chosen(answer.trim(), &recipes).ok_or_else(|| match answer.trim() {

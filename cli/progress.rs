@@ -1,6 +1,6 @@
 //! Shows a run while it runs: bars on a terminal, plain lines elsewhere. All of it goes to stderr.
 
-use crate::terminal::Volume;
+use crate::terminal::{self, Volume};
 use crate::text;
 use engine::observer::{Answer, Evaluation, Observer, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -30,7 +30,7 @@ impl Progress {
         match &self.bar {
             _ if self.volume == Volume::Quiet => {}
             Some(bar) if self.terminal => bar.println(line),
-            _ => anstream::eprintln!("{line}"),
+            _ => terminal::say(line),
         }
     }
 

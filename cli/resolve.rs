@@ -135,16 +135,16 @@ impl Resolver {
         for line in &self.said {
             match line {
                 Line::Pinned(_) if terminal::volume() == terminal::Volume::Quiet => {}
-                Line::Pinned(text) => anstream::eprintln!("pinned: {text}"),
+                Line::Pinned(text) => terminal::say(format_args!("pinned: {text}")),
                 Line::Note(text) => terminal::note(text),
                 Line::Failed { what, help } => {
                     all = false;
-                    anstream::eprintln!("error: {what}\n  help: {help}");
+                    terminal::say(format_args!("error: {what}\n  help: {help}"));
                 }
             }
         }
         if let Err(why) = save(Path::new(&path), self.pinned) {
-            anstream::eprintln!("error: {path} cannot be written, so nothing is pinned: {why}");
+            terminal::say(format_args!("error: {path} cannot be written, so nothing is pinned: {why}"));
             return false;
         }
         all

@@ -120,13 +120,13 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Failure::Use(message, code)) => {
-            anstream::eprintln!("error: {message}");
+            terminal::say(format_args!("error: {message}"));
             ExitCode::from(code)
         }
         Err(Failure::Stopped(stage)) => {
-            anstream::eprintln!(
+            terminal::say(format_args!(
                 "stopped in `{stage}` with a checkpoint written; run the same command again to go on"
-            );
+            ));
             ExitCode::from(STOPPED)
         }
     }
@@ -146,12 +146,12 @@ fn sweep(args: &Args, request: &Request, cache: &Path) -> Result<(), Failure> {
     let places: Vec<PathBuf> = combinations.iter().map(place).collect();
     for (at, combination) in combinations.iter().enumerate() {
         if terminal::volume() != Volume::Quiet {
-            anstream::eprintln!(
+            terminal::say(format_args!(
                 "run {} of {}: {}",
                 at + 1,
                 combinations.len(),
                 combination.values.join(", ")
-            );
+            ));
         }
         let args = Args { out: Some(places[at].clone()), name: None, ..args.clone() };
         drive(&args, &combination.request(request), cache, &places)?;
@@ -279,8 +279,8 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
     let compiled = if args.dry_run { compiled } else { refuse_planned(compiled, &states, args)? };
     show_warnings(&compiled, args);
     if args.dry_run {
-        print!("{}", crate::plan::print(&plan_of(&compiled), &states, crate::plan::Format::Text));
-        return Ok(());
+        let text = crate::plan::print(&plan_of(&compiled), &states, crate::plan::Format::Text);
+        return terminal::result(&text).map_err(|error| Failure::Use(error, 1));
     }
     check_owner(&path, request)?;
     let command = std::env::args().collect::<Vec<_>>().join(" ");
@@ -326,8 +326,8 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
                     1,
                 ));
             }
-            finish(&plan, &run_folder, &ran);
-            return Ok(());
+            let text = results(&plan, &run_folder, &ran);
+            return terminal::result(&text).map_err(|error| Failure::Use(error, 1));
         };
         // The other tasks are planned again afterwards; meanwhile the memory is this one's.
         let task = plan.tasks.swap_remove(task);
@@ -482,9 +482,9 @@ fn stop_flag() -> Arc<AtomicBool> {
         let shutdown = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone());
         let set = signal_hook::flag::register(signal, flag.clone());
         if shutdown.is_err() || set.is_err() {
-            anstream::eprintln!(
+            terminal::say(format_args!(
                 "warning: signal {signal} cannot be caught; a kill goes on from the last checkpoint"
-            );
+            ));
         }
     }
     flag
@@ -517,19 +517,21 @@ fn from_engine(error: &EngineError, compiled: &Compiled) -> Diagnostic {
     diagnostic
 }
 
-/// Prints the table of results and where the models are.
-fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>) {
+/// Returns the answers, the table of results and where the models are.
+fn results(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>) -> String {
     let stages: Vec<(&Task, Record)> = plan
         .tasks
         .iter()
         .filter(|task| !task.name.contains(':'))
         .filter_map(|task| folder.record(&task.name).map(|record| (task, record)))
         .collect();
-    if ran.is_empty() {
-        println!("nothing to do: all {} tasks are done", plan.tasks.len());
+    let mut out = if ran.is_empty() {
+        format!("nothing to do: all {} tasks are done\n", plan.tasks.len())
     } else if terminal::volume() != Volume::Quiet {
-        answers(&stages, ran);
-    }
+        answers(&stages, ran)
+    } else {
+        String::new()
+    };
     let mut rows = vec![
         ["stage", "steps", "tokens", "held-out", "before", "after", "tokens/s", "time"]
             .map(str::to_owned)
@@ -553,26 +555,29 @@ fn finish(plan: &Plan, folder: &RunFolder, ran: &BTreeSet<String>) {
             | Work::Declared(_) => {}
         }
     }
-    print!("\n{}", text::table(&rows, &[1, 2, 4, 5, 6, 7]));
+    out += &format!("\n{}", text::table(&rows, &[1, 2, 4, 5, 6, 7]));
     let mut models = stages.iter().filter(|(task, _)| matches!(task.work, Work::Train(_)));
     if let Some((task, record)) = models.next_back() {
-        println!("\n  model of `{}`: {}", task.name, folder.path().join(&record.path).display());
+        out += &format!("\n  model of `{}`: {}\n", task.name, folder.path().join(&record.path).display());
     }
     for (task, record) in stages.iter().filter(|(task, _)| matches!(task.work, Work::Generate(_))) {
-        println!("  answers of `{}`: {}", task.name, folder.path().join(&record.path).display());
+        out += &format!("  answers of `{}`: {}\n", task.name, folder.path().join(&record.path).display());
     }
+    out
 }
 
-/// Prints each stage's prompts answered before and after it.
-fn answers(stages: &[(&Task, Record)], ran: &BTreeSet<String>) {
+/// Returns each stage's prompts answered before and after it.
+fn answers(stages: &[(&Task, Record)], ran: &BTreeSet<String>) -> String {
+    let mut out = String::new();
     for (task, record) in stages.iter().filter(|(task, _)| ran.contains(&task.name)) {
         let summary = &record.summary;
         for (before, after) in summary.answers_before.iter().zip(&summary.answers_after) {
-            println!("\n  {}: {}", task.name, crate::progress::one_line(&before.prompt));
-            println!("    before → {}", crate::progress::one_line(&before.answer));
-            println!("    after  → {}", crate::progress::one_line(&after.answer));
+            out += &format!("\n  {}: {}\n", task.name, crate::progress::one_line(&before.prompt));
+            out += &format!("    before → {}\n", crate::progress::one_line(&before.answer));
+            out += &format!("    after  → {}\n", crate::progress::one_line(&after.answer));
         }
     }
+    out
 }
 
 fn train_row(name: &str, record: &Record) -> Vec<String> {

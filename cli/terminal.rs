@@ -2,6 +2,8 @@
 //!
 //! Results go to stdout, everything else to stderr.
 
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -41,44 +43,72 @@ pub fn volume() -> Volume {
     VOLUME.get().copied().unwrap_or(Volume::Normal)
 }
 
+/// Says a line on standard error. Where nobody listens, as in `… 2>&1 | head`, the work goes on without.
+pub fn say(line: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// Says what is asked of the user, who answers on the same line.
+pub fn ask(question: impl Display) {
+    let _ = write!(anstream::stderr(), "{question}").and_then(|()| anstream::stderr().flush());
+}
+
 /// Says something beside the result, unless the user wants quiet.
 pub fn note(text: &str) {
     if volume() != Volume::Quiet {
-        anstream::eprintln!("note: {text}");
+        say(format_args!("note: {text}"));
     }
 }
 
 /// Says what happens, when the user wants to know.
 pub fn detail(text: impl FnOnce() -> String) {
     if volume() == Volume::Verbose {
-        anstream::eprintln!("  {}", text());
+        say(format_args!("  {}", text()));
     }
 }
 
 /// Reports wrong use of the command.
 pub fn wrong_use(message: &str) -> ExitCode {
-    anstream::eprintln!("error: {message}");
+    say(format_args!("error: {message}"));
     ExitCode::from(2)
 }
 
-/// Turns the outcome of writing a result into an exit code: a closed pipe, as of `… | head`, is no failure.
-pub fn written(outcome: std::io::Result<()>) -> ExitCode {
-    match outcome {
+/// Reports that a command could not do its work.
+pub fn failure(message: &str) -> ExitCode {
+    say(format_args!("error: {message}"));
+    ExitCode::FAILURE
+}
+
+/// Writes a result to standard output: a closed pipe, as of `… | head`, is no failure.
+///
+/// # Errors
+/// Fails, in words for the user, when standard output takes nothing, as on a full disk.
+pub fn result(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    unless_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Turns the outcome of writing a result into an exit code: a closed pipe is no failure.
+pub fn written(outcome: io::Result<()>) -> ExitCode {
+    match unless_closed(outcome) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            anstream::eprintln!("error: standard output: {error}");
-            ExitCode::FAILURE
-        }
+        Err(message) => failure(&message),
+    }
+}
+
+fn unless_closed(outcome: io::Result<()>) -> Result<(), String> {
+    match outcome {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("standard output: {error}")),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
 /// Returns whether standard output takes colour.
 pub fn color_stdout() -> bool {
-    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }
 
 /// Returns whether standard error takes colour.
 pub fn color_stderr() -> bool {
-    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+    anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
 }

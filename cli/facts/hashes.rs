@@ -38,7 +38,11 @@ impl HashMemory {
             .collect();
         let bytes: u64 = unknown.iter().map(|(_, _, print)| print.bytes).sum();
         if bytes > WORTH_A_WORD {
-            anstream::eprintln!("hashing {} files, {}", unknown.len(), crate::text::bytes(bytes));
+            crate::terminal::say(format_args!(
+                "hashing {} files, {}",
+                unknown.len(),
+                crate::text::bytes(bytes)
+            ));
         }
         let hashed: Vec<_> = unknown
             .into_par_iter()

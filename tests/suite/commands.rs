@@ -244,6 +244,33 @@ fn every_command_is_quiet_or_talkative_when_asked() {
     }
 }
 
+/// As in `adapt … | head`: not an end with a panic, and a mistake is still told by the exit code.
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let shop = broken();
+    shop.write("config.yml", "base_model: base\nlearning_rate: 1e-4\ndatasets:\n  - path: reader\n    type: completion\n");
+    let cases: [(&[&str], i32); 13] = [
+        (&["explain"], 0),
+        (&["schema"], 0),
+        (&["new", "--list"], 0),
+        (&["completions", "bash"], 0),
+        (&["check", "tiny.kdl"], 0),
+        (&["check", "a b/bröken.kdl"], 1),
+        (&["plan", "tiny.kdl"], 0),
+        (&["show", "tiny.kdl"], 0),
+        (&["fmt", "--check", "tiny.kdl"], 0),
+        (&["import", "config.yml"], 0),
+        (&["run", "a b/bröken.kdl"], 1),
+        (&["run", "not-there.kdl"], 2),
+        (&["generate", "not-there", "--prompt", "x"], 1),
+    ];
+    for (args, code) in cases {
+        let mut child = shop.start(args);
+        drop((child.stdout.take(), child.stderr.take()));
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{args:?}");
+    }
+}
+
 #[test]
 fn colour_follows_the_flag_and_the_environment() {
     let shop = broken();

@@ -162,6 +162,29 @@ fn a_run_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on() {
     assert!(child.stderr.contains(&format!("continues after step {stopped_at}")), "{}", child.stderr);
 }
 
+/// As in `adapt run tiny.kdl 2>&1 | head`: who stops reading does not end the work.
+#[test]
+fn a_run_that_nobody_reads_ends_as_one_that_is_read() {
+    let read = Workshop::new();
+    read.ok(&["run", "tiny.kdl", "--verbose"]);
+    let shop = Workshop::new();
+    assert_eq!(ignored(&shop, &["run", "tiny.kdl", "--verbose"]), Some(0));
+    for stage in STAGES {
+        assert_eq!(shop.weights("runs/tiny", stage), read.weights("runs/tiny", stage), "{stage}");
+    }
+    // A second time there are results alone to print, and a dry run prints a plan.
+    for args in [&["run", "tiny.kdl"][..], &["run", "tiny.kdl", "--dry-run"]] {
+        assert_eq!(ignored(&shop, args), Some(0), "{args:?}");
+    }
+}
+
+/// Runs a command whose output nobody reads; returns its exit code.
+fn ignored(shop: &Workshop, args: &[&str]) -> Option<i32> {
+    let mut child = shop.start(args);
+    drop((child.stdout.take(), child.stderr.take()));
+    child.wait().unwrap().code()
+}
+
 /// Whether a complete checkpoint is there.
 fn has_checkpoint(checkpoints: &Path) -> bool {
     !complete_checkpoints(checkpoints).is_empty()
