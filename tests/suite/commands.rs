@@ -248,7 +248,10 @@ fn every_command_is_quiet_or_talkative_when_asked() {
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let shop = broken();
-    shop.write("config.yml", "base_model: base\nlearning_rate: 1e-4\ndatasets:\n  - path: reader\n    type: completion\n");
+    shop.write(
+        "config.yml",
+        "base_model: base\nlearning_rate: 1e-4\ndatasets:\n  - path: reader\n    type: completion\n",
+    );
     let cases: [(&[&str], i32); 13] = [
         (&["explain"], 0),
         (&["schema"], 0),

@@ -42,6 +42,11 @@ impl Cpu {
     pub fn new(threads: usize) -> Self {
         Cpu { pool: Pool::new(threads) }
     }
+
+    /// Returns the number of threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
 }
 
 impl Backend for Cpu {

@@ -296,19 +296,22 @@ pub fn ask<T>(x: &[T], at: usize, len: usize) {
     let soon = x.get(at..).unwrap_or_default();
     let bytes = size_of_val(&soon[..soon.len().min(len)]);
     for at in (0..bytes).step_by(LINE) {
-        ask_line(soon.as_ptr().wrapping_byte_add(at));
+        ask_line::<SECOND, _>(soon.as_ptr().wrapping_byte_add(at));
     }
 }
 
-/// Asks for the line of a pointer, whatever it points at.
+/// The cache that a line is asked to: `_MM_HINT_T0` and `_MM_HINT_T1` of x86-64.
+pub const FIRST: i32 = 3;
+pub const SECOND: i32 = 2;
+
+/// Asks for the line of a pointer, whatever it points at, to come to a cache.
 #[inline(always)]
-pub fn ask_line<T>(at: *const T) {
+pub fn ask_line<const CACHE: i32, T>(at: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[allow(unsafe_code)] // an intrinsic on a pointer
     // SAFETY: a hint, which reads nothing; every x86-64 has it.
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+        std::arch::x86_64::_mm_prefetch::<CACHE>(at.cast());
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = at;

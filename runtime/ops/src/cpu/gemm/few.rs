@@ -133,7 +133,7 @@ use x86::Wide;
 /// Written with intrinsics: from loops over rows and lanes the compiler makes shuffles, a tenth as fast.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::super::super::simd::{LINE, ask_line};
+    use super::super::super::simd::{LINE, SECOND, ask_line};
     use super::{BESIDE, Float, LANES, Sums};
     use half::bf16;
     use std::arch::x86_64::*;
@@ -159,7 +159,7 @@ mod x86 {
         #[inline(always)]
         fn ask(&mut self) {
             for _ in 0..BESIDE * LANES * size_of::<W>() / LINE {
-                ask_line(self.at);
+                ask_line::<SECOND, _>(self.at);
                 self.at = self.at.wrapping_byte_add(self.step);
             }
         }

@@ -5,7 +5,7 @@
 //! the NR columns side by side. What lies beyond the operand is zero.
 
 use super::super::float::{Float, Floats};
-use super::super::simd::Isa;
+use super::super::simd::{FIRST, Isa, LINE, ask_line};
 use super::Matrix;
 use half::bf16;
 use std::ops::Range;
@@ -117,17 +117,9 @@ const TOGETHER: usize = 4;
 /// Asks for elements that are packed soon: rows of a wide matrix lie too far apart for the machine to guess.
 #[inline(always)]
 fn ahead<E>(data: &[E], at: usize, len: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for at in (at..at + len).step_by(64 / size_of::<E>()) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        #[allow(unsafe_code)] // goes through a pointer
-        // SAFETY: asking is allowed for any address, also behind the end.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().wrapping_add(at).cast());
-        }
+    for at in (at..at + len).step_by(LINE / size_of::<E>()) {
+        ask_line::<FIRST, _>(data.as_ptr().wrapping_add(at));
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (data, at, len);
 }
 
 /// Packs lines of k whose elements lie beside one another into panels of `WIDTH`, a line after another.
