@@ -3,7 +3,6 @@
 use crate::facts;
 use crate::{machine, terminal, text};
 use lang::facts::{Products, Rates};
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -27,7 +26,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         true => Some(machine::measure(cache, machine::threads())),
         false => machine::remembered(cache, machine::threads()),
     };
-    terminal::written(std::io::stdout().write_all(report(cache, rates).as_bytes()))
+    terminal::print(&report(cache, rates))
 }
 
 /// Returns the report.

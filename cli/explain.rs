@@ -1,7 +1,6 @@
 //! `adapt explain CODE|PATH`: what a diagnostic means, or what a word of the language does.
 
 use crate::{terminal, text};
-use std::io::{self, Write};
 use std::process::ExitCode;
 use stdlib::reference::{self, Entry, Found, Line};
 use stdlib::schema::{self, Status};
@@ -24,10 +23,9 @@ pub struct Args {
 
 /// Prints what there is to say of a code or path, or the list of all.
 pub fn run(args: &Args) -> ExitCode {
-    let mut out = io::stdout().lock();
-    let Some(of) = &args.of else { return terminal::written(out.write_all(list().as_bytes())) };
+    let Some(of) = &args.of else { return terminal::print(&list()) };
     match explain(of) {
-        Ok(text) => terminal::written(out.write_all(text.as_bytes())),
+        Ok(text) => terminal::print(&text),
         Err(message) => terminal::wrong_use(&message),
     }
 }

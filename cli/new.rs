@@ -28,7 +28,7 @@ pub struct Args {
 /// Writes the recipe that was asked for, or lists what there is.
 pub fn run(args: &Args) -> ExitCode {
     let Some(name) = args.name.as_ref().filter(|_| !args.list) else {
-        return terminal::written(io::stdout().write_all(listing().as_bytes()));
+        return terminal::print(&listing());
     };
     let place = match Place::of(name) {
         Ok(place) => place,
@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> ExitCode {
                 ));
             }
             let recipe = place.folder.join(&place.file);
-            terminal::written(writeln!(io::stdout(), "{}", recipe.display()))
+            terminal::print(&format!("{}\n", recipe.display()))
         }
         Err(error) => {
             terminal::say(format_args!("error: {}: {error}", place.folder.display()));

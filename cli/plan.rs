@@ -13,7 +13,6 @@ use plan::task::{Figure, Plan, Task};
 use plan::work::Work;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -116,7 +115,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
             Err(message) => return terminal::wrong_use(&message),
         },
     };
-    terminal::written(std::io::stdout().write_all(text.as_bytes()))
+    terminal::print(&text)
 }
 
 /// Prints what a sweep runs.
@@ -136,7 +135,7 @@ fn plan_sweep(request: &Request, gatherer: &mut Gatherer) -> ExitCode {
         plans.extend(compiled.lowered.map(|lowered| lowered.plan));
     }
     let text = sweep::text(&combinations, &plans);
-    terminal::written(std::io::stdout().write_all(text.as_bytes()))
+    terminal::print(&text)
 }
 
 /// Reads devices to predict for: a name under `std:`, and how many of them.

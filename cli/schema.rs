@@ -6,7 +6,6 @@
 
 use crate::terminal;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::process::ExitCode;
 use stdlib::hardware::{HARDWARE, Hardware, HardwareKind};
 use stdlib::reference;
@@ -39,7 +38,7 @@ pub fn run(args: &Args) -> ExitCode {
     let text = match args.format {
         Format::Json => serde_json::to_string_pretty(&to_json()).expect("tables are plain data") + "\n",
     };
-    terminal::written(std::io::stdout().write_all(text.as_bytes()))
+    terminal::print(&text)
 }
 
 /// Builds the whole schema.

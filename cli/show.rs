@@ -13,7 +13,6 @@ use lang::resolved::{Resolved, ResolvedNode, ResolvedValue};
 use lang::source::{Origin, Source, SourceId, SourceKind, Span};
 use lang::syntax;
 use serde_json::{Value, json};
-use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Print a recipe with every value, and where each came from
@@ -65,7 +64,7 @@ pub fn run(args: &Args) -> ExitCode {
             serde_json::to_string_pretty(&json).expect("values are plain data") + "\n"
         }
     };
-    terminal::written(std::io::stdout().write_all(text.as_bytes()))
+    terminal::print(&text)
 }
 
 /// Writes the resolved recipe; with `comments` every line says where its values came from.

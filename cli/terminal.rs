@@ -88,12 +88,14 @@ pub fn result(text: &str) -> Result<(), String> {
     unless_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
+/// Writes all of a command's result, as [`result`], and returns its exit code.
+pub fn print(text: &str) -> ExitCode {
+    result(text).map_or_else(|message| failure(&message), |()| ExitCode::SUCCESS)
+}
+
 /// Turns the outcome of writing a result into an exit code: a closed pipe is no failure.
 pub fn written(outcome: io::Result<()>) -> ExitCode {
-    match unless_closed(outcome) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => failure(&message),
-    }
+    unless_closed(outcome).map_or_else(|message| failure(&message), |()| ExitCode::SUCCESS)
 }
 
 fn unless_closed(outcome: io::Result<()>) -> Result<(), String> {

@@ -144,6 +144,13 @@ impl Workshop {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Runs a command whose output nobody reads; returns its exit code.
+    pub fn ignored(&self, args: &[&str]) -> Option<i32> {
+        let mut child = self.start(args);
+        drop((child.stdout.take(), child.stderr.take()));
+        child.wait().unwrap().code()
+    }
+
     /// Returns the bytes of a stage's weights.
     pub fn weights(&self, run: &str, stage: &str) -> Vec<u8> {
         fs::read(self.path(&format!("{run}/{stage}/model/model.safetensors"))).unwrap()
