@@ -66,20 +66,21 @@ fn read(file: &str) -> io::Result<Vec<u8>> {
 }
 
 fn write(args: &Args, imported: &Imported) -> ExitCode {
-    let written = match &args.out {
-        None => terminal::result(&imported.recipe),
-        Some(path) => match write_file(path, &imported.recipe, args.force) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return terminal::wrong_use(&format!("`{}` exists; `--force` overwrites it", path.display()));
+    match &args.out {
+        None => {
+            if let Err(message) = terminal::result(&imported.recipe) {
+                return terminal::failure(&message);
             }
-            Err(error) => {
-                return terminal::wrong_use(&format!("`{}` cannot be written: {error}", path.display()));
+        }
+        Some(path) => {
+            if let Err(error) = write_file(path, &imported.recipe, args.force) {
+                let path = path.display();
+                return terminal::wrong_use(&match error.kind() {
+                    io::ErrorKind::AlreadyExists => format!("`{path}` exists; `--force` overwrites it"),
+                    _ => format!("`{path}` cannot be written: {error}"),
+                });
             }
-            Ok(()) => Ok(()),
-        },
-    };
-    if let Err(message) = written {
-        return terminal::failure(&message);
+        }
     }
     if terminal::volume() != Volume::Quiet {
         let name = imported.dialect.name();

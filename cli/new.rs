@@ -55,10 +55,7 @@ pub fn run(args: &Args) -> ExitCode {
             let recipe = place.folder.join(&place.file);
             terminal::print(&format!("{}\n", recipe.display()))
         }
-        Err(error) => {
-            terminal::say(format_args!("error: {}: {error}", place.folder.display()));
-            ExitCode::FAILURE
-        }
+        Err(error) => terminal::failure(&format!("{}: {error}", place.folder.display())),
     }
 }
 

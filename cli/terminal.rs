@@ -50,7 +50,7 @@ pub fn say(line: impl Display) {
 
 /// Says what is asked of the user, who answers on the same line.
 pub fn ask(question: impl Display) {
-    let _ = write!(anstream::stderr(), "{question}").and_then(|()| anstream::stderr().flush());
+    let _ = write!(anstream::stderr(), "{question}");
 }
 
 /// Says something beside the result, unless the user wants quiet.
@@ -84,18 +84,23 @@ pub fn failure(message: &str) -> ExitCode {
 /// # Errors
 /// Fails, in words for the user, when standard output takes nothing, as on a full disk.
 pub fn result(text: &str) -> Result<(), String> {
-    let mut out = io::stdout().lock();
-    unless_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    unless_closed(write(text))
 }
 
 /// Writes all of a command's result, as [`result`], and returns its exit code.
 pub fn print(text: &str) -> ExitCode {
-    result(text).map_or_else(|message| failure(&message), |()| ExitCode::SUCCESS)
+    written(write(text))
 }
 
 /// Turns the outcome of writing a result into an exit code: a closed pipe is no failure.
 pub fn written(outcome: io::Result<()>) -> ExitCode {
     unless_closed(outcome).map_or_else(|message| failure(&message), |()| ExitCode::SUCCESS)
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 fn unless_closed(outcome: io::Result<()>) -> Result<(), String> {

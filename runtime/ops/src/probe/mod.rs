@@ -107,6 +107,7 @@ fn crowded(cpu: &Cpu) -> bool {
     cpu.threads() > 1 && median(cpu.threads()) > 1.3 * median(1)
 }
 
+/// Measures once.
 fn measured(cpu: &Cpu, widths: [usize; 2]) -> Rates {
     let numbers = vec![floats(&[BYTES / 4])];
     let copy = best(cpu, &OpKind::Copy, &numbers, vec![zeros(&[BYTES / 4])]);
