@@ -30,6 +30,7 @@ pub mod tensors;
 pub mod train;
 pub mod weights;
 
+mod mailbox;
 mod sync;
 #[cfg(test)]
 mod testing;

@@ -1,15 +1,15 @@
 //! The ranks beside the leading one: a thread each, with a backend and an executor of its own.
 //!
 //! They are asked for jobs, which is seldom, and for runs of a program, which is several times a step: those go
-//! through channels of fixed size, with buffers that go back and forth, and allocate nothing.
+//! through mailboxes, with buffers that go back and forth, and allocate nothing.
 
 use super::{Collective, Threads};
 use crate::error::{EngineError, Result};
 use crate::executor::{Executor, Payload, Run, Sums};
+use crate::mailbox::{Receiver, Sender, mailbox};
 use ops::backend::Backend;
 use plan::program::Module;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::Scope;
 
 /// What a rank is asked to do.
@@ -25,7 +25,7 @@ pub struct Ranks {
 /// One of the other ranks.
 #[derive(Debug)]
 struct Other {
-    asked: SyncSender<Asked>,
+    asked: Sender<Asked>,
     ran: Receiver<Ran>,
     /// What its next run reads is written here; away while it runs.
     payload: Option<Payload>,
@@ -69,8 +69,7 @@ impl Ranks {
         let own = group.next().expect("the leading rank is one");
         let mut ranks = Ranks { own, others: Vec::new() };
         for (collective, &backend) in group.zip(backends) {
-            // The leading rank waits for an answer before it asks again.
-            let ((asked, jobs), (answers, ran)) = (sync_channel(1), sync_channel(1));
+            let ((asked, jobs), (answers, ran)) = (mailbox(), mailbox());
             let name = format!("rank-{}", collective.rank());
             let thread = std::thread::Builder::new().name(name);
             let started =
@@ -116,7 +115,7 @@ impl Ranks {
     /// Fails with the error of that rank.
     pub fn ran(&mut self, rank: usize) -> Result<Sums> {
         let other = &mut self.others[rank - 1];
-        let Ran { payload, done } = other.ran.recv().map_err(|_| ended(&self.own))?;
+        let Ran { payload, done } = other.ran.recv().ok_or_else(|| ended(&self.own))?;
         other.payload = Some(payload);
         done
     }
@@ -137,7 +136,7 @@ impl Ranks {
     }
 
     fn send<T: Send + 'static>(&self, rank: usize, job: Job<T>) -> Receiver<Result<T>> {
-        let (answer, receiver) = channel();
+        let (answer, receiver) = mailbox();
         let asked = Asked::Job(Box::new(move |executor| {
             let done = job(executor);
             if let Err(error) = &done {
@@ -165,7 +164,7 @@ impl<T> Answers<T> {
     /// Fails with the error of the first rank that failed.
     pub fn wait(self) -> Result<Vec<T>> {
         let ended = || Err(ended(&self.own));
-        let answers = self.answers.iter().map(|answer| answer.recv().unwrap_or_else(|_| ended()));
+        let answers = self.answers.iter().map(|answer| answer.recv().unwrap_or_else(ended));
         // All of them, so that no rank is still at work when the first error is told.
         answers.collect::<Vec<_>>().into_iter().collect()
     }
@@ -183,14 +182,14 @@ fn serve(
     backend: &dyn Backend,
     collective: Arc<Threads>,
     asked: &Receiver<Asked>,
-    answers: &SyncSender<Ran>,
+    answers: &Sender<Ran>,
 ) {
     let leaving = Leaving(collective.clone());
     let mut executor = match Executor::of_rank(module, backend, collective) {
         Ok(executor) => executor,
         Err(error) => return leaving.0.fail(&error),
     };
-    while let Ok(asked) = asked.recv() {
+    while let Some(asked) = asked.recv() {
         match asked {
             Asked::Job(job) => job(&mut executor),
             Asked::Run(run, payload) => {

@@ -7,11 +7,11 @@ use super::Rows;
 use crate::batch;
 use crate::error::{EngineError, Result};
 use crate::executor::Executor;
+use crate::mailbox::{Receiver, Sender, mailbox};
 use data::{Batches, MicroBatch, Sequence, Store};
 use plan::work::extent;
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// The rows of one step, as its micro-steps take them.
@@ -38,32 +38,18 @@ impl Laid {
 /// Lays out one step ahead.
 #[derive(Debug)]
 pub struct Ahead {
-    exchange: Arc<Exchange>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Reading>,
     /// The step that was asked for last and has not been taken.
     asked: Option<u64>,
     steps: u64,
 }
 
-/// What both sides hand to each other.
-#[derive(Debug, Default)]
-struct Exchange {
-    slot: Mutex<Slot>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-enum Slot {
-    /// The thread may rest.
-    #[default]
-    Idle,
-    /// A step to be laid out into these buffers.
-    Asked(u64, Laid),
-    Ready(Laid),
-    /// The thread panicked.
-    Failed(Box<dyn Any + Send>),
-    /// Training is over.
-    Closed,
+/// The thread, and the ways to it and from it.
+#[derive(Debug)]
+struct Reading {
+    asked: Sender<(u64, Laid)>,
+    ready: Receiver<std::thread::Result<Laid>>,
+    thread: JoinHandle<()>,
 }
 
 /// What the thread reads, and how it cuts it.
@@ -82,17 +68,13 @@ pub struct Source {
 impl Ahead {
     /// Starts the thread of a stage of so many steps.
     pub fn new(source: Source, steps: u64) -> Result<Ahead> {
-        let exchange = Arc::new(Exchange::default());
+        let ((asked, steps_asked), (laid, ready)) = (mailbox(), mailbox());
         let named = std::thread::Builder::new().name("rows".into());
-        let thread = {
-            let exchange = exchange.clone();
-            named.spawn(move || exchange.serve(&source))
-        };
-        let thread = thread.map_err(|error| {
+        let thread = named.spawn(move || serve(&source, &steps_asked, &laid)).map_err(|error| {
             EngineError::new("out-of-memory", format!("cannot start the thread that reads rows: {error}"))
                 .help("let the process have more threads")
         })?;
-        Ok(Ahead { exchange, thread: Some(thread), asked: None, steps })
+        Ok(Ahead { thread: Some(Reading { asked, ready, thread }), asked: None, steps })
     }
 
     /// Returns the rows of a step and has those of the next laid out into the buffers of the last.
@@ -102,11 +84,12 @@ impl Ahead {
     pub fn step(&mut self, index: u64, used: Laid) -> Laid {
         if self.asked != Some(index) {
             // The first step, or one that was not foreseen: what lies ready is of another one.
-            drop(self.asked.take().map(|_| self.exchange.take()));
+            drop(self.asked.take().map(|_| self.reading().ready.recv()));
             self.ask(index, Laid::default());
         }
-        let laid = self.exchange.take();
+        let laid = self.reading().ready.recv().expect("the thread ends after `Ahead`");
         self.asked = None;
+        let laid = laid.unwrap_or_else(|panic| resume_unwind(panic));
         if index + 1 < self.steps {
             self.ask(index + 1, used);
         }
@@ -114,64 +97,31 @@ impl Ahead {
     }
 
     fn ask(&mut self, index: u64, buffers: Laid) {
-        self.exchange.put(Slot::Asked(index, buffers));
+        let sent = self.reading().asked.send((index, buffers));
+        assert!(sent.is_ok(), "the thread ends after `Ahead`");
         self.asked = Some(index);
+    }
+
+    fn reading(&self) -> &Reading {
+        self.thread.as_ref().expect("only `drop` takes it")
     }
 }
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        self.exchange.put(Slot::Closed);
-        if let Some(thread) = self.thread.take() {
-            // Its panics went into the slot.
+        if let Some(Reading { asked, thread, .. }) = self.thread.take() {
+            drop(asked);
+            // Its panics were sent with what it has laid out.
             let _ = thread.join();
         }
     }
 }
 
-impl Exchange {
-    fn locked(&self) -> MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, slot: Slot) {
-        *self.locked() = slot;
-        self.changed.notify_all();
-    }
-
-    /// Waits for the step that was asked for.
-    fn take(&self) -> Laid {
-        let waiting = |slot: &mut Slot| matches!(slot, Slot::Asked(..) | Slot::Idle);
-        let slot = self.changed.wait_while(self.locked(), waiting);
-        let taken = std::mem::take(&mut *slot.unwrap_or_else(PoisonError::into_inner));
-        match taken {
-            Slot::Ready(laid) => laid,
-            Slot::Failed(panic) => resume_unwind(panic),
-            Slot::Idle | Slot::Asked(..) | Slot::Closed => unreachable!("a step was asked for"),
-        }
-    }
-
-    /// Lays out what is asked for until training is over.
-    fn serve(&self, source: &Source) {
-        loop {
-            let waiting = |slot: &mut Slot| matches!(slot, Slot::Idle | Slot::Ready(_) | Slot::Failed(_));
-            let mut slot =
-                self.changed.wait_while(self.locked(), waiting).unwrap_or_else(PoisonError::into_inner);
-            if matches!(*slot, Slot::Closed) {
-                return;
-            }
-            // `Asked` stays to be seen by `take`, with no buffers in it.
-            let Slot::Asked(index, buffers) = &mut *slot else { unreachable!("nothing else wakes it") };
-            let (index, buffers) = (*index, std::mem::take(buffers));
-            drop(slot);
-            let laid = catch_unwind(AssertUnwindSafe(|| source.lay_out(index, buffers)));
-            let mut slot = self.locked();
-            if matches!(*slot, Slot::Closed) {
-                return;
-            }
-            *slot = laid.map_or_else(Slot::Failed, Slot::Ready);
-            self.changed.notify_all();
-        }
+/// Lays out what is asked for until training is over.
+fn serve(source: &Source, asked: &Receiver<(u64, Laid)>, laid: &Sender<std::thread::Result<Laid>>) {
+    while let Some((index, buffers)) = asked.recv() {
+        // Nobody takes it when training is over.
+        let _ = laid.send(catch_unwind(AssertUnwindSafe(|| source.lay_out(index, buffers))));
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Pool {
     shared: Arc<Shared>,
     /// All but the caller's; none with one thread.
     threads: Vec<JoinHandle<()>>,
+    /// What was asked for as scratch when all threads last grew theirs, as `asked_scratch` tells it.
+    grown: Largest,
 }
 
 /// What the threads of a pool share.
@@ -88,7 +90,8 @@ impl Pool {
             looks: if threads > cores { 0 } else { LOOKS },
         });
         // Those that have started are ended when the next one cannot be.
-        let mut pool = Pool { shared, threads: Vec::with_capacity(threads.saturating_sub(1)) };
+        let others = Vec::with_capacity(threads.saturating_sub(1));
+        let mut pool = Pool { shared, threads: others, grown: Largest::new(0) };
         for index in 1..threads {
             let shared = pool.shared.clone();
             let started = Builder::new().name(format!("ops-{index}")).spawn(move || shared.work());
@@ -111,7 +114,35 @@ impl Pool {
         if self.threads.is_empty() || count <= 1 || work <= ALONE || !self.shared.take() {
             return (0..count).for_each(task);
         }
-        let tasks = Tasks { task: &task, count, next: AtomicUsize::new(0), panic: Mutex::new(None) };
+        let asked = asked_scratch();
+        if self.grown.swap(asked, Ordering::Relaxed) != asked {
+            self.meet();
+            // It let the threads go, and another caller may have come between.
+            if !self.shared.take() {
+                return (0..count).for_each(task);
+            }
+        }
+        self.share_out(count, &task);
+    }
+
+    /// Has every thread grow its scratch, so that none of them does so in a later step, in which it takes its first
+    /// task of that kind: nobody leaves before all are there.
+    fn meet(&self) {
+        let (met, all) = (Mutex::new(0), Condvar::new());
+        self.share_out(self.threads(), &|_| {
+            grow_scratch();
+            let mut met = locked(&met);
+            *met += 1;
+            all.notify_all();
+            while *met < self.threads() {
+                met = all.wait(met).unwrap_or_else(PoisonError::into_inner);
+            }
+        });
+    }
+
+    /// Runs tasks on the threads, which the caller has taken; lets them go.
+    fn share_out(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        let tasks = Tasks { task, count, next: AtomicUsize::new(0), panic: Mutex::new(None) };
         let open = self.shared.open(&tasks);
         tasks.run();
         drop(open);
@@ -204,11 +235,7 @@ impl Shared {
             // when a task of the caller panics. That nothing of this thread's unwinds past `leave` is for the
             // caller's sake, who would wait for ever.
             let tasks = unsafe { &*job.0 };
-            let run = || {
-                grow_scratch();
-                tasks.run();
-            };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| tasks.run())) {
                 locked(&tasks.panic).get_or_insert(panic);
             }
             self.leave();
@@ -358,7 +385,7 @@ thread_local! {
     static STAGE: Buffer = const { Buffer(RefCell::new(Vec::new())) };
 }
 
-/// The largest requests of any thread in lines, so that a thread that comes late has its scratch before its tasks.
+/// The largest requests of any thread in lines, so that all threads have their scratch before their tasks.
 static LARGEST: Largest = Largest::new(0);
 static LARGEST_WIDE: Largest = Largest::new(0);
 static LARGEST_STAGE: Largest = Largest::new(0);
@@ -396,11 +423,21 @@ pub fn stage<R>(len: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
     STAGE.with(|buffer| buffer.lend(len, &LARGEST_STAGE, task))
 }
 
-/// Grows this thread's scratch to what other threads have asked for.
+/// Grows this thread's scratch to what other threads have asked for; what is lent at this moment stays as it is.
 fn grow_scratch() {
-    SCRATCH.with(|buffer| grow(&mut buffer.0.borrow_mut(), 0, &LARGEST));
-    WIDE_SCRATCH.with(|buffer| grow(&mut buffer.0.borrow_mut(), 0, &LARGEST_WIDE));
-    STAGE.with(|buffer| grow(&mut buffer.0.borrow_mut(), 0, &LARGEST_STAGE));
+    let grow = |buffer: &Buffer, largest| {
+        if let Ok(mut lines) = buffer.0.try_borrow_mut() {
+            grow(&mut lines, 0, largest);
+        }
+    };
+    SCRATCH.with(|buffer| grow(buffer, &LARGEST));
+    WIDE_SCRATCH.with(|buffer| grow(buffer, &LARGEST_WIDE));
+    STAGE.with(|buffer| grow(buffer, &LARGEST_STAGE));
+}
+
+/// Returns a number that grows with what any thread has asked for.
+fn asked_scratch() -> usize {
+    [&LARGEST, &LARGEST_WIDE, &LARGEST_STAGE].iter().map(|largest| largest.load(Ordering::Relaxed)).sum()
 }
 
 fn grow(lines: &mut Vec<Line>, len: usize, largest: &Largest) {
@@ -500,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn late_threads_have_the_scratch_that_others_asked_for() {
+    fn all_threads_have_the_scratch_that_one_asked_for() {
         let pool = Pool::new(2);
         scratch(1000, |_: &mut [f32]| ());
         let met = std::sync::Barrier::new(2);
