@@ -8,7 +8,8 @@ use std::sync::{Arc, PoisonError};
 /// The side that puts things in. What is in when it is dropped can still be taken.
 pub struct Sender<T>(Arc<Mailbox<T>>);
 
-/// The side that takes things out.
+/// The side that takes things out. What is in when it goes is dropped with it: it may hold the way on which
+/// somebody waits for an answer.
 pub struct Receiver<T>(Arc<Mailbox<T>>);
 
 struct Mailbox<T> {
@@ -68,21 +69,26 @@ impl<T> Mailbox<T> {
         state
     }
 
-    fn close(&self) {
-        self.locked().open = false;
+    /// Says that one side has gone.
+    fn close(&self) -> MutexGuard<'_, State<T>> {
+        let mut state = self.locked();
+        state.open = false;
         self.changed.notify_all();
+        state
     }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.0.close();
+        drop(self.0.close());
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.0.close();
+        // Not under the lock, since dropping the thing may do anything.
+        let left = self.0.close().thing.take();
+        drop(left);
     }
 }
 
@@ -135,6 +141,14 @@ mod models {
             assert_eq!([sent[0], sent[2]], [Ok(()), Err(3)]);
         });
         check(|| {
+            let (sender, receiver) = mailbox();
+            let leaving = loom::thread::spawn(move || drop(receiver));
+            let (answer, answered) = mailbox::<()>();
+            drop(sender.send(answer));
+            assert_eq!(answered.recv(), None);
+            leaving.join().expect("no panic");
+        });
+        check(|| {
             let (sender, receiver) = mailbox::<()>();
             let taking = loom::thread::spawn(move || receiver.recv());
             drop(sender);
@@ -160,6 +174,16 @@ mod tests {
         let (sender, receiver) = mailbox();
         drop(receiver);
         assert_eq!(sender.send(1), Err(1));
+    }
+
+    /// What nobody takes may hold the way on which somebody waits for an answer.
+    #[test]
+    fn what_nobody_takes_is_dropped() {
+        let (sender, receiver) = mailbox();
+        let (answer, answered) = mailbox::<()>();
+        assert!(sender.send(answer).is_ok());
+        drop(receiver);
+        assert_eq!(answered.recv(), None);
     }
 
     #[test]

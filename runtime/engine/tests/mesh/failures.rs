@@ -6,6 +6,7 @@ use ops::cpu::Cpu;
 use plan::op::OpKind;
 use plan::value::Dtype;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// A rank whose backend fails at its n-th op.
 struct Failing(Cpu, AtomicUsize);
@@ -38,6 +39,33 @@ fn the_error_of_any_rank_ends_all_of_them() {
             let error = run_on(&world, &task, &backends, None).expect_err("one has failed");
             assert!(error.message.contains("on fire"), "{mesh:?}, rank {failing}: {}", error.message);
         }
+    }
+}
+
+/// A rank whose backend lacks an op, which it tells after the leading rank has asked for a first job.
+struct Lacking(Cpu);
+
+impl Backend for Lacking {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+    fn supports(&self, kind: &OpKind, _: Dtype) -> Result<(), OpError> {
+        std::thread::sleep(Duration::from_millis(50));
+        Err(OpError(format!("no {kind:?} here")))
+    }
+    fn run(&self, call: Call<'_, '_>) -> Result<(), OpError> {
+        self.0.run(call)
+    }
+}
+
+#[test]
+fn a_rank_that_cannot_start_ends_all_of_them() {
+    for mesh in [REPLICAS, SHARDS] {
+        let (world, config) = LLAMA.world();
+        let task = LLAMA.stage(&config, mesh, 2);
+        let error =
+            run_on(&world, &task, &[&Cpu::new(1), &Lacking(Cpu::new(1))], None).expect_err("it lacks all");
+        assert_eq!(error.code, "unsupported-op");
     }
 }
 
