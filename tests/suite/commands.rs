@@ -462,3 +462,10 @@ fn a_lock_file_that_cannot_be_used_is_an_error_and_is_not_guessed_past() {
     );
     assert_eq!(shop.run(&["check", "far.kdl"]).code, Some(0));
 }
+
+#[test]
+fn a_range_of_layers_in_one_text_with_its_word_is_told_what_to_write() {
+    let shop = Workshop::new();
+    let ran = shop.run(&["check", "tiny.kdl", "--set", "dutch.train=layers 0..1"]);
+    ran.failed_with(&["misplaced-option", "write `train layers \"0..1\"` in the recipe"]);
+}
