@@ -279,7 +279,10 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
     let compiled = if args.dry_run { compiled } else { refuse_planned(compiled, &states, args)? };
     show_warnings(&compiled, args);
     if args.dry_run {
-        let text = crate::plan::print(&plan_of(&compiled), &states, crate::plan::Format::Text);
+        let mut plan = plan_of(&compiled);
+        let wanted = selection(&plan, &states, args)?;
+        plan.tasks.retain(|task| wanted.contains(&task.name));
+        let text = crate::plan::print(&plan, &states, crate::plan::Format::Text);
         return terminal::result(&text).map_err(|error| Failure::Use(error, 1));
     }
     check_owner(&path, request)?;
