@@ -496,7 +496,8 @@ fn a_dry_run_shows_the_tasks_that_would_run() {
     let shop = Workshop::new();
     let tasks = |more: &[&str]| {
         let shown = shop.ok(&[&["run", "tiny.kdl", "--dry-run"], more].concat()).stdout;
-        ["dutch", "chat", "aligned"].map(|stage| shown.lines().any(|line| line.trim_start().starts_with(stage)))
+        ["dutch", "chat", "aligned"]
+            .map(|stage| shown.lines().any(|line| line.trim_start().starts_with(stage)))
     };
     assert_eq!(tasks(&[]), [true, true, true]);
     assert_eq!(tasks(&["--only", "dutch"]), [true, false, false]);

@@ -66,7 +66,9 @@ fn check_ranges(context: &mut Context, start: &ModelType, parts: &[Part]) {
     for (at, (slot, own)) in ranges.iter().enumerate() {
         if let Some((first, _)) = ranges[..at].iter().find(|(_, first)| first == own) {
             context.report(range_twice(slot, first));
-        } else if let Some((wider, _)) = ranges.iter().find(|(_, other)| other != own && is_within(own, other)) {
+        } else if let Some((wider, _)) =
+            ranges.iter().find(|(_, other)| other != own && is_within(own, other))
+        {
             context.report(trained_already(slot, wider));
         }
     }
