@@ -505,3 +505,14 @@ fn a_dry_run_shows_the_tasks_that_would_run() {
     let ran = shop.run(&["run", "tiny.kdl", "--dry-run", "--only", "other"]);
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
 }
+
+#[test]
+fn generate_does_not_point_into_a_recipe_that_nobody_wrote() {
+    let shop = Workshop::new();
+    let ran = shop.run(&["generate", "not-there", "--prompt", "x", "--temperature=-1"]);
+    ran.failed_with(&["error[out-of-range]: ", "error[missing-file]: ", "\n  help: "]);
+    assert!(!ran.stderr.contains("generate answer") && !ran.stderr.contains("-:"), "{}", ran.stderr);
+    let ran = with_input(&shop, &["generate", "not-there"], &"x".repeat(2 << 20));
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("a prompt of 2097152 bytes"), "{}", ran.stderr);
+}
