@@ -92,7 +92,7 @@ fn read_number(value: &Value, range: Range, of: &str) -> Result<Typed, Diagnosti
 
 /// What is written is not 0, what would be computed with is.
 fn vanishing(number: f64, range: Range, value: &Value, of: &str) -> Diagnostic {
-    let message = format!("{of} is {number:e}, which is 0 in f32, in which it is computed with");
+    let message = format!("{of} is {number:e}, which is 0 in f32");
     let zero = if range.above && range.min == 0.0 { "" } else { "0, or " };
     Diagnostic::error("out-of-range", message, value.span, "too small")
         .with_help(format!("write {zero}a number of at least 1e-45"))
