@@ -60,7 +60,16 @@ pub fn threads() -> usize {
 
 /// Returns the threads that a run has which is told so many, or nothing.
 pub fn threads_of(told: Option<usize>) -> usize {
-    told.unwrap_or_else(threads).max(1)
+    told.unwrap_or_else(threads)
+}
+
+/// Threads of a run, at most: more than any machine has cores.
+const MOST_THREADS: usize = 1024;
+
+/// Reads a number of threads.
+pub fn count(text: &str) -> Result<usize, String> {
+    let count = text.trim().parse().ok().filter(|count| (1..=MOST_THREADS).contains(count));
+    count.ok_or_else(|| format!("a number of threads is needed, from 1 to {MOST_THREADS}"))
 }
 
 fn file(cache: &Path, threads: usize) -> PathBuf {

@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub backend: String,
     /// Threads to use, instead of one per core; results do not depend on it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = crate::machine::count)]
     pub threads: Option<usize>,
     /// Print the plan and run nothing
     #[arg(long)]

@@ -104,6 +104,17 @@ fn only_what_depends_on_a_change_runs_again() {
     assert_ne!(third[2], second[2]);
 }
 
+#[test]
+fn evaluation_that_is_switched_off_is_off() {
+    let shop = Workshop::new();
+    shop.edit("    data reader\n", "    data reader\n    evaluate none\n");
+    let ran = shop.ok(&["run", "tiny.kdl", "--only", "chat"]);
+    let evaluated =
+        |stage| shop.metrics("runs/tiny", stage).iter().any(|line| line.get("eval_loss").is_some());
+    assert_eq!(["dutch", "chat"].map(evaluated), [false, true], "{}", ran.stdout);
+    assert!(!ran.stdout.contains("dutch: held-out"), "{}", ran.stdout);
+}
+
 /// Kills a run at ten moments spread over its length, saving included: a checkpoint is written each step.
 #[test]
 fn a_killed_run_ends_with_the_same_bits() {

@@ -202,10 +202,8 @@ impl<'c, 'a> Training<'c, 'a> {
     fn report(&mut self, step: u64, reports: &mut Reports) -> Result<Position> {
         let position = self.metrics.position();
         if *reports == Reports::Due {
-            let every = self.context.task.conduct.evaluate;
-            let due =
-                self.at_edge(step) || every.is_some_and(|every| self.due(every, step, self.last_evaluation));
-            if due && !self.evaluate(step)? {
+            let due = |every| self.at_edge(step) || self.due(every, step, self.last_evaluation);
+            if self.context.task.conduct.evaluate.is_some_and(due) && !self.evaluate(step)? {
                 return Ok(position);
             }
             *reports = Reports::Evaluated;
