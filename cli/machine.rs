@@ -103,7 +103,7 @@ pub fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let name = name.map_or("unknown processor", |(_, name)| name.trim());
-    format!("{name}, {}", engine::checkpoint::instruction_set())
+    format!("{name}, {}", ops::cpu::instruction_set())
 }
 
 #[cfg(test)]
