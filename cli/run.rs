@@ -390,12 +390,11 @@ fn refuse_precision(
     let wanted = selection(&plan_of(&compiled), states, args)?;
     let trained =
         compiled.checked.recipe.iter().flat_map(|recipe| &recipe.stages).filter_map(|stage| match stage {
-            Stage::Train(train) => Some(train),
+            Stage::Train(train) => Some(&**train),
             _ => None,
         });
-    let is_refused =
-        |train: &&Box<Train>| train.precision.value != Precision::F32 && wanted.contains(&train.name);
-    let refusals: Vec<Diagnostic> = trained.filter(is_refused).map(|train| in_f32_only(train)).collect();
+    let is_refused = |train: &&Train| train.precision.value != Precision::F32 && wanted.contains(&train.name);
+    let refusals: Vec<Diagnostic> = trained.filter(is_refused).map(in_f32_only).collect();
     if refusals.is_empty() {
         return Ok(compiled);
     }
