@@ -94,6 +94,7 @@ impl Lowering<'_> {
                 let positions = model.max_positions();
                 let mesh = Mesh::default();
                 let (counts, conduct) = (&counts, &conduct);
+                let process = Process { threads: self.deciding_threads(), ..process };
                 self.fit(Job { stage, draft, mesh, counts, conduct, positions, process })
             }
             _ => None,
@@ -192,6 +193,12 @@ impl Lowering<'_> {
         let own = self.facts.hardware.as_ref().map_or(1, |hardware| u64::from(hardware.threads));
         let cores = self.options.on.filter(|on| on.hardware.kind == HardwareKind::Core);
         cores.map_or(own, |on| on.count)
+    }
+
+    /// Returns the threads that what fits is decided for: with fewer, the same is decided.
+    fn deciding_threads(&self) -> u64 {
+        let cores = self.facts.hardware.as_ref().map_or(1, |hardware| u64::from(hardware.cores));
+        if self.options.on.is_some() { self.threads() } else { self.threads().max(cores) }
     }
 
     /// Returns the counts of the training rows and of whatever is evaluated on.
