@@ -13,6 +13,8 @@ use tokenizer::{Encoding, Tokenizer};
 pub(crate) const NO_TRAINED: &str = "no trained token";
 pub(crate) const TOO_LONG: &str = "longer than `sequence`";
 pub(crate) const PROMPT_TOO_LONG: &str = "prompt longer than `prompt`";
+pub(crate) const EQUAL: &str = "chosen equals rejected";
+pub(crate) const CUT_EQUAL: &str = "chosen equals rejected as far as `sequence` holds them";
 pub(crate) const NO_PROMPT: &str = "no message before the answer";
 pub(crate) const NO_ROOM: &str = "prompt that leaves the model no position for an answer";
 
@@ -161,6 +163,11 @@ impl<'a> Encoder<'a> {
             encoded.rows.extend(fitted.rows);
         }
         if let [first, second] = &mut encoded.rows[..] {
+            // Nothing can be preferred: the gradient would be rounding errors, which AdamW makes as large as any.
+            if first.ids == second.ids {
+                let reason = if encoded.truncated { CUT_EQUAL } else { EQUAL };
+                return Ok(dropped(encoded, reason));
+            }
             second.shared = shared(first, second);
         }
         Ok(encoded)

@@ -85,7 +85,7 @@ impl SourceRow {
     pub fn empty(&self) -> Option<&'static str> {
         match self {
             Self::Text(text) if text.trim().is_empty() => Some("no text"),
-            Self::Preference { chosen, rejected, .. } if chosen == rejected => Some("chosen equals rejected"),
+            Self::Preference { chosen, rejected, .. } if chosen == rejected => Some(crate::encode::EQUAL),
             Self::Text(_) | Self::Chat(_) | Self::Preference { .. } => None,
         }
     }

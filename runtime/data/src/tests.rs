@@ -240,6 +240,24 @@ fn pairs_are_two_rows_with_the_answers_trained() {
 }
 
 #[test]
+fn pairs_that_are_equal_once_they_are_cut_are_left_out() {
+    let long = "woord ".repeat(60);
+    let rows = [(long.clone() + "ja", long + "nee"), ("ja".into(), "nee".into())];
+    let rows = rows.map(|(c, r)| serde_json::json!({ "prompt": "Q", "chosen": c, "rejected": r }));
+    let case = Case::new("d.jsonl", &lines(rows));
+    let encode = Encode::Preference { template: PLAIN.into() };
+    let run = |overflow, sequence| {
+        let spec = spec(part(RowType::Preference, &case.file), encode.clone(), sequence, overflow);
+        let (report, store, _) = case.run(&spec).expect("prepared");
+        (store.rows(), report.parts[0].dropped.clone(), report.parts[0].truncated)
+    };
+    let (rows, dropped, _) = run(Overflow::TruncateEnd, 32);
+    assert_eq!((rows, dropped[crate::encode::CUT_EQUAL]), (2, 1), "{dropped:?}");
+    let (rows, dropped, _) = run(Overflow::TruncateEnd, 1024);
+    assert_eq!((rows, dropped.len()), (4, 0), "{dropped:?}");
+}
+
+#[test]
 fn prompts_end_where_an_answer_begins_and_nothing_of_them_is_trained() {
     let encode = Encode::Prompt { template: PLAIN.into() };
     let texts = |rows: RowType, file: String, sequence: u64| {
