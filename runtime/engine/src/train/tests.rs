@@ -212,7 +212,8 @@ fn killed(world: &World, task: &Task, step: u64) {
 #[test]
 fn training_lowers_the_loss_and_is_recorded() {
     let world = World::new();
-    let task = world.task("k1", Conduct::default());
+    let evaluate = Some(Every::Steps(STEPS));
+    let task = world.task("k1", Conduct { evaluate, ..Conduct::default() });
     let Ok(Outcome::Done(record)) = world.run(&task, None) else { panic!("it runs to its end") };
     let (before, after) = (record.summary.before.expect("held out"), record.summary.after.expect("held out"));
     assert!(after.loss < before.loss, "{} {}", after.loss, before.loss);
@@ -385,13 +386,17 @@ fn what_changed_since_the_checkpoint_is_named() {
 
 #[test]
 fn a_loss_that_is_not_finite_before_any_training_is_not_the_learning_rate_s() {
-    let world = World::new();
-    // Finite weights whose products are not.
-    world.write_start(1e30);
-    let error = world.run(&world.task("k1", Conduct::default()), None).expect_err("not finite");
-    assert_eq!(error.code, "non-finite-loss");
-    let help = error.help.expect("there is one");
-    assert!(help.contains("before any training") && !help.contains("learning rate"), "{help}");
+    for (evaluate, where_it_shows) in [(None, "step 1"), (Some(Every::Steps(3)), "evaluation loss")] {
+        let world = World::new();
+        // Finite weights whose products are not.
+        world.write_start(1e30);
+        let task = world.task("k1", Conduct { evaluate, ..Conduct::default() });
+        let error = world.run(&task, None).expect_err("not finite");
+        assert_eq!(error.code, "non-finite-loss");
+        assert!(error.message.contains(where_it_shows), "{}", error.message);
+        let help = error.help.expect("there is one");
+        assert!(help.contains("before any training") && !help.contains("learning rate"), "{help}");
+    }
 }
 
 #[test]
