@@ -143,7 +143,7 @@ mod tests {
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         };
         check("cpu", 3, Some(2), &["3 devices need a thread each", "`--threads 2`", "`--devices 2`"]);
-        check("cpu", 4, Some(0), &["`--devices 1`, or `--threads 4`"]);
+        check("cpu", 4, Some(1), &["`--devices 1`, or `--threads 4`"]);
         check("nccl", 2, Some(2), &["`nccl` cannot be used yet"]);
         check("tpu", 2, Some(2), &["no backend `tpu`"]);
         // On whatever machine this runs.
