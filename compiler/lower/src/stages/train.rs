@@ -1,10 +1,11 @@
 //! `cpt`, `sft` and `dpo`.
 
 use super::counts::counted;
-use super::fit::Job;
+use super::fit::{Certain, Job};
 use super::model::{config_dtype, generation_config};
-use super::{Lowering, ModelInfo, duration, predicted, stop_ids};
+use super::{Lowering, ModelInfo, duration, limit, predicted, stop_ids};
 use crate::builder::Capacities;
+use crate::figures::memory::GPU_PROCESS_BYTES;
 use crate::figures::process::{self, Process};
 use crate::figures::trained::{self, Selection};
 use crate::models::Model;
@@ -19,13 +20,21 @@ use plan::op::PreferenceLoss;
 use plan::program::{Mesh, Module};
 use plan::task::{Checkpoint, Conduct, Figure, Figures, Ranks, Sample};
 use plan::value::{Dtype, Role};
-use plan::work::{self, Artifact, Encode, LossOn, Sampling, Schedule, ScheduleShape, Sides, Unit, Work};
+use plan::work::{
+    self, Artifact, DataPart, Encode, LossOn, Sampling, Schedule, ScheduleShape, Sides, Unit, Work,
+};
 use serde_json::json;
 use std::rc::Rc;
 use stdlib::hardware::HardwareKind;
 
 /// Tokens of a micro-step that keep both caches and cores busy; more gains nothing on a CPU.
 const MICRO_STEP_TOKENS: u64 = 4096;
+
+/// Bytes of a token in the mean, at most, of any tokenizer worth its name.
+const MOST_TOKEN_BYTES: f64 = 8.0;
+
+/// Tokens of the shortest row.
+const LEAST_ROW: u64 = 2;
 
 /// Tokens that a chat template may add around a prompt.
 const TEMPLATE_TOKENS: u64 = 128;
@@ -51,6 +60,7 @@ impl Lowering<'_> {
         else {
             return;
         };
+        let known_longest = self.known_longest(stage, sequence, &prepare.parts);
         let guess = Guess { bytes: self.data_bytes(&prepare.parts), rows: self.data_rows(&prepare.parts) };
         let data = self.task(
             &format!("data:{}", stage.name),
@@ -70,14 +80,12 @@ impl Lowering<'_> {
         let counts = Counts::new(stage, (objective.unit(), shares), sequence, prepared.as_ref(), guess);
         self.diagnostics.extend(self.too_many_devices(stage, &counts));
         let conduct = self.conduct(stage, &start, template.as_deref());
-        let process = Process {
-            threads: self.threads(),
-            tokenizer: process::tokenizer(
-                start.tokenizer.fact.as_ref().and_then(|fact| fact.memory),
-                !conduct.samples.is_empty() && template.is_none(),
-            ),
-            rows: counts.row_bytes(stage.pack.value, prepared.as_ref()),
-        };
+        let tokenizer = process::tokenizer(
+            start.tokenizer.fact.as_ref().and_then(|fact| fact.memory),
+            !conduct.samples.is_empty() && template.is_none(),
+        );
+        let rows = counts.row_bytes(stage.pack.value, prepared.as_ref());
+        let process = Process { rows, ..self.process(tokenizer) };
         let part = part(stage, &start);
         let optimizer = optimizer(stage);
         // Of the sequences of a step, those of one rank.
@@ -89,19 +97,22 @@ impl Lowering<'_> {
             let training = Training { objective, optimizer: &optimizer, part: part.as_ref() };
             programs::draft(model, &training, capacities, precision(stage))
         });
-        let module = match (&start.model, &draft, &prepared) {
-            (Some(model), Some(draft), Some(_)) => {
-                let positions = model.max_positions();
-                let mesh = Mesh::default();
-                let (counts, conduct) = (&counts, &conduct);
-                self.fit(Job { stage, draft, mesh, counts, conduct, positions, process })
-            }
-            _ => None,
-        };
-        let estimated = draft.as_ref().filter(|_| module.is_none()).map(|draft| self.estimate(draft, micro));
-        if prepared.is_none() {
-            self.hold_estimate(stage, sequence);
-        }
+        let job = start.guess.as_ref().zip(draft.as_ref()).map(|(model, draft)| Job {
+            stage,
+            draft,
+            mesh: Mesh::default(),
+            counts: &counts,
+            conduct: &conduct,
+            positions: model.max_positions(),
+            process,
+            certain: Certain {
+                longest: if prepared.is_some() { counts.longest } else { known_longest },
+                doubtful: if start.model.is_some() { 0 } else { of_vocabulary(model) },
+            },
+        });
+        let is_known = start.model.is_some() && prepared.is_some();
+        let module = job.filter(|_| is_known).and_then(|job| self.fit(job));
+        let estimated = job.filter(|_| !is_known).and_then(|job| self.estimate(job, micro));
         let planned = module.as_ref().or(estimated.as_ref());
         let mut figures = figures(stage, &start, objective.unit(), &counts, planned);
         figures.memory = planned.map(|module| memory_table(module, &process)).unwrap_or_default();
@@ -120,6 +131,7 @@ impl Lowering<'_> {
             }
         };
         figures.memory_is_estimate = estimated.is_some();
+        figures.devices = self.options.on.map(|on| (on.hardware.name.to_owned(), on.count));
         let tensors = match (&start.model, &module) {
             (Some(model), Some(module)) => programs::file_tensors(model, module),
             _ => Vec::new(),
@@ -194,6 +206,28 @@ impl Lowering<'_> {
         cores.map_or(own, |on| on.count)
     }
 
+    /// Returns what a process has beside its rows: on GPUs only what the driver takes of their memory.
+    pub(super) fn process(&self, tokenizer: u64) -> Process {
+        let driver = limit::gpus(self.options).map_or(0, |_| GPU_PROCESS_BYTES);
+        Process { threads: self.threads(), tokenizer, rows: 0, driver }
+    }
+
+    /// Returns the tokens that the longest sequence has at least, as far as that is known before rows are prepared.
+    ///
+    /// Long rows may be dropped, and transforms may keep only short ones; whatever is left is a row.
+    fn known_longest(&self, stage: &Train, sequence: u64, parts: &[DataPart]) -> u64 {
+        if stage.pack.value {
+            return sequence;
+        }
+        let is_cut = stage.overflow.value == recipe::Overflow::Split;
+        let whole = parts.iter().filter(|part| is_cut && part.transforms.is_empty());
+        let longest = whole.filter_map(|part| self.data_rows(std::slice::from_ref(part)).zip(Some(part)));
+        let means =
+            longest.map(|(rows, part)| self.data_bytes(std::slice::from_ref(part)) as f64 / rows.max(1.0));
+        let longest = means.fold(0.0, f64::max) / MOST_TOKEN_BYTES;
+        (longest as u64).clamp(LEAST_ROW, sequence.max(LEAST_ROW))
+    }
+
     /// Returns the counts of the training rows and of whatever is evaluated on.
     fn whole_data(&self, data: &str, eval_data: Option<&str>) -> Option<PreparedFact> {
         let mut fact = self.prepared(data)?.clone();
@@ -227,6 +261,13 @@ impl Lowering<'_> {
             samples: samples.collect(),
         }
     }
+}
+
+/// Returns the numbers of a model that its vocabulary decides.
+fn of_vocabulary(model: &Model) -> u64 {
+    let tables =
+        model.weights().into_iter().filter(|weight| weight.shape.first() == Some(&model.vocab_size()));
+    tables.map(|weight| weight.shape.iter().product::<u64>()).sum()
 }
 
 /// What is known of data that is not prepared yet.
@@ -489,11 +530,13 @@ fn every(every: Every) -> plan::task::Every {
     }
 }
 
-/// Returns bytes by role of all ranks, and by item of the process, as `adapt plan` lists them.
+/// Returns bytes by role of all ranks, and by item of the process, as `adapt plan` lists them; of GPUs those of one.
 pub(super) fn memory_table(module: &Module, process: &Process) -> Vec<(String, u64)> {
-    let arenas = rank_table(module).into_iter().map(|(name, bytes)| (name, bytes * module.mesh.ranks()));
-    let exchange = ("exchange".to_owned(), module.mesh.exchange_bytes());
-    let items = process.items(module).map(|(name, bytes)| (name.to_owned(), bytes));
+    let on_gpus = process.driver > 0;
+    let ranks = if on_gpus { 1 } else { module.mesh.ranks() };
+    let arenas = rank_table(module).into_iter().map(|(name, bytes)| (name, bytes * ranks));
+    let exchange = ("exchange".to_owned(), if on_gpus { 0 } else { module.mesh.exchange_bytes() });
+    let items = process.items(module).into_iter().map(|(name, bytes)| (name.to_owned(), bytes));
     arenas.chain([exchange]).chain(items).filter(|(_, bytes)| *bytes > 0).collect()
 }
 
