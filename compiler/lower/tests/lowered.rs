@@ -5,7 +5,7 @@ mod common;
 use common::{model, prepared, tokenizer};
 use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::{
-    Facts, Fingerprint, HardwareFact, PathFact, Products, Rates, RowsFact, TokenizerFact, Want,
+    Facts, Fingerprint, HardwareFact, ModelFact, PathFact, Products, Rates, RowsFact, TokenizerFact, Want,
 };
 use lang::{Input, check};
 use lower::builder::Capacities;
@@ -391,6 +391,89 @@ fn named_hardware_holds_a_stage_as_devices_do() {
         assert_eq!(many[0].code, "too-many-devices");
         assert_eq!(many[0].help.as_deref(), Some("take `--on 8xrtx-3090`, or write `batch 16` or more"));
     }
+}
+
+/// The largest size of each kind that is believed; the same under the names of GPT-2.
+const LARGEST: [(&str, u64); 7] = [
+    ("hidden_size", 1 << 18),
+    ("intermediate_size", 1 << 20),
+    ("num_hidden_layers", 1 << 10),
+    ("num_attention_heads", 1 << 10),
+    ("head_dim", 1 << 10),
+    ("vocab_size", 1 << 24),
+    ("max_position_embeddings", 1 << 24),
+];
+
+#[test]
+fn sizes_that_no_model_has_are_refused_by_key() {
+    let mut all = model().config;
+    all.as_object_mut().expect("an object").remove("num_key_value_heads");
+    for (key, most) in LARGEST {
+        for wrong in [most + 1, 1 << 62, u64::MAX] {
+            let mut config = all.clone();
+            config[key] = json!(wrong);
+            let problem = Model::from_config(&config).expect_err(key);
+            assert_eq!(problem.field.as_deref(), Some(key));
+            let message = format!("`{key}` must be a whole number from 1 to {most}, but is {wrong}");
+            assert_eq!(problem.message, message);
+        }
+    }
+    let gpt2 = |key: &str| Model::new_config("gpt2", &[(key.to_owned(), json!(1_u64 << 62))]);
+    for key in ["n_embd", "n_inner", "n_layer", "n_head", "vocab_size", "n_positions"] {
+        let problem = Model::from_config(&gpt2(key)).expect_err(key);
+        assert_eq!(problem.field.as_deref(), Some(key));
+    }
+}
+
+/// Sums that overflow panic in tests.
+#[test]
+fn no_size_that_is_believed_overflows() {
+    let mut config = model().config;
+    config.as_object_mut().expect("an object").remove("num_key_value_heads");
+    for (key, most) in LARGEST {
+        config[key] = json!(most);
+    }
+    // A few of the layers stand for all: their number alone takes the time.
+    config["num_hidden_layers"] = json!(2);
+    let large = Model::from_config(&config).expect("believed");
+    assert!(large.parameters() < 1 << 44);
+    let text = [MODEL, TEXTS, DEFAULTS, CPT].concat();
+    let memory = |sequence: u64, batch: &str| {
+        let facts = Facts {
+            models: [("base".to_owned(), ModelFact { config: config.clone(), ..model() })].into(),
+            ..Facts::default()
+        };
+        let text = text.replace("sequence 64", &format!("sequence {sequence}")).replace("batch 8", batch);
+        lowered_with(&text, &[], &Options::default(), facts)
+    };
+    let most = memory(1 << 24, "batch 4 micro=4");
+    assert_eq!(most.diagnostics, []);
+    let bytes: u64 = task(&most.plan, "a").figures.memory.iter().map(|(_, bytes)| bytes).sum();
+    assert!(bytes < 1 << 53, "512 times the layers are below 2^62: {bytes}");
+    let found = memory(1 << 24, "batch 5 micro=5").diagnostics;
+    assert_eq!((found.len(), found[0].code.as_str()), (1, "out-of-range"));
+    assert!(found[0].message.starts_with("a micro-step of `a` has 83886080 tokens"), "{}", found[0].message);
+}
+
+#[test]
+fn a_size_that_no_model_has_is_refused_where_it_stands() {
+    let new = large().replace("intermediate_size 11008", "intermediate_size 4611686018427387904");
+    // Whether or not the tokenizer is trained.
+    for counts in [&[][..], &[("data:a", 100), ("tokenizer:words", 0)]] {
+        let found = lowered(&new, counts, &Options::default()).diagnostics;
+        assert_eq!((found.len(), found[0].code.as_str()), (1, "unsupported-model"));
+        let at = found[0].labels[0].span;
+        let text = format!("adapt 1\n{new}");
+        assert_eq!(&text[at.start as usize..at.end as usize], "4611686018427387904");
+    }
+    let mut fact = model();
+    fact.config["hidden_size"] = json!(1_u64 << 62);
+    let facts = Facts { models: [("base".to_owned(), fact)].into(), ..Facts::default() };
+    let found =
+        lowered_with(&[MODEL, TEXTS, DEFAULTS, CPT].concat(), &[], &Options::default(), facts).diagnostics;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].message.starts_with("`hidden_size` must be a whole number from 1 to 262144"));
+    assert_eq!(found[0].notes, ["`hidden_size` stands in base/config.json"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::models::Model;
 use crate::objectives::Objective;
 use crate::passes::{self, trained::TrainedPart};
 use crate::programs::{self, Training};
+use lang::diagnostic::Diagnostic;
 use lang::facts::{PreparedFact, Rates};
 use lang::origin::LONGEST_DEFAULT_SEQUENCE;
 use lang::recipe::{self, DpoLoss, Every, Shape, Train};
@@ -32,6 +33,10 @@ const MICRO_STEP_TOKENS: u64 = 4096;
 
 /// Bytes of a token in the mean, at most, of any tokenizer worth its name.
 const MOST_TOKEN_BYTES: f64 = 8.0;
+
+/// Tokens of a micro-step at most: those of four of the longest sequences that a model may know. With more, sizes
+/// of large models would overflow.
+const MOST_TOKENS: u64 = 1 << 26;
 
 /// Tokens of the shortest row.
 const LEAST_ROW: u64 = 2;
@@ -92,6 +97,10 @@ impl Lowering<'_> {
         let share = counts.batch.div_ceil(self.ranks());
         let micro = stage.micro.as_ref().map_or_else(|| counts.default_micro(share), |micro| micro.value);
         let micro = micro.clamp(1, share.max(1));
+        if let Some(found) = too_many_tokens(stage, micro.saturating_mul(counts.tokens_per_sequence())) {
+            self.diagnostics.push(found);
+            return;
+        }
         let draft = start.guess.as_ref().map(|model| {
             let capacities = counts.capacities(micro, &conduct, model.max_positions());
             let training = Training { objective, optimizer: &optimizer, part: part.as_ref() };
@@ -107,7 +116,7 @@ impl Lowering<'_> {
             process,
             certain: Certain {
                 longest: if prepared.is_some() { counts.longest } else { known_longest },
-                doubtful: if start.model.is_some() { 0 } else { of_vocabulary(model) },
+                doubtful: if start.model.is_some() { 0 } else { model.vocabulary_parameters() },
             },
         });
         let is_known = start.model.is_some() && prepared.is_some();
@@ -263,11 +272,14 @@ impl Lowering<'_> {
     }
 }
 
-/// Returns the numbers of a model that its vocabulary decides.
-fn of_vocabulary(model: &Model) -> u64 {
-    let tables =
-        model.weights().into_iter().filter(|weight| weight.shape.first() == Some(&model.vocab_size()));
-    tables.map(|weight| weight.shape.iter().product::<u64>()).sum()
+/// Reports a micro-step of more tokens than any memory holds.
+fn too_many_tokens(stage: &Train, tokens: u64) -> Option<Diagnostic> {
+    let written =
+        [stage.micro.as_ref().map(|micro| micro.span), stage.sequence.as_ref().map(|sequence| sequence.span)];
+    let at = written.into_iter().flatten().next().unwrap_or(stage.batch.span);
+    let message = format!("a micro-step of `{}` has {tokens} tokens, {MOST_TOKENS} are the most", stage.name);
+    let found = Diagnostic::error("out-of-range", message, at, "too many tokens at once");
+    (tokens > MOST_TOKENS).then(|| found.with_help("write a smaller `micro`, or a shorter `sequence`"))
 }
 
 /// What is known of data that is not prepared yet.
@@ -376,7 +388,7 @@ impl Counts {
     pub(super) fn tokens_per_sequence(&self) -> u64 {
         match self.unit {
             Unit::Tokens => self.longest,
-            Unit::Pairs => self.longest_pair.unwrap_or(u64::MAX).min(2 * self.longest),
+            Unit::Pairs => self.longest_pair.unwrap_or(u64::MAX).min(self.longest.saturating_mul(2)),
         }
     }
 
