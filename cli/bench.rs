@@ -48,7 +48,7 @@ pub struct Args {
     #[command(subcommand)]
     what: What,
     /// Threads to use, instead of one per core
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(long, value_name = "N", value_parser = crate::machine::count, global = true)]
     threads: Option<usize>,
 }
 

@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
     /// Threads to use, instead of one per core
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = crate::machine::count)]
     pub threads: Option<usize>,
     /// How to write diagnostics
     #[arg(long, value_enum, default_value_t = Format::Full)]

@@ -60,7 +60,16 @@ pub fn threads() -> usize {
 
 /// Returns the threads that a run has which is told so many, or nothing.
 pub fn threads_of(told: Option<usize>) -> usize {
-    told.unwrap_or_else(threads).max(1)
+    told.unwrap_or_else(threads)
+}
+
+/// Threads of a run, at most: more than any machine has cores.
+const MOST_THREADS: usize = 1024;
+
+/// Reads a number of threads.
+pub fn count(text: &str) -> Result<usize, String> {
+    let count = text.trim().parse().ok().filter(|count| (1..=MOST_THREADS).contains(count));
+    count.ok_or_else(|| format!("a number of threads is needed, from 1 to {MOST_THREADS}"))
 }
 
 fn file(cache: &Path, threads: usize) -> PathBuf {
@@ -94,7 +103,7 @@ pub fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let name = name.map_or("unknown processor", |(_, name)| name.trim());
-    format!("{name}, {}", engine::checkpoint::instruction_set())
+    format!("{name}, {}", ops::cpu::instruction_set())
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = devices::count, conflicts_with = "on")]
     pub devices: u32,
     /// Threads that the run will be told to use, instead of one per core: time and memory follow
-    #[arg(long, value_name = "N", conflicts_with = "on")]
+    #[arg(long, value_name = "N", value_parser = crate::machine::count, conflicts_with = "on")]
     pub threads: Option<usize>,
     /// Say what a sweep runs, how often, and what its runs share
     #[arg(long, conflicts_with_all = ["ops", "format"])]

@@ -16,7 +16,7 @@ use engine::run::{Options, Outcome, run_task_on};
 use lang::capability::Missing;
 use lang::diagnostic::Diagnostic;
 use lang::facts::{Facts, PartFact, PreparedFact};
-use lang::recipe::Planned;
+use lang::recipe::{Planned, Precision, Stage, Train};
 use lang::source::{SourceId, Span};
 use plan::task::{Plan, Task};
 use plan::work::{Prepared, PreparedSide, Work};
@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub backend: String,
     /// Threads to use, instead of one per core; results do not depend on it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = crate::machine::count)]
     pub threads: Option<usize>,
     /// Print the plan and run nothing
     #[arg(long)]
@@ -276,7 +276,8 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
     if compiled.has_errors() {
         return Err(Failure::Recipe(Box::new(compiled)));
     }
-    let compiled = if args.dry_run { compiled } else { refuse_planned(compiled, &states, args)? };
+    let refused = |compiled| refuse_precision(refuse_planned(compiled, &states, args)?, &states, args);
+    let compiled = if args.dry_run { compiled } else { refused(compiled)? };
     show_warnings(&compiled, args);
     if args.dry_run {
         let text = crate::plan::print(&plan_of(&compiled), &states, crate::plan::Format::Text);
@@ -374,6 +375,41 @@ fn refuse_planned(
     refusals.dedup();
     compiled.diagnostics = refusals;
     Err(Failure::Recipe(Box::new(compiled)))
+}
+
+/// Refuses stages in a precision that the plain backend does not have: later ones are planned only when those before
+/// them have run.
+fn refuse_precision(
+    mut compiled: Compiled,
+    states: &BTreeMap<String, State>,
+    args: &Args,
+) -> Result<Compiled, Failure> {
+    if args.backend != "plain" {
+        return Ok(compiled);
+    }
+    let wanted = selection(&plan_of(&compiled), states, args)?;
+    let trained =
+        compiled.checked.recipe.iter().flat_map(|recipe| &recipe.stages).filter_map(|stage| match stage {
+            Stage::Train(train) => Some(&**train),
+            _ => None,
+        });
+    let is_refused = |train: &&Train| train.precision.value != Precision::F32 && wanted.contains(&train.name);
+    let refusals: Vec<Diagnostic> = trained.filter(is_refused).map(in_f32_only).collect();
+    if refusals.is_empty() {
+        return Ok(compiled);
+    }
+    compiled.diagnostics = refusals;
+    Err(Failure::Recipe(Box::new(compiled)))
+}
+
+fn in_f32_only(train: &Train) -> Diagnostic {
+    Diagnostic::error(
+        "unsupported-op",
+        format!("stage `{}` does not compute in f32, as backend `plain` does", train.name),
+        train.precision.span,
+        "another precision",
+    )
+    .with_help(format!("add `--set {}.precision=f32`, or leave out `--backend`", train.name))
 }
 
 fn plan_of(compiled: &Compiled) -> Plan {

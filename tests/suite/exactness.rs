@@ -278,3 +278,24 @@ fn runs_with_one_two_and_three_threads_are_bit_equal() {
         }
     }
 }
+
+/// Each thread has its scratch, which must not move what is decided, and so the results.
+#[test]
+fn what_is_decided_near_a_limit_does_not_depend_on_threads() {
+    let shop = Workshop::new();
+    shop.ok(&["run", "tiny.kdl", "--only", "dutch"]);
+    let decided = |limit: &str, threads: &[&str]| {
+        let plan =
+            shop.run(&[&["plan", "tiny.kdl", "--format", "json", "--memory", limit], threads].concat());
+        let plan: serde_json::Value = serde_json::from_str(&plan.stdout).ok()?;
+        let dutch = plan["tasks"].as_array()?.iter().find(|task| task["name"] == "dutch")?;
+        dutch["figures"]["micro_batch_size"].as_u64()
+    };
+    let limits = (12_000..17_000).step_by(125).map(|size| format!("{size}KiB"));
+    let both: Vec<_> =
+        limits.map(|limit| [&["--threads", "1"][..], &[]].map(|threads| decided(&limit, threads))).collect();
+    assert!(both.iter().all(|[one, all]| one == all), "{both:?}");
+    for micro in [1, 2, 4].map(Some) {
+        assert!(both.contains(&[micro; 2]), "the limits go from little to enough: {both:?}");
+    }
+}

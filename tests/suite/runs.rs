@@ -104,6 +104,25 @@ fn only_what_depends_on_a_change_runs_again() {
     assert_ne!(third[2], second[2]);
 }
 
+#[test]
+fn evaluation_that_is_switched_off_is_off() {
+    let shop = Workshop::new();
+    shop.edit("    data reader\n", "    data reader\n    evaluate none\n");
+    let ran = shop.ok(&["run", "tiny.kdl", "--only", "chat"]);
+    let evaluated =
+        |stage| shop.metrics("runs/tiny", stage).iter().any(|line| line.get("eval_loss").is_some());
+    assert_eq!(["dutch", "chat"].map(evaluated), [false, true], "{}", ran.stdout);
+    assert!(!ran.stdout.contains("dutch: held-out"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_backend_without_a_precision_is_refused_before_anything_runs() {
+    let shop = Workshop::new();
+    let ran = shop.run(&["run", "tiny.kdl", "--backend", "plain", "--set", "aligned.precision=bf16"]);
+    ran.failed_with(&["unsupported-op", "`aligned`", "--set aligned.precision=f32"]);
+    assert!(!shop.path("runs/tiny/dutch").exists());
+}
+
 /// Kills a run at ten moments spread over its length, saving included: a checkpoint is written each step.
 #[test]
 fn a_killed_run_ends_with_the_same_bits() {

@@ -203,7 +203,12 @@ pub struct HardwareFact {
     pub name: String,
     /// Bytes that a run may use.
     pub memory: u64,
+    /// Threads of the run.
     pub threads: u32,
+    /// Threads of a run that is not told how many: what fits is decided for these at least, so that results do not
+    /// depend on the number.
+    #[serde(default)]
+    pub cores: u32,
     /// The profile under `std:` that its cores fit, and their clock, when they are known.
     #[serde(default)]
     pub profile: Option<String>,

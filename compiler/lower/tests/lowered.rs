@@ -79,6 +79,7 @@ fn fill(want: &Want, facts: &mut Facts) -> bool {
                 name: "a machine".into(),
                 memory: 8 << 30,
                 threads: 2,
+                cores: 2,
                 profile: None,
                 ghz: None,
                 rates: None,
@@ -285,6 +286,7 @@ fn rows_that_are_not_prepared_are_refused_where_nothing_could_help() {
         name: "small".into(),
         memory: PROCESS_BYTES,
         threads: 1,
+        cores: 1,
         profile: None,
         ghz: None,
         rates: None,
@@ -800,8 +802,15 @@ fn what_a_machine_reaches_moves_its_time_and_nothing_else() {
     let text = whole();
     let with = |rates: Option<Rates>| {
         let (profile, ghz) = (Some("cpu-avx512".to_owned()), Some(2.0));
-        let hardware =
-            HardwareFact { name: "measured".into(), memory: 8 << 30, threads: 2, profile, ghz, rates };
+        let hardware = HardwareFact {
+            name: "measured".into(),
+            memory: 8 << 30,
+            threads: 2,
+            cores: 2,
+            profile,
+            ghz,
+            rates,
+        };
         let facts = Facts { hardware: Some(hardware), ..Facts::default() };
         let mut plan = lowered_with(&text, &COUNTS, &Options::default(), facts).plan;
         let seconds: Vec<f64> =

@@ -58,7 +58,7 @@ pub struct Place {
 /// How a task is carried out and reported; never part of its key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Conduct {
-    /// Evaluation during training, when the data has held-out rows.
+    /// Evaluation before, during and after training, when the data has held-out rows; without it there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluate: Option<Every>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,7 @@ use plan::program::Module;
 use plan::value::Role;
 use readers::Readers;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Alignment of every block: a cache line, and the widest vector.
 pub const ALIGNMENT: u64 = 64;
@@ -246,7 +246,7 @@ impl<'a> Bases<'a> {
 }
 
 /// Gives the pages that the allocator keeps for later back to the system.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
 fn return_free_memory() {
     // SAFETY: it may be called at any time on any thread, and only pages go that hold nothing.
     #[allow(unsafe_code, reason = "malloc_trim has no safe form")]
@@ -255,7 +255,7 @@ fn return_free_memory() {
     }
 }
 
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+#[cfg(not(all(target_os = "linux", target_env = "gnu", not(miri))))]
 fn return_free_memory() {}
 
 /// Asks for large pages as far as whole ones go; a system that has none goes on without.
@@ -290,14 +290,17 @@ fn touch(map: &mut MmapMut, range: Range<usize>, backend: &dyn Backend) -> std::
     if range.is_empty() || populate(map, &range, backend)? {
         return Ok(());
     }
-    map[range].iter_mut().step_by(SMALL_PAGE).for_each(|byte| *byte = 0);
+    let parts: Vec<_> = map[range].chunks_mut(TOUCHED_AT_ONCE).map(Mutex::new).collect();
+    backend.parallel(parts.len(), &|part| {
+        let mut part = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+        part.iter_mut().step_by(SMALL_PAGE).for_each(|byte| *byte = 0);
+    });
     Ok(())
 }
 
 /// Lets the system give a range its pages, from several threads; returns whether the system can.
 #[cfg(all(target_os = "linux", not(miri)))]
 fn populate(map: &MmapMut, range: &Range<usize>, backend: &dyn Backend) -> std::io::Result<bool> {
-    use std::sync::{Mutex, PoisonError};
     let failure = Mutex::new(None);
     backend.parallel(range.len().div_ceil(TOUCHED_AT_ONCE), &|part| {
         let start = range.start + part * TOUCHED_AT_ONCE;

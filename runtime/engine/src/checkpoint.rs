@@ -288,20 +288,6 @@ fn broken(checkpoint: &Path, file: &Path, why: &str) -> EngineError {
     ))
 }
 
-/// Returns the widest instruction set that kernels may choose on this machine.
-pub fn instruction_set() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "avx512";
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return "avx2";
-        }
-    }
-    if cfg!(target_arch = "aarch64") { "neon" } else { "scalar" }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

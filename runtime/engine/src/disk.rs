@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Bytes kept free beyond what a write needs: folders, small files and the file system's own needs.
 const RESERVE: u64 = 1 << 20;
 
+/// Bytes that small writes are gathered to. Larger ones, such as the pieces of a checkpoint, go to the file as they are.
+const GATHERED: usize = 64 << 10;
+
 /// Writes a file under a temporary name and puts it in place of the old one.
 pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
     let temporary = beside(path, "tmp");
@@ -25,7 +28,7 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
 /// Creates a file, lets it be filled, and syncs it.
 pub fn create_file(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let file = File::create(path).map_err(|e| write_error(path, &e))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let mut out = BufWriter::with_capacity(GATHERED, file);
     fill(&mut out)?;
     let file = out.into_inner().map_err(|e| write_error(path, e.error()))?;
     file.sync_all().map_err(|e| write_error(path, &e))

@@ -8,7 +8,7 @@ mod saving;
 mod stage;
 mod step;
 
-use crate::checkpoint::{self, Checkpoint, instruction_set};
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::{EngineError, Result};
 use crate::executor::Executor;
 use crate::mesh::Ranks;
@@ -18,6 +18,7 @@ use crate::run::{Context, Ended};
 use crate::{disk, weights};
 use data::{BatchSpec, Batches, Side, Store};
 use ops::backend::Backend;
+use ops::cpu::instruction_set;
 use plan::program::Module;
 use plan::task::Key;
 use plan::work::{Budget, Train};

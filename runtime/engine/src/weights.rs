@@ -189,6 +189,26 @@ mod tests {
         assert!(error.message.contains("model.safetensors is NaN at element"), "{}", error.message);
     }
 
+    /// What is finite as it was computed may be too large for the dtype of the file.
+    #[test]
+    fn a_number_too_large_for_its_file_is_not_saved() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        write_model(place.path(), ["qk", "t", "b"], Dtype::F32, 1 << 20);
+        let path = place.path().join("model.safetensors");
+        let mut file = std::fs::read(&path).expect("read");
+        let end = file.len();
+        file[end - 4..].copy_from_slice(&70_000f32.to_le_bytes());
+        std::fs::write(&path, file).expect("written");
+        let (module, map) = module(Dtype::F32);
+        let mut executor = Executor::new(&module, &Loops).expect("sound");
+        load(&mut executor, &map, place.path()).expect("finite");
+        let saved = |dtype| save(&executor, &map, &Frozen::default(), dtype, place.path());
+        let error = saved("f16").expect_err("it ends at 65,504");
+        assert_eq!(error.code, "non-finite-weights");
+        assert!(error.message.contains("`t` holds a number that is too large for f16"), "{}", error.message);
+        saved("bf16").expect("it ends at 3.4e38");
+    }
+
     #[test]
     fn an_index_names_files_of_its_own_folder() {
         let place = tempfile::tempdir().expect("a temporary folder");

@@ -69,14 +69,15 @@ impl Observer for Counts {
 }
 
 /// A stage, divided over a mesh, on so many sequences or pairs a step.
-fn stage(config: &Value, objective: Objective, mesh: Mesh, batch: u64) -> Task {
+fn stage(config: &Value, objective: Objective, precision: Dtype, mesh: Mesh, batch: u64) -> Task {
     let data = if objective == DPO { "data:pairs" } else { "data:text" };
-    let mut task = train(config, &data.replace("data:", ""), "init:base", data, objective);
+    let name = format!("{}-{}", data.replace("data:", ""), precision.name());
+    let mut task = train(config, &name, "init:base", data, objective);
     let Work::Train(work) = &mut task.work else { panic!("a training task") };
     (work.batch, work.budget, work.pack) = (Batch::Sequences(batch), Budget::Steps(STEPS as u64), false);
     let model = Model::from_config(config).expect("sound");
     let training = Training { objective, optimizer: &ADAMW, part: None };
-    let mut module = draft(&model, &training, CAPACITIES, Dtype::F32).divided(mesh).plan(&[]);
+    let mut module = draft(&model, &training, CAPACITIES, precision).divided(mesh).plan(&[]);
     module.decisions.micro_batch_size = 1;
     work.tensors = file_tensors(&model, &module);
     work.module = Some(module);
@@ -104,13 +105,16 @@ fn a_step_allocates_nothing() {
         let config = world.prepare();
         let backends: Vec<Cpu> = (0..mesh.ranks()).map(|_| Cpu::new(threads)).collect();
         let before = count();
-        for (objective, batch) in [(Objective::CrossEntropy, 3), (DPO, 2)] {
-            let task = stage(&config, objective, mesh, batch);
+        let stages = [(Objective::CrossEntropy, Dtype::F32, 3), (Objective::CrossEntropy, Dtype::Bf16, 3)];
+        let pairs = [(DPO, Dtype::F32, 2), (DPO, Dtype::Bf16, 2)];
+        for (objective, precision, batch) in stages.into_iter().chain(pairs) {
+            let task = stage(&config, objective, precision, mesh, batch);
             let counts = of_steps(&world, &task, &backends);
-            println!("{mesh} of {threads} threads, `{}`: {counts:?}", task.name);
+            let what = format!("{mesh} of {threads} threads, `{}`", task.name);
+            println!("{what}: {counts:?}");
             assert_eq!(counts.len(), STEPS - 1);
             let later = &counts[WARM_UP - 1..];
-            assert!(later.iter().all(|count| *count == 0), "{mesh}, `{}`: {counts:?}", task.name);
+            assert!(later.iter().all(|count| *count == 0), "{what}: {counts:?}");
         }
         assert!(count() > before, "the allocator counts");
     }

@@ -202,8 +202,15 @@ impl World {
         let random = &mut self.random("hardware");
         let memory = random.one(&[0, 1, 1 << 20, 8 << 30, 80 << 30, u64::MAX]);
         let (profile, ghz) = (random.one_in(2).then(|| "cpu".to_owned()), random.one_in(2).then_some(3.0));
-        self.facts.hardware =
-            Some(HardwareFact { name: "a machine".into(), memory, threads: 2, profile, ghz, rates: None });
+        self.facts.hardware = Some(HardwareFact {
+            name: "a machine".into(),
+            memory,
+            threads: 2,
+            cores: 2,
+            profile,
+            ghz,
+            rates: None,
+        });
     }
 
     /// Adds what preparing data may have yielded.

@@ -61,7 +61,8 @@ impl Stage<'_> {
         let Some(side) = self.prepared.map(|fact| &fact.eval).filter(|side| side.rows > 0) else {
             return 0.0;
         };
-        self.times(self.conduct.evaluate) * self.over("evaluate", side, rates)
+        let times = self.conduct.evaluate.map_or(0.0, |every| self.times(every));
+        times * self.over("evaluate", side, rates)
     }
 
     fn reference(self, rates: &Rates) -> f64 {
@@ -70,7 +71,7 @@ impl Stage<'_> {
     }
 
     fn samples(self, rates: &Rates) -> f64 {
-        let each = |sample: &Sample| self.times(Some(sample.every)) * self.sample(sample, rates);
+        let each = |sample: &Sample| self.times(sample.every) * self.sample(sample, rates);
         self.conduct.samples.iter().map(each).sum()
     }
 
@@ -87,13 +88,13 @@ impl Stage<'_> {
     }
 
     /// Returns how often something is done: before the first step, after the last, and in between.
-    fn times(self, every: Option<Every>) -> f64 {
+    fn times(self, every: Every) -> f64 {
         let steps = self.counts.steps();
         let between = match every {
-            Some(Every::Steps(every)) => (steps.saturating_sub(1) / every.max(1)) as f64,
-            Some(Every::Epochs(every)) => ((self.counts.epochs() / every).ceil() - 1.0).max(0.0),
+            Every::Steps(every) => (steps.saturating_sub(1) / every.max(1)) as f64,
+            Every::Epochs(every) => ((self.counts.epochs() / every).ceil() - 1.0).max(0.0),
             // How many intervals fit is what is being asked.
-            Some(Every::Seconds(_)) | None => 0.0,
+            Every::Seconds(_) => 0.0,
         };
         2.0 + between
     }

@@ -113,7 +113,7 @@ impl Lowering<'_> {
             counts: &counts,
             conduct: &conduct,
             positions: model.max_positions(),
-            process,
+            process: Process { threads: self.deciding_threads(), ..process },
             certain: Certain {
                 longest: if prepared.is_some() { counts.longest } else { known_longest },
                 doubtful: if start.model.is_some() { 0 } else { model.vocabulary_parameters() },
@@ -235,6 +235,12 @@ impl Lowering<'_> {
             longest.map(|(rows, part)| self.data_bytes(std::slice::from_ref(part)) as f64 / rows.max(1.0));
         let longest = means.fold(0.0, f64::max) / MOST_TOKEN_BYTES;
         (longest as u64).clamp(LEAST_ROW, sequence.max(LEAST_ROW))
+    }
+
+    /// Returns the threads that what fits is decided for: with fewer, the same is decided.
+    fn deciding_threads(&self) -> u64 {
+        let cores = self.facts.hardware.as_ref().map_or(1, |hardware| u64::from(hardware.cores));
+        if self.options.on.is_some() { self.threads() } else { self.threads().max(cores) }
     }
 
     /// Returns the counts of the training rows and of whatever is evaluated on.

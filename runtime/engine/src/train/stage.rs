@@ -4,7 +4,7 @@ use super::Rows;
 use super::ahead::{Ahead, Laid, Source};
 use super::saving::Saving;
 use super::step::Total;
-use crate::checkpoint::{self, Reports, Snapshot, State, instruction_set};
+use crate::checkpoint::{self, Reports, Snapshot, State};
 use crate::error::{EngineError, Result};
 use crate::evaluate::evaluate;
 use crate::executor::Executor;
@@ -17,6 +17,7 @@ use crate::reference::Reference;
 use crate::report::Summary;
 use crate::run::{Context, Ended, Made};
 use crate::{model, weights};
+use ops::cpu::instruction_set;
 use plan::NUMERICS_VERSION;
 use plan::task::{Every, Key};
 use plan::work::Train;
@@ -202,10 +203,8 @@ impl<'c, 'a> Training<'c, 'a> {
     fn report(&mut self, step: u64, reports: &mut Reports) -> Result<Position> {
         let position = self.metrics.position();
         if *reports == Reports::Due {
-            let every = self.context.task.conduct.evaluate;
-            let due =
-                self.at_edge(step) || every.is_some_and(|every| self.due(every, step, self.last_evaluation));
-            if due && !self.evaluate(step)? {
+            let due = |every| self.at_edge(step) || self.due(every, step, self.last_evaluation);
+            if self.context.task.conduct.evaluate.is_some_and(due) && !self.evaluate(step)? {
                 return Ok(position);
             }
             *reports = Reports::Evaluated;

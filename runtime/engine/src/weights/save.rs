@@ -10,31 +10,45 @@ use plan::value::{Dtype, ValueId};
 use plan::weights::{FileTensor, Piece};
 use serde_json::json;
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::path::Path;
 
 /// A shard holds at most this many bytes of tensors, as Hugging Face cuts them.
 const SHARD_BYTES: u64 = 5_000_000_000;
 
+/// What kind of error it is that a number is too large for the dtype of a file.
+const OUT_OF_RANGE: ErrorKind = ErrorKind::InvalidData;
+
 /// Writes the weights of a module as the files of a model folder, one or in shards.
 pub fn save(
     executor: &Executor,
     map: &[FileTensor],
     frozen: &Frozen,
-    dtype: &str,
+    wanted: &str,
     folder: &Path,
 ) -> Result<()> {
     check_finite(executor, map)?;
-    let dtype = file_dtype(dtype)?;
+    let dtype = file_dtype(wanted)?;
     let held = Held::take(executor)?;
     let by_name: HashMap<&str, &FileTensor> =
         map.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-    let fill = |header: &Header, out: &mut dyn Write| match frozen.write(&header.name, dtype, out)? {
+    let put = |header: &Header, out: &mut dyn Write| match frozen.write(&header.name, dtype, out)? {
         true => Ok(()),
         false => save_tensor(&held, by_name[header.name.as_str()], dtype, out),
     };
-    write_files(folder, headers(map, dtype), SHARD_BYTES, fill)
+    let mut too_large = None;
+    let fill = |header: &Header, out: &mut dyn Write| {
+        put(header, out).inspect_err(|error| {
+            too_large = (error.kind() == OUT_OF_RANGE).then(|| header.name.clone());
+        })
+    };
+    let written = write_files(folder, headers(map, dtype), SHARD_BYTES, fill);
+    too_large.map_or(written, |name| {
+        let message = format!("`{name}` holds a number that is too large for {wanted}");
+        Err(EngineError::new("non-finite-weights", message)
+            .help("give the model `dtype=bf16` or `dtype=f32`, and run again"))
+    })
 }
 
 /// Returns the bytes that [`save`] will write, nearly.
@@ -194,8 +208,14 @@ pub fn write_cast(from: Dtype, bytes: &[u8], to: Dtype, out: &mut dyn Write) -> 
 }
 
 /// Writes numbers as elements of a dtype.
+///
+/// # Errors
+/// Fails with `InvalidData` when a number becomes an infinity, or is one.
 pub fn write_numbers(dtype: Dtype, numbers: &[f64], out: &mut dyn Write) -> std::io::Result<()> {
     let mut bytes = vec![0; numbers.len() * dtype.bytes() as usize];
     tensors::encode_all(dtype, numbers, &mut bytes);
+    if !tensors::all_finite(dtype, &bytes) {
+        return Err(OUT_OF_RANGE.into());
+    }
     out.write_all(&bytes)
 }

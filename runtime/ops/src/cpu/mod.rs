@@ -27,6 +27,7 @@ use crate::view::ViewMut;
 use plan::op::{OpKind, Write};
 use plan::value::Dtype;
 use pool::Pool;
+pub use simd::instruction_set;
 
 /// The CPU backend.
 #[derive(Debug)]

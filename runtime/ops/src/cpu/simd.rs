@@ -142,6 +142,18 @@ pub fn dots_pairs() -> bool {
     false
 }
 
+/// Returns the name of what kernels run on here: between two names results agree to rounding only.
+pub fn instruction_set() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    match level() {
+        Level::Avx512 if dots_pairs() => return "avx512-bf16",
+        Level::Avx512 => return "avx512",
+        Level::Avx2 => return "avx2",
+        Level::Base => {}
+    }
+    if cfg!(target_arch = "aarch64") { "neon" } else { "scalar" }
+}
+
 /// Returns the name of the processor's maker.
 #[cfg(target_arch = "x86_64")]
 fn vendor() -> [u8; 12] {
