@@ -83,6 +83,9 @@ fn a_recipe_is_held_against_the_hardware_that_is_named() {
     assert!(more.contains("of memory on each"), "{more}");
     let tiny = shop.ok(&["check", "tiny.kdl", "--on", "h100-80"]).stdout;
     assert!(tiny.contains("on h100-80"), "{tiny}");
+    // Cores share the memory of their machine.
+    let cores = shop.ok(&["check", "tiny.kdl", "--on", "4xcpu-avx2"]).stdout;
+    assert!(cores.contains("on 4 × cpu-avx2") && !cores.contains("on each"), "{cores}");
     // A plan names the hardware too.
     let plan = shop.ok(&["plan", "tiny.kdl", "--on", "2xh100-80"]).stdout;
     assert!(plan.contains(" on 2 × h100-80\n") && plan.contains("2, each with everything"), "{plan}");
