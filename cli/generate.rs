@@ -2,11 +2,12 @@
 
 use crate::diagnostics::Format;
 use crate::facts::Gatherer;
-use crate::rounds::{Request, compile};
-use crate::terminal;
+use crate::rounds::{Compiled, Request, compile};
+use crate::terminal::{self, Volume};
 use engine::error::EngineError;
 use engine::executor::Executor;
 use engine::generate::{Decoding, Prompting, answer};
+use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::Facts;
 use plan::work::{Artifact, Generate, Work};
 use std::io::{Read, Write};
@@ -62,9 +63,14 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         Ok(prompts) => prompts,
         Err(error) => return terminal::wrong_use(&format!("standard input: {error}")),
     };
+    let text = recipe(args, &prompts);
+    if text.len() > lang::MAX_BYTES {
+        let bytes: usize = prompts.iter().map(String::len).sum();
+        return terminal::wrong_use(&format!("a prompt of {bytes} bytes is longer than can be read"));
+    }
     let request = Request {
         path: "-".into(),
-        text: recipe(args, &prompts),
+        text,
         not_utf8: None,
         sets: Vec::new(),
         memory: None,
@@ -75,7 +81,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
     };
     let compiled =
         compile(&request, &mut Facts::default(), &mut Gatherer::full(cache).with_threads(args.threads));
-    if let Some(failed) = compiled.report(args.format) {
+    if let Some(failed) = report(&compiled, args.format) {
         return failed;
     }
     let tasks = compiled.lowered.iter().flat_map(|lowered| &lowered.plan.tasks);
@@ -92,6 +98,26 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         }
         None => terminal::wrong_use("there is nothing to generate"),
     }
+}
+
+/// Says what was found to a person without its places, which are in a recipe that nobody wrote; returns the exit code
+/// when one is an error.
+fn report(compiled: &Compiled, format: Format) -> Option<ExitCode> {
+    if !matches!(format, Format::Full | Format::Concise) {
+        return compiled.report(format);
+    }
+    let is_said =
+        |found: &&Diagnostic| found.severity == Severity::Error || terminal::volume() != Volume::Quiet;
+    for found in compiled.diagnostics.iter().filter(is_said) {
+        let severity = match found.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let help = found.help.as_ref().filter(|_| format == Format::Full);
+        let help = help.map_or(String::new(), |help| format!("\n  help: {help}"));
+        terminal::say(format_args!("{severity}[{}]: {}{help}", found.code, found.message));
+    }
+    compiled.has_errors().then_some(ExitCode::FAILURE)
 }
 
 /// Returns the prompts: those given, else all of standard input.

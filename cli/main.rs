@@ -67,8 +67,8 @@ struct Cli {
 }
 
 /// The version, and that of the numerics, which every key contains.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (numerics 5)");
-const _: () = assert!(::plan::NUMERICS_VERSION == 5, "VERSION names the numerics version");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (numerics 6)");
+const _: () = assert!(::plan::NUMERICS_VERSION == 6, "VERSION names the numerics version");
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -8,7 +8,7 @@ use engine::folder::RunFolder;
 use lang::diagnostic::Diagnostic;
 use lang::facts::Facts;
 use lower::figures::time::Machine;
-use plan::program::{Mesh, Module};
+use plan::program::{Mesh, Module, Program};
 use plan::task::{Figure, Plan, Task};
 use plan::work::Work;
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub struct Args {
     /// How to print the plan
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// Print the ops of a stage's programs, or of one of them
+    /// Print the ops of a stage's programs, or of one of them, as text or JSON
     #[arg(long, value_name = "STAGE[.PROGRAM]")]
     pub ops: Option<String>,
     /// Predict for these devices instead of this machine: `h100-80`, `4xrtx-3090`
@@ -110,7 +110,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
     }
     let text = match &args.ops {
         None => print(&lowered.plan, &states, args.format),
-        Some(path) => match ops(&lowered.plan, path) {
+        Some(path) => match ops(&lowered.plan, path, args.format) {
             Ok(text) => text,
             Err(message) => return terminal::wrong_use(&message),
         },
@@ -180,8 +180,20 @@ pub fn module(task: &Task) -> Option<&Module> {
 /// Returns the ops of a stage's programs, or of one of them: `STAGE` or `STAGE.PROGRAM`.
 ///
 /// # Errors
-/// Fails in words when there is no such stage or program, or its programs are not known yet.
-pub fn ops(plan: &Plan, path: &str) -> Result<String, String> {
+/// Fails in words when there is no such stage or program, its programs are not known yet, or the format shows no ops.
+pub fn ops(plan: &Plan, path: &str, format: Format) -> Result<String, String> {
+    let (module, wanted) = programs(plan, path)?;
+    match format {
+        Format::Text => Ok(ops_as_text(module, wanted)),
+        Format::Json => Ok(ops_as_json(module, wanted)),
+        Format::Dot | Format::Mermaid => {
+            Err("ops are printed as text or JSON; a drawing is one of tasks, without `--ops`".into())
+        }
+    }
+}
+
+/// Finds the programs of a stage, and the name of the one that is asked for.
+fn programs<'p>(plan: &'p Plan, path: &'p str) -> Result<(&'p Module, Option<&'p str>), String> {
     let (stage, wanted) = match path.split_once('.') {
         Some((stage, program)) => (stage, Some(program)),
         None => (path, None),
@@ -200,6 +212,21 @@ pub fn ops(plan: &Plan, path: &str) -> Result<String, String> {
     {
         return Err(format!("`{stage}` has no program `{wanted}`; it has {}", names.join(", ")));
     }
+    Ok((module, wanted))
+}
+
+fn is_shown(program: &Program, wanted: Option<&str>) -> bool {
+    wanted.is_none_or(|wanted| program.name == wanted)
+}
+
+/// Returns a module as it stands in a plan, with all of its values.
+fn ops_as_json(module: &Module, wanted: Option<&str>) -> String {
+    let mut module = module.clone();
+    module.programs.retain(|program| is_shown(program, wanted));
+    serde_json::to_string_pretty(&module).expect("modules are plain data") + "\n"
+}
+
+fn ops_as_text(module: &Module, wanted: Option<&str>) -> String {
     let mut out = String::new();
     for extent in &module.extents {
         let _ = writeln!(out, "extent {} ≤ {}", extent.name, text::count(extent.capacity));
@@ -208,11 +235,10 @@ pub fn ops(plan: &Plan, path: &str) -> Result<String, String> {
         let _ = writeln!(out, "arena {} {}", arena.role.name(), text::bytes(arena.bytes));
     }
     out.push_str("marks: + adds, * overwrites in the first micro-step and adds in the others, ! updates in place; @ is the place in the arena\n");
-    for program in module.programs.iter().filter(|program| wanted.is_none_or(|wanted| program.name == wanted))
-    {
+    for program in module.programs.iter().filter(|program| is_shown(program, wanted)) {
         out.push_str(&plan::text::program(module, program));
     }
-    Ok(out)
+    out
 }
 
 fn as_text(plan: &Plan, states: &BTreeMap<String, State>) -> String {

@@ -10,7 +10,6 @@ use crate::terminal::{self, Volume};
 use crate::{show, sweep, text};
 use engine::error::EngineError;
 use engine::folder::{Done, RunFolder};
-use engine::observer::Observer;
 use engine::record::Record;
 use engine::run::{Options, Outcome, run_task_on};
 use lang::capability::Missing;
@@ -21,6 +20,7 @@ use lang::source::{SourceId, Span};
 use plan::task::{Plan, Task};
 use plan::work::{Prepared, PreparedSide, Work};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -95,7 +95,8 @@ enum Failure {
     Engine(Box<EngineError>, Box<Compiled>),
     /// Wrong use of the command or of the folder, in words.
     Use(String, u8),
-    Stopped(String),
+    /// In which task, and what is kept of it, in words.
+    Stopped(String, &'static str),
 }
 
 /// Runs a recipe.
@@ -123,10 +124,8 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
             terminal::say(format_args!("error: {message}"));
             ExitCode::from(code)
         }
-        Err(Failure::Stopped(stage)) => {
-            terminal::say(format_args!(
-                "stopped in `{stage}` with a checkpoint written; run the same command again to go on"
-            ));
+        Err(Failure::Stopped(stage, kept)) => {
+            terminal::say(format_args!("stopped in `{stage}` {kept}; run the same command again to go on"));
             ExitCode::from(STOPPED)
         }
     }
@@ -280,7 +279,10 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
     let compiled = if args.dry_run { compiled } else { refused(compiled)? };
     show_warnings(&compiled, args);
     if args.dry_run {
-        let text = crate::plan::print(&plan_of(&compiled), &states, crate::plan::Format::Text);
+        let mut plan = plan_of(&compiled);
+        let wanted = selection(&plan, &states, args)?;
+        plan.tasks.retain(|task| wanted.contains(&task.name));
+        let text = crate::plan::print(&plan, &states, crate::plan::Format::Text);
         return terminal::result(&text).map_err(|error| Failure::Use(error, 1));
     }
     check_owner(&path, request)?;
@@ -292,13 +294,10 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
     let mut progress = Progress::new(terminal::volume());
     let mut ran: BTreeSet<String> = BTreeSet::new();
     loop {
-        let (mut compiled, states, notes) =
-            compile_with_results(request, &mut facts, &mut gatherer, &run_folder);
+        // What changed is noted when its task runs again.
+        let (mut compiled, states, _) = compile_with_results(request, &mut facts, &mut gatherer, &run_folder);
         if compiled.has_errors() {
             return Err(Failure::Recipe(Box::new(compiled)));
-        }
-        for note in notes {
-            progress.note("run", &note);
         }
         let mut plan = compiled.lowered.take().expect("a recipe without errors is lowered").plan;
         let wanted = selection(&plan, &states, args)?;
@@ -339,9 +338,21 @@ fn drive(args: &Args, request: &Request, cache: &Path, siblings: &[PathBuf]) -> 
                 ran.insert(task.name.clone());
             }
             Ok(Outcome::AlreadyDone(_)) => {}
-            Ok(Outcome::Stopped { .. }) => return Err(Failure::Stopped(task.name.clone())),
+            Ok(Outcome::Stopped { step }) => {
+                return Err(Failure::Stopped(task.name.clone(), kept(&task, step, &run_folder)));
+            }
             Err(error) => return Err(Failure::Engine(Box::new(error.of(&task)), Box::new(compiled))),
         }
+    }
+}
+
+/// Says what a task that was asked to stop has left to go on from.
+fn kept(task: &Task, step: u64, folder: &RunFolder) -> &'static str {
+    let has_checkpoint = || matches!(folder.unfinished(&task.name), Ok(Some(_)));
+    match &task.work {
+        Work::Train(_) if has_checkpoint() => "with a checkpoint written",
+        Work::Generate(_) if step > 0 => "with its answers kept",
+        _ => "before anything of it was kept",
     }
 }
 
@@ -434,9 +445,23 @@ fn check_owner(path: &Path, request: &Request) -> Result<(), Failure> {
         Ok(_) => Ok(()),
         Err(_) => {
             let written = std::fs::create_dir_all(path).and_then(|()| std::fs::write(&file, own));
-            written.map_err(|error| Failure::Use(format!("{}: {error}", path.display()), 1))
+            written.map_err(|error| Failure::Use(unwritable(path, &error), 1))
         }
     }
+}
+
+/// Says that a file of the run cannot be written, and what to do where that is known.
+fn unwritable(path: &Path, error: &std::io::Error) -> String {
+    let help = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "\n  help: free some space, or choose another place with `--out`"
+        }
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied | ErrorKind::NotADirectory => {
+            "\n  help: choose a place that can be written with `--out`"
+        }
+        _ => "",
+    };
+    format!("{}: {error}{help}", path.display())
 }
 
 /// Returns the tasks that are wanted: all, or those that `--only` and `--from` name with what they need.
@@ -500,7 +525,7 @@ fn write_records(
         let temporary = path.join(format!(".{name}.tmp"));
         let written =
             std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path.join(name)));
-        written.map_err(|error| format!("{}: {error}", path.join(name).display()))
+        written.map_err(|error| unwritable(&path.join(name), &error))
     };
     write("recipe.kdl", request.text.clone())?;
     write("resolved.kdl", show::text(&compiled.checked, facts, false))?;

@@ -114,6 +114,9 @@ fn selected(args: &Args, model: &Model, shapes: &Shapes) -> Result<Option<Traine
         let norms = shapes.tensors.iter().filter(|tensor| tensor.kind == Kind::Norm);
         Line::Modules(norms.map(|tensor| tensor.module().to_owned()).collect())
     };
+    if args.train.iter().any(|word| word.trim().is_empty()) {
+        return Err("`--train` names nothing; leave it out to train everything".into());
+    }
     let chosen = args.train.iter().flat_map(|word| match word.trim() {
         "norms" => vec![norms()],
         "last" => vec![Line::Layers(Some(shapes.layers - 1..shapes.layers))],

@@ -90,6 +90,9 @@ fn a_training_step_is_measured_beside_what_is_predicted() {
     let lines = measured(&["--train", "norm input_layernorm post_attention_layernorm,layers 2..3"]);
     assert_eq!(lines["trained_parameters"], part["trained_parameters"]);
     shop.run(&[&whole[..], &["--train", "norm,lest"]].concat()).failed_with(&["`lest`"]);
+    for nothing in ["", " ", "norms,"] {
+        shop.run(&[&whole[..], &["--train", nothing]].concat()).failed_with(&["`--train` names nothing"]);
+    }
 }
 
 #[test]

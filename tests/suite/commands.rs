@@ -462,3 +462,57 @@ fn a_lock_file_that_cannot_be_used_is_an_error_and_is_not_guessed_past() {
     );
     assert_eq!(shop.run(&["check", "far.kdl"]).code, Some(0));
 }
+
+#[test]
+fn a_range_of_layers_in_one_text_with_its_word_is_told_what_to_write() {
+    let shop = Workshop::new();
+    let ran = shop.run(&["check", "tiny.kdl", "--set", "dutch.train=layers 0..1"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.contains("write `train layers \"0..1\"` in the recipe"), "{}", ran.stdout);
+}
+
+#[test]
+fn ops_are_printed_in_the_format_that_is_asked_for() {
+    let shop = Workshop::new();
+    shop.ok(&["run", "tiny.kdl", "--only", "data:dutch"]);
+    let printed = |stage, format| shop.run(&["plan", "tiny.kdl", "--ops", stage, "--format", format]);
+    let programs = |stage| {
+        let module = json(&printed(stage, "json"));
+        assert!(!list(&module["values"]).is_empty() && !list(&module["arenas"]).is_empty());
+        list(&module["programs"]).iter().map(|program| program["name"].clone()).collect::<Vec<_>>()
+    };
+    assert!(programs("dutch").len() > 1);
+    assert_eq!(programs("dutch.update"), ["update"]);
+    assert!(printed("dutch.update", "text").stdout.contains("program update"));
+    for drawing in ["dot", "mermaid"] {
+        let ran = printed("dutch.update", drawing);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""));
+        assert!(ran.stderr.contains("text or JSON"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_dry_run_shows_the_tasks_that_would_run() {
+    let shop = Workshop::new();
+    let tasks = |more: &[&str]| {
+        let shown = shop.ok(&[&["run", "tiny.kdl", "--dry-run"], more].concat()).stdout;
+        ["dutch", "chat", "aligned"]
+            .map(|stage| shown.lines().any(|line| line.trim_start().starts_with(stage)))
+    };
+    assert_eq!(tasks(&[]), [true, true, true]);
+    assert_eq!(tasks(&["--only", "dutch"]), [true, false, false]);
+    assert_eq!(tasks(&["--only", "chat"]), [true, true, false]);
+    let ran = shop.run(&["run", "tiny.kdl", "--dry-run", "--only", "other"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+}
+
+#[test]
+fn generate_does_not_point_into_a_recipe_that_nobody_wrote() {
+    let shop = Workshop::new();
+    let ran = shop.run(&["generate", "not-there", "--prompt", "x", "--temperature=-1"]);
+    ran.failed_with(&["error[out-of-range]: ", "error[missing-file]: ", "\n  help: "]);
+    assert!(!ran.stderr.contains("generate answer") && !ran.stderr.contains("-:"), "{}", ran.stderr);
+    let ran = with_input(&shop, &["generate", "not-there"], &"x".repeat(2 << 20));
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("a prompt of 2097152 bytes"), "{}", ran.stderr);
+}

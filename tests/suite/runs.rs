@@ -1,6 +1,6 @@
 //! Whole runs through the command: what is written, what runs again, what survives.
 
-use crate::workshop::Workshop;
+use crate::workshop::{Ran, Workshop};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -166,12 +166,7 @@ fn a_run_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on() {
     let mut child = shop.start(&["run", "tiny.kdl"]);
     let checkpoints = shop.path("runs/tiny/dutch/checkpoints");
     wait_for(|| has_checkpoint(&checkpoints));
-    let pid = libc::pid_t::try_from(child.id()).unwrap();
-    // SAFETY: sends a signal to a child of this process that has not been waited for.
-    #[allow(unsafe_code, reason = "std has no way to send SIGTERM")]
-    unsafe {
-        libc::kill(pid, libc::SIGTERM);
-    }
+    terminate(&child);
     assert_eq!(child.wait().unwrap().code(), Some(75));
     let last = complete_checkpoints(&checkpoints).pop().unwrap();
     let name = last.file_name().unwrap().to_str().unwrap();
@@ -179,6 +174,48 @@ fn a_run_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on() {
     let child = shop.run(&["run", "tiny.kdl", "--only", "dutch"]);
     assert_eq!(child.code, Some(0), "{}", child.stderr);
     assert!(child.stderr.contains(&format!("continues after step {stopped_at}")), "{}", child.stderr);
+}
+
+/// Asks a run to stop.
+fn terminate(child: &std::process::Child) {
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    // SAFETY: sends a signal to a child of this process that has not been waited for.
+    #[allow(unsafe_code, reason = "std has no way to send SIGTERM")]
+    unsafe {
+        libc::kill(pid, libc::SIGTERM);
+    }
+}
+
+#[test]
+fn a_run_that_stops_before_its_first_checkpoint_says_so() {
+    let shop = Workshop::new();
+    shop.edit("steps 8", "steps 4000");
+    let child = shop.start(&["run", "tiny.kdl", "--only", "dutch"]);
+    // The plan is written when signals are caught already and no task has begun.
+    wait_for(|| shop.path("runs/tiny/plan.json").exists());
+    terminate(&child);
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(75), "{}", ran.stderr);
+    let says = ran.stderr.contains("with a checkpoint written");
+    assert_eq!(says, has_checkpoint(&shop.path("runs/tiny/dutch/checkpoints")), "{}", ran.stderr);
+    assert!(says || ran.stderr.contains("before anything of it was kept"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_edited_result_is_noted_once() {
+    let shop = Workshop::new();
+    shop.ok(&["run", "tiny.kdl", "--only", "dutch"]);
+    let config = "runs/tiny/dutch/model/config.json";
+    shop.write(config, &(shop.read(config) + " "));
+    let ran = shop.ok(&["run", "tiny.kdl", "--only", "dutch"]);
+    assert_eq!(ran.stderr.matches("was changed; `dutch` runs again").count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_told_with_a_way_out() {
+    let shop = Workshop::new();
+    let ran = shop.run(&["run", "tiny.kdl", "--out", "reader/train.jsonl/run"]);
+    ran.failed_with(&["reader/train.jsonl/run", "help: choose a place that can be written with `--out`"]);
 }
 
 /// As in `adapt run tiny.kdl 2>&1 | head`: who stops reading does not end the work.

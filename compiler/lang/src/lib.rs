@@ -46,3 +46,4 @@ mod turns;
 pub use check::{Checked, Input, check, not_utf8};
 pub use params::Sweep;
 pub use suggest::nearest;
+pub use syntax::MAX_BYTES;

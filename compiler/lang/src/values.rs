@@ -84,7 +84,18 @@ fn read_integer(value: &Value, range: Range, of: &str) -> Result<Typed, Diagnost
 fn read_number(value: &Value, range: Range, of: &str) -> Result<Typed, Diagnostic> {
     let number = as_number(&value.data);
     in_range(number, range, value, of)?;
+    if number != 0.0 && number as f32 == 0.0 {
+        return Err(vanishing(number, range, value, of));
+    }
     Ok(Typed::Number(number))
+}
+
+/// What is written is not 0, what would be computed with is.
+fn vanishing(number: f64, range: Range, value: &Value, of: &str) -> Diagnostic {
+    let message = format!("{of} is {number:e}, which is 0 in f32");
+    let zero = if range.above && range.min == 0.0 { "" } else { "0, or " };
+    Diagnostic::error("out-of-range", message, value.span, "too small")
+        .with_help(format!("write {zero}a number of at least 1e-45"))
 }
 
 fn in_range(number: f64, range: Range, value: &Value, of: &str) -> Result<(), Diagnostic> {

@@ -422,7 +422,7 @@ impl Schedule {
     /// Returns the learning rate of the step with that index (from 0) of `steps`.
     ///
     /// Warmup rises linearly from 0 at the first step; then cosine or linear decay to floor · lr,
-    /// as in the schedulers of Hugging Face transformers.
+    /// as in the schedulers of Hugging Face transformers, but for a stage of one step, which has lr.
     pub fn lr(&self, lr: f64, step: u64, steps: u64) -> f64 {
         lr * self.share(step, steps)
     }
@@ -445,8 +445,11 @@ impl Schedule {
     }
 
     /// Returns the number of warmup steps of `steps`; a share is rounded up.
+    ///
+    /// The first step of a warmup has a rate of 0: a stage of one step has none, else it would train nothing.
     pub fn warmup_steps(&self, steps: u64) -> u64 {
         match self.warmup {
+            _ if steps <= 1 => 0,
             Warmup::Steps(steps) => steps,
             Warmup::Share(share) => (share * steps as f64).ceil() as u64,
         }
@@ -534,5 +537,21 @@ mod tests {
             |warmup, steps| Schedule { shape: ScheduleShape::Linear, warmup, floor: 0.0 }.warmup_steps(steps);
         assert_eq!((of(Warmup::Share(0.03), 100), of(Warmup::Share(0.03), 101)), (3, 4));
         assert_eq!((of(Warmup::Share(0.0), 100), of(Warmup::Steps(7), 3)), (0, 7));
+    }
+
+    #[test]
+    fn some_step_of_every_stage_has_a_rate() {
+        use ScheduleShape::{Constant, Cosine, Linear};
+        for shape in [Cosine, Linear, Constant] {
+            for warmup in [Warmup::Share(0.03), Warmup::Share(1.0), Warmup::Steps(1), Warmup::Steps(100)] {
+                let schedule = Schedule { shape, warmup, floor: 0.0 };
+                assert_eq!(schedule.lr(2.0, 0, 1), 2.0, "{shape:?}, {warmup:?}: a stage of one step");
+                for steps in 2..5 {
+                    let rates: Vec<f64> = (0..steps).map(|step| schedule.lr(2.0, step, steps)).collect();
+                    assert_eq!(rates[0], 0.0, "{shape:?}, {warmup:?}: a warmup begins at 0");
+                    assert!(rates.iter().any(|rate| *rate > 0.0), "{shape:?}, {warmup:?}: {rates:?}");
+                }
+            }
+        }
     }
 }

@@ -85,6 +85,7 @@ impl Arenas {
         };
         let total: u64 = bytes.iter().map(|bytes| bytes.next_multiple_of(ALIGNMENT)).sum();
         let length = usize::try_from(total).map_err(std::io::Error::other).map_err(short)?;
+        backend.release();
         return_free_memory();
         let mut map = MmapMut::map_anon(length + LARGE_PAGE).map_err(short)?;
         let mut start = map.as_ptr().align_offset(LARGE_PAGE);

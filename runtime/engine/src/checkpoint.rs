@@ -10,6 +10,7 @@ use crate::error::{EngineError, Result};
 use crate::executor::{Executor, written};
 use crate::mesh::Job;
 use crate::metrics::Marks;
+use crate::origin::Origin;
 use crate::report::Summary;
 use crate::tensors::{self, Header, TensorFile};
 use crate::weights::non_finite;
@@ -30,6 +31,9 @@ pub struct State {
     pub epoch: f64,
     /// Key of the task.
     pub key: Key,
+    /// What the key is made of, to say what has changed.
+    #[serde(default)]
+    pub origin: Origin,
     pub numerics: u32,
     pub backend: String,
     pub instruction_set: String,
@@ -298,6 +302,7 @@ mod tests {
             step,
             epoch: 0.5,
             key: Key("abc".into()),
+            origin: Origin::default(),
             numerics: 1,
             backend: "loops".into(),
             instruction_set: "scalar".into(),

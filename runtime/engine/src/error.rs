@@ -58,7 +58,13 @@ impl EngineError {
                 .help("free some space and run again; the last complete checkpoint is kept");
         }
         let code = if error.kind() == io::ErrorKind::NotFound { "file-not-found" } else { "file-error" };
-        EngineError::new(code, format!("cannot {action} {}: {error}", path.display()))
+        let failed = EngineError::new(code, format!("cannot {action} {}: {error}", path.display()));
+        match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                failed.help("change what may be read or written there, or choose another place")
+            }
+            _ => failed,
+        }
     }
 }
 

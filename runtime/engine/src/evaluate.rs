@@ -82,7 +82,9 @@ fn score(
     if !loss.is_finite() {
         let rows = batch::name_rows(store, [&*micro]);
         return Err(EngineError::new("non-finite-loss", format!("the evaluation loss is {loss} in {rows}"))
-            .help("lower the learning rate, or look at these rows in the data"));
+            .help(
+                "look at these rows in the data, or lower the learning rate that the model was trained with",
+            ));
     }
     let mut preference = [0.0; 4];
     if unit == Unit::Pairs && executor.has(result::METRICS) {

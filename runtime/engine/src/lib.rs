@@ -20,6 +20,7 @@ pub mod mesh;
 pub mod metrics;
 pub mod model;
 pub mod observer;
+pub mod origin;
 pub mod prepare;
 pub mod record;
 pub mod reference;

@@ -6,6 +6,10 @@ use ops::random::{philox, stream, unit};
 use plan::work::Sampling;
 use std::cmp::Ordering;
 
+/// Below this temperature the most likely token is taken: divided by less, logits leave f32, and no other token
+/// would have a probability.
+const COLDEST: f64 = 1e-30;
+
 /// Draws tokens for one prompt.
 #[derive(Debug)]
 pub struct Sampler {
@@ -25,7 +29,8 @@ impl Sampler {
     /// Returns the next token; `ids` are those of the prompt and of the answer so far.
     pub fn next(&mut self, logits: &[f32], ids: &[u32]) -> u32 {
         let Sampling { temperature, top_k, top_p, repetition_penalty, seed, .. } = self.sampling;
-        if repetition_penalty == 1.0 && temperature == 0.0 {
+        let greedy = temperature < COLDEST;
+        if repetition_penalty == 1.0 && greedy {
             return largest(logits);
         }
         self.logits.clear();
@@ -33,7 +38,7 @@ impl Sampler {
         if repetition_penalty != 1.0 {
             penalize_repetition(&mut self.logits, ids, repetition_penalty as f32);
         }
-        if temperature == 0.0 {
+        if greedy {
             return largest(&self.logits);
         }
         apply_temperature(&mut self.logits, temperature as f32);
@@ -196,6 +201,13 @@ mod tests {
             let mut logits: Vec<f32> = (0..37).map(|i| -1.0 - i as f32).collect();
             (logits[first], logits[second]) = (0.0, -0.0);
             assert_eq!(Sampler::new(sampling(0.0), 0).next(&logits, &[]), first as u32, "{first}, {second}");
+        }
+    }
+
+    #[test]
+    fn next_to_no_temperature_is_none() {
+        for temperature in [1e-300, 1e-40, 1e-31, 1e-29] {
+            assert_eq!(Sampler::new(sampling(temperature), 0).next(&[0.0, 30.0, 29.0, -4.0], &[]), 1);
         }
     }
 

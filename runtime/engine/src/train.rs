@@ -13,13 +13,13 @@ use crate::error::{EngineError, Result};
 use crate::executor::Executor;
 use crate::mesh::Ranks;
 use crate::metrics::Metrics;
+use crate::origin::Origin;
 use crate::reference::{self, Reference};
 use crate::run::{Context, Ended};
 use crate::{disk, weights};
 use data::{BatchSpec, Batches, Side, Store};
 use ops::backend::Backend;
 use ops::cpu::instruction_set;
-use plan::program::Module;
 use plan::task::Key;
 use plan::work::{Budget, Train};
 use stage::{Loaded, Training};
@@ -56,7 +56,8 @@ fn run_with<'c>(
     disk::remove_leftovers(&checkpoint::folder(&stage))?;
     let module = context.module(work.module.as_ref())?;
     let rows = Rows::open(context, work)?;
-    let resumed = find_checkpoint(context, module, &stage)?;
+    let origin = Origin::of(context, work);
+    let resumed = find_checkpoint(context, work, &origin, &stage)?;
     context
         .observer
         .task_started(&context.task.name, resumed.as_ref().map(|checkpoint| checkpoint.state.step));
@@ -77,7 +78,7 @@ fn run_with<'c>(
         }
         None => Metrics::create(&stage)?,
     };
-    let loaded = Loaded { begun, stage, executor, rows, reference, tokenizer, metrics };
+    let loaded = Loaded { begun, stage, origin, executor, rows, reference, tokenizer, metrics };
     let mut training = Training::new(context, work, loaded)?;
     if let Some(step) = training.run(resumed.map(|checkpoint| checkpoint.state))? {
         return Ok(Ended::Stopped { step });
@@ -133,22 +134,29 @@ impl Rows {
 }
 
 /// Returns the checkpoint to go on from, after checking that it is one of this task.
-fn find_checkpoint(context: &mut Context, module: &Module, stage: &Path) -> Result<Option<Checkpoint>> {
+fn find_checkpoint(
+    context: &mut Context,
+    work: &Train,
+    origin: &Origin,
+    stage: &Path,
+) -> Result<Option<Checkpoint>> {
     let Some(checkpoint) = checkpoint::newest(stage)? else { return Ok(None) };
+    let module = context.module(work.module.as_ref())?;
     let state = &checkpoint.state;
     let task = context.task;
     if Some(&state.key) != task.key.as_ref() && !context.options.fork {
+        let (how, undo) = state.origin.differs(origin, state.numerics, work);
         let message = format!(
-            "{} holds step {} of `{}` under another recipe ({} instead of {})",
+            "{} holds step {} of `{}` {how} ({} instead of {})",
             stage.display(),
             state.step,
             task.name,
             state.key.short(),
             task.key.as_ref().map_or("none", Key::short),
         );
-        return Err(EngineError::new("recipe-changed", message).help(
-            "undo the change to go on, continue under the changed recipe with --fork, or start anew with --name",
-        ));
+        return Err(EngineError::new("recipe-changed", message).help(format!(
+            "{undo}, continue with what is there now with --fork, or start anew with --name"
+        )));
     }
     // What is computed again leaves no trace in the results; how a step is cut does.
     let (before, now) = (state.decisions.micro_batch_size, module.decisions.micro_batch_size);

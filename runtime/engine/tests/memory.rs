@@ -6,6 +6,7 @@
 use engine::checkpoint::{self, Reports, Snapshot, State};
 use engine::executor::Executor;
 use engine::metrics::Marks;
+use engine::origin::Origin;
 use engine::report::Summary;
 use ops::cpu::Cpu;
 use plan::op::{Op, OpKind, Output, Write};
@@ -58,6 +59,7 @@ fn saving_takes_none(executor: &Executor) {
         step: 1,
         epoch: 0.5,
         key: Key("abc".into()),
+        origin: Origin::default(),
         numerics: 1,
         backend: "cpu".into(),
         instruction_set: "scalar".into(),

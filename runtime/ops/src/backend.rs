@@ -58,4 +58,7 @@ pub trait Backend: Send + Sync {
     fn parallel(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
         (0..count).for_each(task);
     }
+
+    /// Lets go of memory that earlier ops needed beside their operands; the next ones take what they need.
+    fn release(&self) {}
 }

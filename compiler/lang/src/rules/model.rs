@@ -160,8 +160,13 @@ fn check_known(context: &mut Context, item: &Item, source: &Slot, fact: &ModelFa
         if is_remote {
             return;
         }
-        let known = suggest::list(schema::ARCHITECTURES.iter().map(|architecture| architecture.name), "and");
-        let help = format!("choose a model of another architecture; this version runs {known}");
+        let of = |status| {
+            let known = schema::ARCHITECTURES.iter().filter(move |known| known.status == status);
+            suggest::list(known.map(|known| known.name), "and")
+        };
+        let (runs, plans) = (of(Status::Built), of(Status::Later));
+        let known = format!("this version runs {runs}, and checks and plans {plans}");
+        let help = format!("choose a model of another architecture; {known}");
         context.report(unsupported(name, source.span).with_help(help));
         return;
     };

@@ -50,6 +50,13 @@ fn is_range(text: &str) -> bool {
     text.contains("..") || text.starts_with(|c: char| c.is_ascii_digit() || c == '-')
 }
 
+/// Reads a range of layers that holds some.
+pub fn range(slot: &Slot) -> Option<std::ops::Range<u64>> {
+    let (from, to) = slot.text()?.split_once("..")?;
+    let range = from.parse().ok()?..to.parse().ok()?;
+    (!range.is_empty()).then_some(range)
+}
+
 fn is_nearly_layers(slot: &Slot) -> bool {
     suggest::nearest(slot.text().unwrap_or_default(), ["layers"]).is_some()
 }
@@ -119,12 +126,23 @@ fn check_name(context: &mut Context, start: &ModelType, slot: &Slot) {
                 slot.span,
                 "a range of what?",
             )
-            .with_help(format!("write `train layers \"{text}\"`")),
+            .with_help(bare_range_help(text)),
         ),
         _ if !weights::check_words(context, "unknown-weight", slot, &WORDS) => {
             weights::check_known(context, start, slot);
         }
         _ => {}
+    }
+}
+
+/// Says how a range is written, also one that stands in one text with its word, as a `--set` writes it.
+fn bare_range_help(text: &str) -> String {
+    match text.strip_prefix("layers").map(str::trim_start) {
+        Some(range) if range.len() < text.len() => {
+            let range = range.trim_matches(['"', '\'']);
+            format!("write `train layers \"{range}\"` in the recipe, where word and range are two values")
+        }
+        _ => format!("write `train layers \"{text}\"`"),
     }
 }
 

@@ -78,7 +78,7 @@ impl Gpt2 {
             n_layer: fields.needed("n_layer", Most::LAYERS)?,
             n_head,
             n_positions: fields.count("n_positions", Most::POSITIONS)?.unwrap_or(1024),
-            layer_norm_epsilon: fields.number("layer_norm_epsilon")?.unwrap_or(1e-5),
+            layer_norm_epsilon: fields.eps("layer_norm_epsilon", 1e-5)?,
             initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
             embd_pdrop: fields.share("embd_pdrop", 0.1)?,
             attn_pdrop: fields.share("attn_pdrop", 0.1)?,

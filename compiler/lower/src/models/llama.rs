@@ -98,7 +98,7 @@ impl Llama {
             max_position_embeddings: fields
                 .count("max_position_embeddings", Most::POSITIONS)?
                 .unwrap_or(2048),
-            rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
+            rms_norm_eps: fields.eps("rms_norm_eps", 1e-6)?,
             initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
             attention_dropout: fields.share("attention_dropout", 0.0)?,
             attention_bias: fields.flag("attention_bias", false)?,
@@ -211,6 +211,12 @@ fn inverse_frequencies(config: &Value, head_dim: u64) -> Result<Vec<f64>, Config
         .or_else(|| config.get("rope_theta"))
         .and_then(Value::as_f64)
         .unwrap_or(10000.0);
+    if theta as f32 <= 0.0 {
+        return Err(ConfigProblem {
+            field: Some("rope_theta".into()),
+            message: format!("`rope_theta` is {theta}, but must be above 0"),
+        });
+    }
     // Rounded to f32 as the published models compute them.
     let base: Vec<f64> = (0..head_dim / 2)
         .map(|pair| f64::from(1.0 / (theta as f32).powf((2 * pair) as f32 / head_dim as f32)))
@@ -290,5 +296,18 @@ mod tests {
         let mut heads = config();
         heads["num_key_value_heads"] = json!(3);
         assert_eq!(Llama::from_config(&heads).unwrap_err().field.as_deref(), Some("num_key_value_heads"));
+    }
+
+    #[test]
+    fn numbers_that_give_no_finite_loss_are_refused_by_name() {
+        for (name, number) in [("rope_theta", 0.0), ("rope_theta", -1e4), ("rms_norm_eps", -1.0)] {
+            let mut config = config();
+            config[name] = json!(number);
+            let problem = Llama::from_config(&config).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(name), "{number}: {}", problem.message);
+        }
+        let mut zero = config();
+        zero["rms_norm_eps"] = json!(0.0);
+        assert!(Llama::from_config(&zero).is_ok());
     }
 }

@@ -173,6 +173,14 @@ impl Fields<'_> {
         }
     }
 
+    /// Reads what is added under a root.
+    fn eps(&self, name: &str, default: f64) -> Result<f64, ConfigProblem> {
+        match self.number(name)?.unwrap_or(default) {
+            eps if eps >= 0.0 => Ok(eps),
+            _ => Err(self.wrong(name, "at least 0")),
+        }
+    }
+
     fn count(&self, name: &str, most: Most) -> Result<Option<u64>, ConfigProblem> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),

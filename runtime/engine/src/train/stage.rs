@@ -3,7 +3,7 @@
 use super::Rows;
 use super::ahead::{Ahead, Laid, Source};
 use super::saving::Saving;
-use super::step::Total;
+use super::step::{Total, UNTRAINED};
 use crate::checkpoint::{self, Reports, Snapshot, State};
 use crate::error::{EngineError, Result};
 use crate::evaluate::evaluate;
@@ -12,6 +12,7 @@ use crate::frozen::Frozen;
 use crate::generate::{Decoding, Prompting, answer};
 use crate::metrics::{Metrics, Position, StepLine};
 use crate::observer::StepReport;
+use crate::origin::Origin;
 use crate::record::Yields;
 use crate::reference::Reference;
 use crate::report::Summary;
@@ -34,6 +35,7 @@ const CHECKPOINTS_KEPT: u64 = 1;
 pub struct Loaded<'c> {
     pub begun: Instant,
     pub stage: PathBuf,
+    pub origin: Origin,
     pub executor: Executor<'c>,
     pub rows: Rows,
     pub reference: Option<Reference>,
@@ -52,6 +54,7 @@ pub struct Training<'c, 'a> {
     pub tokenizer: Tokenizer,
     pub metrics: Metrics,
     pub stage: PathBuf,
+    origin: Origin,
     /// The rows of the present step, and those of the next on their way.
     pub laid: Laid,
     pub ahead: Ahead,
@@ -72,7 +75,7 @@ pub struct Training<'c, 'a> {
 
 impl<'c, 'a> Training<'c, 'a> {
     pub fn new(context: &'c mut Context<'a>, work: &'c Train, loaded: Loaded<'c>) -> Result<Self> {
-        let Loaded { begun, stage, executor, rows, reference, tokenizer, metrics } = loaded;
+        let Loaded { begun, stage, origin, executor, rows, reference, tokenizer, metrics } = loaded;
         if !context.task.conduct.samples.is_empty() && !executor.has_program("prefill") {
             return Err(EngineError::plan("the stage has prompts but no program to answer them"));
         }
@@ -82,6 +85,7 @@ impl<'c, 'a> Training<'c, 'a> {
             ahead: Ahead::new(Source::new(&rows, &executor), steps)?,
             total: Total::new(&executor),
             steps,
+            origin,
             context,
             work,
             executor,
@@ -245,8 +249,12 @@ impl<'c, 'a> Training<'c, 'a> {
         let of_rows = self.reference.as_ref().map(|reference| reference.eval.as_slice());
         let (task, observer) = (&self.context.task.name, &mut *self.context.observer);
         let progress = |done, total| observer.progress(task, "evaluating", done, Some(total));
-        let figures =
-            evaluate(&mut self.executor, store, self.work.unit, of_rows, self.context.stop, progress)?;
+        let evaluated =
+            evaluate(&mut self.executor, store, self.work.unit, of_rows, self.context.stop, progress);
+        let figures = evaluated.map_err(|error| match step {
+            0 if error.code == "non-finite-loss" => error.help(UNTRAINED),
+            _ => error,
+        })?;
         let Some(figures) = figures else { return Ok(false) };
         self.metrics.evaluation(step, self.epoch(step), &figures)?;
         self.context.observer.evaluated(&self.context.task.name, step, &figures);
@@ -308,6 +316,7 @@ impl<'c, 'a> Training<'c, 'a> {
             step,
             epoch: self.epoch(step),
             key: task.key.clone().unwrap_or(Key(String::new())),
+            origin: self.origin.clone(),
             numerics: NUMERICS_VERSION,
             backend: self.context.backend.name().to_owned(),
             instruction_set: instruction_set().to_owned(),

@@ -10,6 +10,9 @@ use data::MicroBatch;
 use ops::backend::Draw;
 use plan::work::{Unit, batch as names, result};
 
+/// What to do about a loss that is not finite before anything was trained.
+pub const UNTRAINED: &str = "check the weights and the config.json of the model that the stage starts from: it gives no finite loss before any training; or look at these rows in the data";
+
 /// What a step computed.
 pub struct Stepped {
     pub loss: f32,
@@ -165,6 +168,11 @@ fn preference(sums: [f64; 4], pairs: u64) -> Preference {
 
 fn non_finite(what: &str, number: f64, index: u64, rows: &str) -> EngineError {
     let message = format!("the {what} of step {} is {number} in {rows}", index + 1);
-    EngineError::new("non-finite-loss", message)
-        .help("lower the learning rate, or look at these rows in the data; the last checkpoint is untouched")
+    let error = EngineError::new("non-finite-loss", message);
+    match index {
+        0 => error.help(UNTRAINED),
+        _ => error.help(
+            "lower the learning rate, or look at these rows in the data; the last checkpoint is untouched",
+        ),
+    }
 }

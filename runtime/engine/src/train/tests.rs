@@ -360,6 +360,41 @@ fn a_changed_recipe_does_not_go_on_unless_forked() {
 }
 
 #[test]
+fn what_changed_since_the_checkpoint_is_named() {
+    let world = World::new();
+    let of = |key| Task { inputs: vec!["data".into()], ..world.task(key, Conduct::default()) };
+    world.run(&of("k1"), Some(3)).expect("stops");
+    let told = |task: &Task| {
+        let error = world.run(task, None).expect_err("refused");
+        assert_eq!(error.code, "recipe-changed");
+        error.message
+    };
+    // Only the key differs: so do the weights that it is of.
+    let start = world.start().display().to_string();
+    assert!(told(&of("k2")).contains(&format!("made from other files in {start}")));
+    let mut other = of("k2");
+    let Work::Train(work) = &mut other.work else { panic!("a training task") };
+    work.optimizer.lr = 0.1;
+    assert!(told(&other).contains("under another recipe"));
+    let data = world.folder.task_folder("data");
+    let record = crate::record::Record::read(&data).expect("there");
+    crate::record::Record { key: Key("other".into()), ..record }.write(&data).expect("written");
+    assert!(told(&of("k2")).contains("made from another `data`"));
+    assert!(told(&other).contains("under another recipe"));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_before_any_training_is_not_the_learning_rate_s() {
+    let world = World::new();
+    // Finite weights whose products are not.
+    world.write_start(1e30);
+    let error = world.run(&world.task("k1", Conduct::default()), None).expect_err("not finite");
+    assert_eq!(error.code, "non-finite-loss");
+    let help = error.help.expect("there is one");
+    assert!(help.contains("before any training") && !help.contains("learning rate"), "{help}");
+}
+
+#[test]
 fn a_finished_result_is_moved_aside_for_another() {
     let world = World::new();
     let task = world.task("k1", Conduct::default());

@@ -73,6 +73,10 @@ impl Backend for Cpu {
         self.pool.run(count, usize::MAX, task);
     }
 
+    fn release(&self) {
+        self.pool.release();
+    }
+
     fn run(&self, mut call: Call<'_, '_>) -> Result<(), OpError> {
         let format = number_format(&call);
         self.supports(call.kind, format)?;

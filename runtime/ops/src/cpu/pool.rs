@@ -116,7 +116,8 @@ impl Pool {
         }
         let asked = asked_scratch();
         if self.grown.swap(asked, Ordering::Relaxed) != asked {
-            self.meet();
+            // Now, not at its first task of a kind, which may be in any step.
+            self.on_every_thread(|| with_buffers(|lines, largest| grow(lines, 0, largest)));
             // It let the threads go, and another caller may have come between.
             if !self.shared.take() {
                 return (0..count).for_each(task);
@@ -125,12 +126,21 @@ impl Pool {
         self.share_out(count, &task);
     }
 
-    /// Has every thread grow its scratch, so that none of them does so in a later step, in which it takes its first
-    /// task of that kind: nobody leaves before all are there.
-    fn meet(&self) {
+    /// Has every thread let its scratch go: what comes next may need less of it.
+    pub fn release(&self) {
+        if !self.shared.take() {
+            return; // another caller is at work and needs it
+        }
+        LARGEST.iter().for_each(|largest| largest.store(0, Ordering::Relaxed));
+        self.grown.store(0, Ordering::Relaxed);
+        self.on_every_thread(|| with_buffers(|buffer, _| *buffer = Vec::new()));
+    }
+
+    /// Does something once on every thread of the pool, which the caller has taken: nobody leaves before all are there.
+    fn on_every_thread(&self, each: impl Fn() + Sync) {
         let (met, all) = (Mutex::new(0), Condvar::new());
         self.share_out(self.threads(), &|_| {
-            grow_scratch();
+            each();
             let mut met = locked(&met);
             *met += 1;
             all.notify_all();
@@ -386,9 +396,7 @@ thread_local! {
 }
 
 /// The largest requests of any thread in lines, so that all threads have their scratch before their tasks.
-static LARGEST: Largest = Largest::new(0);
-static LARGEST_WIDE: Largest = Largest::new(0);
-static LARGEST_STAGE: Largest = Largest::new(0);
+static LARGEST: [Largest; 3] = [const { Largest::new(0) }; 3];
 
 /// Of std in models, too: it is no part of the protocol.
 type Largest = std::sync::atomic::AtomicUsize;
@@ -408,36 +416,33 @@ impl Buffer {
 
 /// Lends this thread's scratch, which begins at a line of the caches. Its content is whatever the last task left.
 ///
-/// It grows to the largest request of any thread and stays, so that a step allocates nothing once one has run.
+/// It grows to the largest request of any thread and stays until it is released, so that a step allocates nothing once
+/// one has run.
 pub fn scratch<T: bytemuck::Pod, R>(len: usize, task: impl FnOnce(&mut [T]) -> R) -> R {
-    SCRATCH.with(|buffer| buffer.lend(len, &LARGEST, task))
+    SCRATCH.with(|buffer| buffer.lend(len, &LARGEST[0], task))
 }
 
 /// Lends this thread's second scratch, as [`scratch`].
 pub fn wide_scratch<R>(len: usize, task: impl FnOnce(&mut [f64]) -> R) -> R {
-    WIDE_SCRATCH.with(|buffer| buffer.lend(len, &LARGEST_WIDE, task))
+    WIDE_SCRATCH.with(|buffer| buffer.lend(len, &LARGEST[1], task))
 }
 
 /// Lends this thread's buffer for widened operands, as [`scratch`], which may be lent at the same time.
 pub fn stage<R>(len: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
-    STAGE.with(|buffer| buffer.lend(len, &LARGEST_STAGE, task))
+    STAGE.with(|buffer| buffer.lend(len, &LARGEST[2], task))
 }
 
-/// Grows this thread's scratch to what other threads have asked for; what is lent at this moment stays as it is.
-fn grow_scratch() {
-    let grow = |buffer: &Buffer, largest| {
-        if let Ok(mut lines) = buffer.0.try_borrow_mut() {
-            grow(&mut lines, 0, largest);
-        }
-    };
-    SCRATCH.with(|buffer| grow(buffer, &LARGEST));
-    WIDE_SCRATCH.with(|buffer| grow(buffer, &LARGEST_WIDE));
-    STAGE.with(|buffer| grow(buffer, &LARGEST_STAGE));
+/// Gives this thread's buffers, each with the largest request of its kind; not what is lent at this moment.
+fn with_buffers(mut each: impl FnMut(&mut Vec<Line>, &Largest)) {
+    let buffers = [&SCRATCH, &WIDE_SCRATCH, &STAGE];
+    for (buffer, largest) in buffers.into_iter().zip(&LARGEST) {
+        buffer.with(|buffer| buffer.0.try_borrow_mut().map(|mut lines| each(&mut lines, largest)).ok());
+    }
 }
 
 /// Returns a number that grows with what any thread has asked for.
 fn asked_scratch() -> usize {
-    [&LARGEST, &LARGEST_WIDE, &LARGEST_STAGE].iter().map(|largest| largest.load(Ordering::Relaxed)).sum()
+    LARGEST.iter().map(|largest| largest.load(Ordering::Relaxed)).sum()
 }
 
 fn grow(lines: &mut Vec<Line>, len: usize, largest: &Largest) {
@@ -537,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn all_threads_have_the_scratch_that_one_asked_for() {
+    fn all_threads_have_the_scratch_that_one_asked_for_until_it_is_released() {
         let pool = Pool::new(2);
         scratch(1000, |_: &mut [f32]| ());
         let met = std::sync::Barrier::new(2);
@@ -545,5 +550,13 @@ mod tests {
             SCRATCH.with(|buffer| assert!(buffer.0.borrow().len() >= 1000 * 4 / size_of::<Line>()));
             met.wait();
         });
+        pool.release();
+        let kept = AtomicUsize::new(0);
+        assert!(pool.shared.take());
+        pool.on_every_thread(|| {
+            let lines = SCRATCH.with(|buffer| buffer.0.borrow().capacity());
+            kept.fetch_add(lines, Ordering::Relaxed);
+        });
+        assert_eq!(kept.into_inner(), 0);
     }
 }
