@@ -123,7 +123,7 @@ fn summary(compiled: &Compiled, on: Option<Machine>) -> String {
             None => task.name.clone(),
         })
         .collect();
-    let each = if on.is_some_and(|on| on.count > 1) { " on each" } else { "" };
+    let each = if on.is_some_and(|on| text::has_own(on.hardware.name, on.count)) { " on each" } else { "" };
     let memory = memory
         .filter(|(bytes, _)| *bytes > 0)
         .map_or(String::new(), |(bytes, mark)| format!("; {mark}{} of memory{each}", text::bytes(bytes)));

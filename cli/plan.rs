@@ -396,13 +396,15 @@ fn details(task: &Task) -> String {
         line("time", format!("{mark}{} {place}", text::seconds(seconds.value)));
     }
     if !figures.memory.is_empty() {
-        let on = figures.devices.as_ref().map(|(_, count)| *count);
-        let each = if on.is_some_and(|count| count > 1) { " per device" } else { "" };
+        let on = figures.devices.as_ref();
+        let each =
+            if on.is_some_and(|(name, count)| text::has_own(name, *count)) { " per device" } else { "" };
         line("memory", format!("{}{}{each}", tilde(task), itemised(&figures.memory)));
     } else if trains(task) {
         line("memory", UNKNOWN.to_owned());
     }
-    if let Some(ranks) = &figures.ranks {
+    // On other hardware memory is that of a device already.
+    if let Some(ranks) = figures.ranks.as_ref().filter(|_| figures.devices.is_none()) {
         line("per device", format!("{}{}", tilde(task), itemised(&ranks.memory)));
     }
     if !figures.mapped.is_empty() {

@@ -50,6 +50,11 @@ pub fn on_devices(name: &str, count: u64) -> String {
     if count == 1 { format!("on {name}") } else { format!("on {count} × {name}") }
 }
 
+/// Returns whether these are several devices that have memory of their own each; cores share that of their machine.
+pub fn has_own(name: &str, count: u64) -> bool {
+    count > 1 && stdlib::hardware::find(name).is_some_and(|hardware| hardware.memory.is_some())
+}
+
 /// Returns rows as aligned columns; the first row is the head. Columns named in `right` are right-aligned.
 pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -58,7 +58,10 @@ fn what_cannot_fit_is_told_before_anything_runs() {
         assert!(!shop.path("runs").exists(), "{command}");
     }
     // With a little more it depends on the rows, which are not prepared.
-    shop.ok(&["check", "tiny.kdl", "--memory", "12MiB"]);
+    let check = |kib: u64| shop.run(&["check", "tiny.kdl", "--memory", &format!("{kib}KiB")]);
+    let little = (32..48).map(|quarter| check(256 * quarter)).find(|ran| ran.code == Some(0));
+    let little = little.expect("enough").stdout;
+    assert!(little.contains("may need ~") && little.contains(" may be used"), "{little}");
 }
 
 #[test]
@@ -80,6 +83,13 @@ fn a_recipe_is_held_against_the_hardware_that_is_named() {
     assert!(more.contains("of memory on each"), "{more}");
     let tiny = shop.ok(&["check", "tiny.kdl", "--on", "h100-80"]).stdout;
     assert!(tiny.contains("on h100-80"), "{tiny}");
+    // Cores share the memory of their machine.
+    let cores = shop.ok(&["check", "tiny.kdl", "--on", "4xcpu-avx2"]).stdout;
+    assert!(cores.contains("on 4 × cpu-avx2") && !cores.contains("on each"), "{cores}");
+    // A plan names the hardware too.
+    let plan = shop.ok(&["plan", "tiny.kdl", "--on", "2xh100-80"]).stdout;
+    assert!(plan.contains(" on 2 × h100-80\n") && plan.contains("2, each with everything"), "{plan}");
+    assert!(plan.contains(" per device\n") && !plan.contains("this machine"), "{plan}");
 }
 
 /// Each stage and dataset has options whose defaults have nothing to act on here.

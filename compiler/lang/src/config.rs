@@ -29,6 +29,7 @@ pub fn fields(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Vec<(Spanned<St
         let name = Spanned { value: child.name.text.clone(), span: child.name.span, origin: child.origin };
         match json(child) {
             Some(value) => fields.push((name, Spanned { value, span, origin })),
+            None if too_large(child).is_some() => diagnostics.extend(too_large(child)),
             None if child.damaged || child.arguments.iter().any(|value| value.data == Data::Broken) => {}
             None => diagnostics.push(
                 Diagnostic::error(
@@ -42,6 +43,23 @@ pub fn fields(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Vec<(Spanned<St
         }
     }
     fields
+}
+
+/// Reports the first whole number of a field that JSON cannot have.
+fn too_large(node: &Node) -> Option<Diagnostic> {
+    let is_large = |value: &&Value| matches!(value.data, Data::Integer(_)) && scalar(value).is_none();
+    match node.arguments.iter().find(is_large) {
+        Some(value) => Some(
+            Diagnostic::error(
+                "out-of-range",
+                format!("`{}` is beyond the whole numbers of config.json", node.name.text),
+                value.span,
+                format!("from {} to {}", i64::MIN, i64::MAX),
+            )
+            .with_help("write a smaller number"),
+        ),
+        None => node.children.iter().find_map(too_large),
+    }
 }
 
 /// One value stands alone, several are a list, a block is an object.

@@ -3,12 +3,14 @@
 mod common;
 
 use common::{model, prepared, tokenizer};
+use lang::diagnostic::{Diagnostic, Severity};
 use lang::facts::{
-    Facts, Fingerprint, HardwareFact, PathFact, Products, Rates, RowsFact, TokenizerFact, Want,
+    Facts, Fingerprint, HardwareFact, ModelFact, PathFact, Products, Rates, RowsFact, TokenizerFact, Want,
 };
 use lang::{Input, check};
 use lower::builder::Capacities;
 use lower::figures::process::PROCESS_BYTES;
+use lower::figures::time::Machine;
 use lower::models::Model;
 use lower::objectives::Objective;
 use lower::{Lowered, Options, lower, programs};
@@ -33,6 +35,9 @@ const CPT: &str = "cpt a { model base; data texts; batch 8; epochs 2; sample eve
 const SFT: &str = "sft b { model a; data chats; batch 4; steps 30; template std:chatml; checkpoint every=\"5 steps\" keep=1 }\n";
 const DPO: &str =
     "dpo c { model b; data pairs; batch 4; tokens \"40K\"; template std:chatml; loss ipo; beta 0.2 }\n";
+
+/// Room for prompts is certain.
+const SAMPLE: &str = " sample every=\"10 steps\" prompt=\"once\" max-tokens=5";
 
 fn columns(path: &str) -> Vec<String> {
     let names: &[&str] = match path {
@@ -259,15 +264,23 @@ fn decisions(lowered: &Lowered) -> Decisions {
 
 #[test]
 fn rows_that_are_not_prepared_are_refused_where_nothing_could_help() {
-    let text = whole();
+    let text = whole().replace(SAMPLE, "").replace("sequence 64", "sequence 128");
     let found = |options: Options| lowered(&text, &[], &options).diagnostics;
     let parameters = |plan: &Plan| task(plan, "a").figures.parameters.expect("a known model");
     let plan = lowered(&text, &[], &Options::default()).plan;
     // Weight, gradient and two moments in f32; activations depend on how long the rows are.
     let lasting = PROCESS_BYTES + 16 * parameters(&plan);
     let memory = |bytes: u64| Options { memory: Some(bytes), ..Options::default() };
-    assert!(found(memory(PROCESS_BYTES)).iter().any(|found| found.code == "exceeds-memory"));
-    assert_eq!(found(memory(lasting)), []);
+    let severities = |found: Vec<Diagnostic>| {
+        assert!(found.iter().all(|found| found.code == "exceeds-memory"), "{found:?}");
+        found.into_iter().map(|found| found.severity).collect::<Vec<_>>()
+    };
+    assert_eq!(severities(found(memory(PROCESS_BYTES))), [Severity::Error; 3]);
+    // With a little more it depends on the rows: it is said, and nothing is refused.
+    let mut little = (1..64).map(|part| severities(found(memory(lasting + (part << 18)))));
+    let warned = little.find(|found| !found.contains(&Severity::Error)).expect("enough");
+    assert!(!warned.is_empty());
+    assert_eq!(found(memory(1 << 30)), []);
     // A run is held against its machine, a check or a plan is not.
     let small = HardwareFact {
         name: "small".into(),
@@ -284,6 +297,185 @@ fn rows_that_are_not_prepared_are_refused_where_nothing_could_help() {
     };
     assert_eq!(on_small(false), []);
     assert!(on_small(true).iter().any(|found| found.code == "exceeds-memory"));
+}
+
+/// Bytes of the stage `a`, and what is said of it.
+fn held(text: &str, counts: &[(&str, u64)], options: &Options) -> (u64, Vec<Diagnostic>) {
+    let lowered = lowered(text, counts, options);
+    let memory = &task(&lowered.plan, "a").figures.memory;
+    (memory.iter().map(|(_, bytes)| bytes).sum(), lowered.diagnostics)
+}
+
+/// What is predicted is below what may be used, or something is said.
+#[test]
+fn no_prediction_is_above_what_may_be_used_without_a_word() {
+    let text = [MODEL, TEXTS, DEFAULTS, &CPT.replace(SAMPLE, "")].concat();
+    let mut said = [0; 3];
+    for memory in (8 << 20..24 << 20).step_by(128 << 10) {
+        let (bytes, found) = held(&text, &[], &Options { memory: Some(memory), ..Options::default() });
+        match found.first().map(|found| found.severity) {
+            None => assert!(bytes <= memory, "{bytes} of {memory}"),
+            Some(Severity::Warning) => assert!(bytes > memory, "{bytes} of {memory}"),
+            Some(_) => {}
+        }
+        said[found.first().map_or(0, |found| if found.severity == Severity::Error { 2 } else { 1 })] += 1;
+    }
+    assert!(said.iter().all(|times| *times > 0), "{said:?}");
+}
+
+/// Rows of 100 bytes that are cut have 12 tokens at least, so that sequences of 8 are full; so are packed ones.
+#[test]
+fn what_is_certain_of_rows_refuses() {
+    let least = |stage: &str| {
+        let text = [MODEL, TEXTS, DEFAULTS, stage].concat();
+        let found = |memory| held(&text, &[], &Options { memory: Some(memory), ..Options::default() }).1;
+        let severity = |memory: u64| found(memory << 10).first().map(|found| found.severity);
+        let fits =
+            (8 << 10..40 << 10).step_by(64).find(|memory| severity(*memory).is_none()).expect("enough");
+        let below = found((fits - 64) << 10).remove(0);
+        (below.severity, below.message, below.help.expect("there is help"))
+    };
+    let stage = |sequence: &str| {
+        format!("cpt a {{ model base; data texts; sequence {sequence}; batch 8; epochs 2 }}\n")
+    };
+    assert_eq!(least(&stage("8")).0, Severity::Error);
+    assert_eq!(least(&stage("128 pack=#true")).0, Severity::Error);
+    let (severity, message, help) = least(&stage("128"));
+    assert_eq!(severity, Severity::Warning, "{message}");
+    assert!(message.starts_with("stage `a` may need ~") && message.ends_with(" may be used"), "{message}");
+    assert!(help.starts_with("write `sequence 64`, with which it fits, or give at least "), "{help}");
+}
+
+/// A model of 1.6 billion parameters, which needs 24.1 GiB without activations.
+fn large() -> String {
+    let model = "tokenizer words { train bpe vocab=300 on=texts }\nmodel base new:llama { tokenizer words; \
+        config { hidden_size 4096; intermediate_size 11008; num_hidden_layers 8; num_attention_heads 32 } }\n";
+    [model, TEXTS, DEFAULTS, CPT].concat()
+}
+
+#[test]
+fn named_hardware_holds_a_stage_as_devices_do() {
+    let large = large();
+    let on = |name: &str, count| {
+        let hardware = stdlib::hardware::find(name).expect("a profile");
+        Options { on: Some(Machine { hardware, count, ghz: 3.0 }), ..Options::default() }
+    };
+    // What can only be estimated and what is known have the same verdict.
+    for counts in [&[][..], &[("data:a", 100), ("tokenizer:words", 0)]] {
+        let found = held(&large, counts, &on("rtx-3090", 1)).1;
+        assert_eq!((found.len(), found[0].code.as_str()), (1, "exceeds-memory"));
+        assert_eq!(found[0].severity, Severity::Error);
+        assert!(found[0].message.ends_with(" on rtx-3090, which has 24.0 GiB"), "{}", found[0].message);
+        let help = found[0].help.as_deref().expect("there is help");
+        assert_eq!(help, "choose a smaller model, or take `--on 2xrtx-3090`, or take `--on a100-40`");
+        let both = Options { memory: Some(2 << 30), ..on("rtx-3090", 1) };
+        let help = held(&large, counts, &both).1[0].help.clone().expect("there is help");
+        assert!(help.contains("take `--on a100-40` and `--memory 25."), "{help}");
+        // Memory that is named beside hardware that has more is what helps.
+        let both = Options { memory: Some(2 << 30), ..on("h100-80", 1) };
+        let help = held(&large, counts, &both).1[0].help.clone().expect("there is help");
+        assert!(help.contains("or give at least 25."), "{help}");
+
+        // Two hold a part each, as two of this machine do, and each has the memory of one.
+        assert_eq!(held(&large, counts, &on("rtx-3090", 2)).1, []);
+        let of = |options: &Options| task(&lowered(&large, counts, options).plan, "a").figures.clone();
+        let two = of(&on("rtx-3090", 2));
+        assert_eq!(two.devices, Some(("rtx-3090".to_owned(), 2)));
+        let here = of(&Options { devices: 2, memory: Some(26 << 30), ..Options::default() });
+        let (ranks, own) = (two.ranks.expect("divided"), here.ranks.expect("divided"));
+        assert_eq!((ranks.mesh.shards, own.mesh.shards), (2, 2));
+        assert_eq!(two.memory[..3], own.memory[..3]);
+        assert!(two.memory.iter().map(|(_, bytes)| bytes).sum::<u64>() < 24 << 30);
+        // Where one has all of it, every device has all.
+        let eight = of(&on("h100-80", 8)).ranks.expect("divided").mesh;
+        assert_eq!((eight.replicas, eight.shards), (8, 1));
+        let many = held(&large, counts, &on("rtx-3090", 16)).1;
+        assert_eq!(many[0].code, "too-many-devices");
+        assert_eq!(many[0].help.as_deref(), Some("take `--on 8xrtx-3090`, or write `batch 16` or more"));
+    }
+}
+
+/// The largest size of each kind that is believed; the same under the names of GPT-2.
+const LARGEST: [(&str, u64); 7] = [
+    ("hidden_size", 1 << 18),
+    ("intermediate_size", 1 << 20),
+    ("num_hidden_layers", 1 << 10),
+    ("num_attention_heads", 1 << 10),
+    ("head_dim", 1 << 10),
+    ("vocab_size", 1 << 24),
+    ("max_position_embeddings", 1 << 24),
+];
+
+#[test]
+fn sizes_that_no_model_has_are_refused_by_key() {
+    let mut all = model().config;
+    all.as_object_mut().expect("an object").remove("num_key_value_heads");
+    for (key, most) in LARGEST {
+        for wrong in [most + 1, 1 << 62, u64::MAX] {
+            let mut config = all.clone();
+            config[key] = json!(wrong);
+            let problem = Model::from_config(&config).expect_err(key);
+            assert_eq!(problem.field.as_deref(), Some(key));
+            let message = format!("`{key}` must be a whole number from 1 to {most}, but is {wrong}");
+            assert_eq!(problem.message, message);
+        }
+    }
+    let gpt2 = |key: &str| Model::new_config("gpt2", &[(key.to_owned(), json!(1_u64 << 62))]);
+    for key in ["n_embd", "n_inner", "n_layer", "n_head", "vocab_size", "n_positions"] {
+        let problem = Model::from_config(&gpt2(key)).expect_err(key);
+        assert_eq!(problem.field.as_deref(), Some(key));
+    }
+}
+
+/// Sums that overflow panic in tests.
+#[test]
+fn no_size_that_is_believed_overflows() {
+    let mut config = model().config;
+    config.as_object_mut().expect("an object").remove("num_key_value_heads");
+    for (key, most) in LARGEST {
+        config[key] = json!(most);
+    }
+    // A few of the layers stand for all: their number alone takes the time.
+    config["num_hidden_layers"] = json!(2);
+    let large = Model::from_config(&config).expect("believed");
+    assert!(large.parameters() < 1 << 44);
+    let text = [MODEL, TEXTS, DEFAULTS, CPT].concat();
+    let memory = |sequence: u64, batch: &str| {
+        let facts = Facts {
+            models: [("base".to_owned(), ModelFact { config: config.clone(), ..model() })].into(),
+            ..Facts::default()
+        };
+        let text = text.replace("sequence 64", &format!("sequence {sequence}")).replace("batch 8", batch);
+        lowered_with(&text, &[], &Options::default(), facts)
+    };
+    let most = memory(1 << 24, "batch 4 micro=4");
+    assert_eq!(most.diagnostics, []);
+    let bytes: u64 = task(&most.plan, "a").figures.memory.iter().map(|(_, bytes)| bytes).sum();
+    assert!(bytes < 1 << 53, "512 times the layers are below 2^62: {bytes}");
+    let found = memory(1 << 24, "batch 5 micro=5").diagnostics;
+    assert_eq!((found.len(), found[0].code.as_str()), (1, "out-of-range"));
+    assert!(found[0].message.starts_with("a micro-step of `a` has 83886080 tokens"), "{}", found[0].message);
+}
+
+#[test]
+fn a_size_that_no_model_has_is_refused_where_it_stands() {
+    let new = large().replace("intermediate_size 11008", "intermediate_size 4611686018427387904");
+    // Whether or not the tokenizer is trained.
+    for counts in [&[][..], &[("data:a", 100), ("tokenizer:words", 0)]] {
+        let found = lowered(&new, counts, &Options::default()).diagnostics;
+        assert_eq!((found.len(), found[0].code.as_str()), (1, "unsupported-model"));
+        let at = found[0].labels[0].span;
+        let text = format!("adapt 1\n{new}");
+        assert_eq!(&text[at.start as usize..at.end as usize], "4611686018427387904");
+    }
+    let mut fact = model();
+    fact.config["hidden_size"] = json!(1_u64 << 62);
+    let facts = Facts { models: [("base".to_owned(), fact)].into(), ..Facts::default() };
+    let found =
+        lowered_with(&[MODEL, TEXTS, DEFAULTS, CPT].concat(), &[], &Options::default(), facts).diagnostics;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].message.starts_with("`hidden_size` must be a whole number from 1 to 262144"));
+    assert_eq!(found[0].notes, ["`hidden_size` stands in base/config.json"]);
 }
 
 #[test]

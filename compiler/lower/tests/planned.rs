@@ -1,5 +1,6 @@
 //! Recipes that cannot be run yet: what the plan says of them, from locks and without a network.
 
+use lang::diagnostic::Severity;
 use lang::facts::Facts;
 use lang::lock::Lock;
 use lang::{Input, check};
@@ -243,6 +244,16 @@ fn an_estimate_within_its_uncertainty_is_no_error() {
         plan.tasks.iter().map(|task| of(&task.name)).max().expect("a task")
     };
     let predicted = stage(&gallery_with(qlora, &["*.micro=1"], &memory(1 << 40)).plan);
-    assert_eq!(exceeding(qlora, &["*.micro=1"], &memory(predicted * 19 / 20)), []);
-    assert_ne!(exceeding(qlora, &["*.micro=1"], &memory(predicted / 2)), []);
+    let severities = |bytes| {
+        let found = exceeding(qlora, &["*.micro=1"], &memory(bytes));
+        found.into_iter().map(|found| (found.severity, found.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(severities(predicted), []);
+    let warned = severities(predicted * 19 / 20);
+    assert!(
+        !warned.is_empty() && warned.iter().all(|(severity, _)| *severity == Severity::Warning),
+        "{warned:?}"
+    );
+    assert!(warned[0].1.contains("` may need ~"), "{warned:?}");
+    assert!(severities(predicted / 2).iter().any(|(severity, _)| *severity == Severity::Error));
 }

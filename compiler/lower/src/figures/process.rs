@@ -40,6 +40,8 @@ pub struct Process {
     pub threads: u64,
     pub tokenizer: u64,
     pub rows: u64,
+    /// What the driver takes where the memory is a GPU's, of which the process has nothing else; on cores 0.
+    pub driver: u64,
 }
 
 /// The rows that a stage reads.
@@ -58,12 +60,15 @@ pub struct Rows {
 
 impl Process {
     /// Returns the items of a stage, by the names that `adapt plan` prints.
-    pub fn items(&self, module: &Module) -> [(&'static str, u64); 5] {
+    pub fn items(&self, module: &Module) -> Vec<(&'static str, u64)> {
+        if self.driver > 0 {
+            return vec![("process", self.driver)];
+        }
         let ops: usize = module.programs.iter().map(|program| program.ops.len()).sum();
         let threads = self.threads.max(1);
         // Ranks divide them.
         let together = threads.div_ceil(module.mesh.ranks()) as usize;
-        [
+        vec![
             ("tokenizer", self.tokenizer),
             ("rows", self.rows),
             ("plan", ops as u64 * OP_BYTES),
@@ -130,7 +135,10 @@ mod tests {
 
     #[test]
     fn threads_and_ops_are_counted() {
-        let process = Process { threads: 3, tokenizer: 7, rows: 11 };
+        let process = Process { threads: 3, tokenizer: 7, rows: 11, driver: 0 };
         assert_eq!(process.bytes(&Module::default()), 7 + 11 + 3 * THREAD_BYTES + PROCESS_BYTES);
+        // A GPU has only its driver of it.
+        let process = Process { driver: 5, ..process };
+        assert_eq!(process.items(&Module::default()), [("process", 5)]);
     }
 }

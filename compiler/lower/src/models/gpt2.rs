@@ -3,7 +3,7 @@
 //! Shapes: N tokens, H n_embd, I n_inner, A n_head, V vocab_size. Files hold linear weights as
 //! `[in, out]`; values are `[out, in]` as everywhere, and the fused `c_attn` is three of them.
 
-use super::{ConfigProblem, Fields, Hidden, WeightSpec, plain};
+use super::{ConfigProblem, Fields, Hidden, Most, WeightSpec, plain};
 use crate::builder::{AttentionShape, Builder, ext};
 use plan::op::Activation;
 use plan::value::ValueId;
@@ -63,8 +63,8 @@ impl Gpt2 {
     /// Fails on missing or contradictory fields.
     pub fn from_config(config: &Value) -> Result<Gpt2, ConfigProblem> {
         let fields = Fields(config);
-        let n_embd = fields.needed("n_embd")?;
-        let n_head = fields.needed("n_head")?;
+        let n_embd = fields.needed("n_embd", Most::HIDDEN)?;
+        let n_head = fields.needed("n_head", Most::HEADS)?;
         if n_embd % n_head != 0 {
             return Err(fields.wrong("n_embd", &format!("a multiple of `n_head` ({n_head})")));
         }
@@ -72,12 +72,12 @@ impl Gpt2 {
             return Err(fields.wrong("add_cross_attention", "false: this is a decoder on its own"));
         }
         Ok(Gpt2 {
-            vocab_size: fields.needed("vocab_size")?,
+            vocab_size: fields.needed("vocab_size", Most::VOCAB)?,
             n_embd,
-            n_inner: fields.count("n_inner")?.unwrap_or(4 * n_embd),
-            n_layer: fields.needed("n_layer")?,
+            n_inner: fields.count("n_inner", Most::INTERMEDIATE)?.unwrap_or(4 * n_embd),
+            n_layer: fields.needed("n_layer", Most::LAYERS)?,
             n_head,
-            n_positions: fields.count("n_positions")?.unwrap_or(1024),
+            n_positions: fields.count("n_positions", Most::POSITIONS)?.unwrap_or(1024),
             layer_norm_epsilon: fields.eps("layer_norm_epsilon", 1e-5)?,
             initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
             embd_pdrop: fields.share("embd_pdrop", 0.1)?,

@@ -4,7 +4,7 @@
 //! Shapes: N tokens, H hidden_size, I intermediate_size, A num_attention_heads,
 //! K num_key_value_heads, D head_dim, V vocab_size.
 
-use super::{ConfigProblem, Fields, Hidden, WeightSpec, plain};
+use super::{ConfigProblem, Fields, Hidden, Most, WeightSpec, plain};
 use crate::builder::{AttentionShape, Builder, Mode, ext};
 use plan::op::Activation;
 use plan::value::ValueId;
@@ -67,10 +67,10 @@ impl Llama {
     /// Fails on missing or contradictory fields and on rope types that are not built.
     pub fn from_config(config: &Value) -> Result<Llama, ConfigProblem> {
         let fields = Fields(config);
-        let hidden_size = fields.needed("hidden_size")?;
-        let heads = fields.needed("num_attention_heads")?;
-        let kv_heads = fields.count("num_key_value_heads")?.unwrap_or(heads);
-        let head_dim = match fields.count("head_dim")? {
+        let hidden_size = fields.needed("hidden_size", Most::HIDDEN)?;
+        let heads = fields.needed("num_attention_heads", Most::HEADS)?;
+        let kv_heads = fields.count("num_key_value_heads", Most::HEADS)?.unwrap_or(heads);
+        let head_dim = match fields.count("head_dim", Most::HEAD_DIM)? {
             Some(head_dim) => head_dim,
             None if hidden_size % heads == 0 => hidden_size / heads,
             None => {
@@ -88,14 +88,16 @@ impl Llama {
             return Err(fields.wrong("head_dim", "even, since channels are rotated in pairs"));
         }
         Ok(Llama {
-            vocab_size: fields.needed("vocab_size")?,
+            vocab_size: fields.needed("vocab_size", Most::VOCAB)?,
             hidden_size,
-            intermediate_size: fields.needed("intermediate_size")?,
-            num_hidden_layers: fields.needed("num_hidden_layers")?,
+            intermediate_size: fields.needed("intermediate_size", Most::INTERMEDIATE)?,
+            num_hidden_layers: fields.needed("num_hidden_layers", Most::LAYERS)?,
             num_attention_heads: heads,
             num_key_value_heads: kv_heads,
             head_dim,
-            max_position_embeddings: fields.count("max_position_embeddings")?.unwrap_or(2048),
+            max_position_embeddings: fields
+                .count("max_position_embeddings", Most::POSITIONS)?
+                .unwrap_or(2048),
             rms_norm_eps: fields.eps("rms_norm_eps", 1e-6)?,
             initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
             attention_dropout: fields.share("attention_dropout", 0.0)?,

@@ -120,6 +120,15 @@ impl Model {
         self.weights().iter().map(|weight| weight.shape.iter().product::<u64>()).sum()
     }
 
+    /// Returns the number of parameters that the vocabulary decides: those of the embedding, and of a head of its own.
+    pub fn vocabulary_parameters(&self) -> u64 {
+        let (hidden, is_tied) = match self {
+            Model::Llama(model) => (model.hidden_size, model.tie_word_embeddings),
+            Model::Gpt2(model) => (model.n_embd, model.tie_word_embeddings),
+        };
+        self.vocab_size() * hidden * if is_tied { 1 } else { 2 }
+    }
+
     /// Returns the dropout that is active in training, in words, if there is any.
     pub fn dropout(&self) -> Option<String> {
         match self {
@@ -135,6 +144,22 @@ impl Model {
         let tensor = |w: WeightSpec| NewTensor { name: w.tensor, shape: w.shape, init: w.init };
         self.weights().into_iter().map(tensor).collect()
     }
+}
+
+/// The largest value of a field that is believed: several times that of any published model, and so small that no
+/// product of sizes overflows.
+#[derive(Debug, Clone, Copy)]
+struct Most(u64);
+
+impl Most {
+    const HIDDEN: Most = Most(1 << 18);
+    const INTERMEDIATE: Most = Most(1 << 20);
+    /// Also what keeps planning quick.
+    const LAYERS: Most = Most(1 << 10);
+    const HEADS: Most = Most(1 << 10);
+    const HEAD_DIM: Most = Most(1 << 10);
+    const VOCAB: Most = Most(1 << 24);
+    const POSITIONS: Most = Most(1 << 24);
 }
 
 /// Fields of a config.json, read one by one with errors that name them.
@@ -156,18 +181,18 @@ impl Fields<'_> {
         }
     }
 
-    fn count(&self, name: &str) -> Result<Option<u64>, ConfigProblem> {
+    fn count(&self, name: &str, most: Most) -> Result<Option<u64>, ConfigProblem> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_u64() {
-                Some(0) | None => Err(self.wrong(name, "a positive whole number")),
-                Some(count) => Ok(Some(count)),
+                Some(count) if (1..=most.0).contains(&count) => Ok(Some(count)),
+                Some(_) | None => Err(self.wrong(name, &format!("a whole number from 1 to {}", most.0))),
             },
         }
     }
 
-    fn needed(&self, name: &str) -> Result<u64, ConfigProblem> {
-        self.count(name)?.ok_or_else(|| ConfigProblem {
+    fn needed(&self, name: &str, most: Most) -> Result<u64, ConfigProblem> {
+        self.count(name, most)?.ok_or_else(|| ConfigProblem {
             field: Some(name.into()),
             message: format!("config.json has no `{name}`"),
         })

@@ -54,7 +54,7 @@ impl Lowering<'_> {
         let held_out = self.prepared(&data).map(|fact| &fact.eval);
         let rows =
             process::Rows { held_out: held_out.map_or(0, |part| part.rows), ..process::Rows::default() };
-        let process = Process { threads: self.threads(), tokenizer: 0, rows: rows.bytes() };
+        let process = Process { rows: rows.bytes(), ..self.process(0) };
         let mapped =
             held_out.map(|part| vec![("rows".to_owned(), process::mapped(part))]).unwrap_or_default();
         let figures = Figures {

@@ -2,12 +2,13 @@
 //!
 //! Where nothing fits, the diagnostic names what would, found by planning it and not by a rule of thumb.
 
+use super::counts::counted;
 use super::train::{Counts, memory_table};
 use super::{Lowering, limit};
 use crate::figures::process::Process;
 use crate::passes::search::{Choices, Recompute, TooLarge, cheapest};
 use crate::programs::Draft;
-use lang::diagnostic::Diagnostic;
+use lang::diagnostic::{Diagnostic, Severity};
 use lang::origin;
 use lang::recipe::{self, Train};
 use plan::program::{Level, Mesh, Module};
@@ -31,7 +32,21 @@ pub(super) struct Job<'j> {
     pub positions: u64,
     /// What there is beside the arenas.
     pub process: Process,
+    pub certain: Certain,
 }
+
+/// What is certain of a stage whose rows, or whose vocabulary, are not known yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Certain {
+    /// Tokens that the longest sequence has at least.
+    pub longest: u64,
+    /// Numbers of the model that may turn out fewer.
+    pub doubtful: u64,
+}
+
+/// Bytes that a trained number takes at most, without activations: itself, its gradient, two moments in f32, and
+/// in half precision the copy in f32.
+const MOST_BYTES_PER_NUMBER: u64 = 16;
 
 impl Lowering<'_> {
     /// Returns the module of an earlier run's decisions where it fits, else the cheapest that does, or reports
@@ -40,17 +55,45 @@ impl Lowering<'_> {
     /// Over several devices every rank has all weights where that fits, and a part where it does not.
     pub(super) fn fit(&mut self, job: Job) -> Option<Module> {
         let (replicas, shards) = self.meshes();
-        let divided = |mesh| self.fit_on(Job { draft: &job.draft.divided(mesh), mesh, ..job });
+        let limit = self.limit();
+        let mut least: Option<(Mesh, Module)> = None;
         // Where activations are most of it shards need more than replicas: what is told is the least.
-        let fitting = divided(replicas).or_else(|(replicas, exceeded)| {
-            divided(shards).map_err(|(shards, other)| if shards < replicas { other } else { exceeded })
-        });
-        fitting.map_err(|exceeded| self.diagnostics.push(*exceeded)).ok()
+        for mesh in if replicas == shards { vec![shards] } else { vec![replicas, shards] } {
+            let module = match self.fit_on(Job { draft: &job.draft.divided(mesh), mesh, ..job }, limit) {
+                Ok(module) => return Some(module),
+                Err(TooLarge { module }) => module,
+            };
+            if least.as_ref().is_none_or(|(_, least)| job.bytes(&module) < job.bytes(least)) {
+                least = Some((mesh, *module));
+            }
+        }
+        // Without a limit everything fits.
+        let ((mesh, module), limit) = least.zip(limit)?;
+        let found = self.exceeded(Job { draft: &job.draft.divided(mesh), mesh, ..job }, &module, limit);
+        let is_certain = found.severity == Severity::Error;
+        self.diagnostics.push(found);
+        (!is_certain).then_some(module)
     }
 
-    /// Returns the module of a job, else the bytes that it needs and what to say of them.
-    fn fit_on(&self, job: Job) -> Result<Module, (u64, Box<Diagnostic>)> {
-        let limit = self.limit();
+    /// Returns the module that a stage is predicted with whose rows are not prepared: one that fits into what the
+    /// user names, or what it is going to run with; else the usual one.
+    pub(super) fn estimate(&mut self, job: Job, micro: u64) -> Option<Module> {
+        if limit::named(self.options).is_some() || self.options.runs {
+            return self.fit(job);
+        }
+        let (replicas, shards) = self.meshes();
+        let plan = |mesh| {
+            let mut module = job.draft.divided(mesh).plan(&[]);
+            module.decisions.micro_batch_size = micro;
+            module
+        };
+        let module = plan(replicas);
+        let fits = |limit| module.total_bytes() * replicas.ranks() <= limit;
+        Some(if replicas.ranks() == 1 || self.limit().is_none_or(fits) { module } else { plan(shards) })
+    }
+
+    /// Returns the module of a job on its devices, else the smallest.
+    fn fit_on(&self, job: Job, limit: Option<u64>) -> Result<Module, TooLarge> {
         let before = self.options.decisions.get(&job.stage.name);
         // On a machine with less memory what was decided may no longer do; the run then says what differs.
         let again = before.and_then(|before| {
@@ -61,17 +104,40 @@ impl Lowering<'_> {
             };
             job.search(micros, recompute, limit).ok()
         });
-        if let Some(module) = again {
-            return Ok(module);
+        match again {
+            Some(module) => Ok(module),
+            None => job.search(job.written().unwrap_or_else(|| job.micros()), job.recompute(), limit),
         }
-        match job.search(job.written().unwrap_or_else(|| job.micros()), job.recompute(), limit) {
-            Ok(module) => Ok(module),
-            // Without a limit everything fits.
-            Err(TooLarge { module }) => {
-                let exceeded = exceeds_memory(job, &module, limit.unwrap_or(u64::MAX));
-                Err((job.bytes(&module), Box::new(exceeded)))
-            }
-        }
+    }
+
+    /// Reports a stage of which even the smallest module does not fit: an error where that is certain.
+    fn exceeded(&self, job: Job, module: &Module, limit: u64) -> Diagnostic {
+        let (stage, bytes, counts) = (job.stage, job.bytes(module), job.counts);
+        let certain = job.certain_bytes(bytes);
+        let at = stage.micro.as_ref().map_or(stage.batch.span, |micro| micro.span);
+        let place = limit::place(self.options, limit);
+        let with = format!("with {} per micro-step", counted(module.decisions.micro_batch_size, "sequence"));
+        let report = |severity, need: &str, bytes: u64| {
+            let mark = if counts.estimate { "~" } else { "" };
+            let message = format!("stage `{}` {need} {mark}{}{place}", stage.name, limit::size(bytes));
+            Diagnostic { severity, ..Diagnostic::error("exceeds-memory", message, at, with) }
+        };
+        let found = match certain > limit {
+            true if counts.estimate => report(Severity::Error, "needs at least", certain),
+            true => report(Severity::Error, "needs", bytes),
+            false => report(Severity::Warning, "may need", bytes),
+        };
+        let table: Vec<String> = memory_table(module, &job.process)
+            .iter()
+            .map(|(name, bytes)| format!("{name} {}", limit::size(*bytes)))
+            .collect();
+        let found = found.with_help(self.remedy(job, limit)).with_note(table.join(", "));
+        let found = match &stage.sequence {
+            Some(_) => found,
+            None => found.with_note(origin::default_sequence(&stage.model.name, job.positions)),
+        };
+        let is_open = counts.estimate && job.certain.longest < counts.longest;
+        if is_open { found.with_note(limit::rows_of(counts.longest)) } else { found }
     }
 
     /// Returns the bytes that a stage may use: those asked for, else the machine's without the reserve.
@@ -105,6 +171,23 @@ impl Job<'_> {
     /// Bytes that the whole run of a module takes.
     fn bytes(self, module: &Module) -> u64 {
         memory_table(module, &self.process).iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Returns the bytes that the stage certainly needs, where its smallest module takes so many; without the
+    /// driver's, which are a reserve.
+    fn certain_bytes(self, smallest: u64) -> u64 {
+        let bytes = if self.certain.longest < self.counts.longest {
+            let counts = self.counts.shortened(self.certain.longest);
+            let job = Job { counts: &counts, ..self };
+            let micros = self.written().unwrap_or_else(|| vec![1]);
+            let least = job.search(micros, self.least(), None);
+            least.map_or(smallest, |module| self.bytes(&module)).min(smallest)
+        } else {
+            smallest
+        };
+        let copies = if self.process.driver > 0 { 1 } else { u64::from(self.mesh.replicas) };
+        let doubtful = self.certain.doubtful.saturating_mul(MOST_BYTES_PER_NUMBER).saturating_mul(copies);
+        bytes.saturating_sub(doubtful).saturating_sub(self.process.driver)
     }
 
     /// The micro batch that the recipe asks for.
@@ -154,53 +237,48 @@ impl Job<'_> {
     }
 }
 
-fn exceeds_memory(job: Job, module: &Module, limit: u64) -> Diagnostic {
-    let stage = job.stage;
-    let span = stage.micro.as_ref().map_or(stage.batch.span, |micro| micro.span);
-    let table: Vec<String> = memory_table(module, &job.process)
-        .iter()
-        .map(|(name, bytes)| format!("{name} {}", limit::size(*bytes)))
-        .collect();
-    let bytes = job.bytes(module);
-    let found = Diagnostic::error(
-        "exceeds-memory",
-        format!("stage `{}` needs {}, {} may be used", stage.name, limit::size(bytes), limit::size(limit)),
-        span,
-        format!("with {} sequences per micro-step", module.decisions.micro_batch_size),
-    )
-    .with_help(remedy(job, limit))
-    .with_note(table.join(", "));
-    match &stage.sequence {
-        Some(_) => found,
-        None => found.with_note(origin::default_sequence(&stage.model.name, job.positions)),
+impl Lowering<'_> {
+    /// Returns what would fit: the least change first.
+    fn remedy(&self, job: Job, limit: u64) -> String {
+        let stage = job.stage;
+        let written = stage.micro.as_ref().map(|micro| micro.value);
+        let fixed = job.written().unwrap_or_else(|| job.micros());
+        if stage.recompute.value == recipe::Recompute::None
+            && job.search(fixed, Recompute::Auto, Some(limit)).is_ok()
+        {
+            return "write `recompute auto`, with which it fits".to_owned();
+        }
+        let fewer = written.and_then(|written| {
+            let halves = std::iter::successors(Some(written / 2), |micro| Some(micro / 2));
+            let mut halves = halves.take_while(|micro| *micro > 0);
+            halves.find(|&micro| job.search(vec![micro], job.least(), Some(limit)).is_ok())
+        });
+        if let Some(micro) = fewer {
+            return format!("write `micro={micro}`, or leave it out and it is chosen to fit");
+        }
+        let least = job.search(vec![1], job.least(), None);
+        let least = least.map_or(0, |module| job.bytes(&module));
+        let one = if written.is_some_and(|written| written > 1) { "`micro=1` and " } else { "" };
+        let shorter = match job.fitting_sequence(limit) {
+            Some(sequence) => format!("write {one}`sequence {sequence}`, with which it fits"),
+            None => "choose a smaller model".to_owned(),
+        };
+        let more = limit::more(self.options, least);
+        let ways = [Some(shorter), self.more_devices(job, limit), Some(more)];
+        ways.into_iter().flatten().collect::<Vec<_>>().join(", or ")
     }
-}
 
-/// Returns what would fit: the least change first.
-fn remedy(job: Job, limit: u64) -> String {
-    let stage = job.stage;
-    let written = stage.micro.as_ref().map(|micro| micro.value);
-    let fixed = job.written().unwrap_or_else(|| job.micros());
-    if stage.recompute.value == recipe::Recompute::None
-        && job.search(fixed, Recompute::Auto, Some(limit)).is_ok()
-    {
-        return "write `recompute auto`, with which it fits".to_owned();
-    }
-    let fewer = written.and_then(|written| {
-        let halves = std::iter::successors(Some(written / 2), |micro| Some(micro / 2));
-        let mut halves = halves.take_while(|micro| *micro > 0);
-        halves.find(|&micro| job.search(vec![micro], job.least(), Some(limit)).is_ok())
-    });
-    if let Some(micro) = fewer {
-        return format!("write `micro={micro}`, or leave it out and it is chosen to fit");
-    }
-    let least = job.search(vec![1], job.least(), None);
-    let least = least.map_or(0, |module| job.bytes(&module));
-    let more = format!("give at least {} with `--memory`", rounded_up(least));
-    let one = if written.is_some_and(|written| written > 1) { "`micro=1` and " } else { "" };
-    match job.fitting_sequence(limit) {
-        Some(sequence) => format!("write {one}`sequence {sequence}`, with which it fits, or {more}"),
-        None => format!("choose a smaller model, or {more}"),
+    /// Returns how many of the GPUs that are named would do, divided as far as the batch goes.
+    fn more_devices(&self, job: Job, limit: u64) -> Option<String> {
+        let on = limit::gpus(self.options)?;
+        let counts = limit::more_devices(on.count).take_while(|count| *count <= job.counts.batch);
+        let fits = |count: &u64| {
+            let mesh = Mesh { replicas: 1, shards: *count as u32 };
+            let draft = job.draft.divided(mesh);
+            Job { draft: &draft, mesh, ..job }.search(vec![1], job.least(), Some(limit)).is_ok()
+        };
+        let count = { counts }.find(fits)?;
+        Some(format!("take `--on {count}x{}`", on.hardware.name))
     }
 }
 

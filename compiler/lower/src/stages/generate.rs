@@ -1,8 +1,7 @@
 //! The stage `generate`.
 
-use super::fit::rounded_up;
 use super::train::{memory_table, sampling_capacities};
-use super::{Lowering, ModelInfo, limit, stop_ids};
+use super::{Lowering, ModelInfo, Options, limit, stop_ids};
 use crate::builder::Capacities;
 use crate::figures::process::{self, Process};
 use crate::models::Model;
@@ -84,7 +83,7 @@ impl Lowering<'_> {
     /// Returns what answering prompts takes beside its arenas; `plain` where they are read without a template.
     fn process_of(&self, info: &ModelInfo, plain: bool) -> Process {
         let known = info.tokenizer.fact.as_ref().and_then(|fact| fact.memory);
-        Process { threads: self.threads(), tokenizer: process::tokenizer(known, plain), rows: 0 }
+        self.process(process::tokenizer(known, plain))
     }
 
     /// Adds the task that turns rows into prompts; without a template there are none, which the check reports.
@@ -124,7 +123,7 @@ impl Lowering<'_> {
                 return Some(module);
             }
             if slots == 1 {
-                self.diagnostics.push(exceeds_memory(stage, bytes, limit));
+                self.diagnostics.push(exceeds_memory(stage, self.options, bytes, limit));
                 return None;
             }
             slots = slots.div_ceil(2);
@@ -148,15 +147,13 @@ fn row_capacities(slots: u64, rows: &PartFact, max_tokens: u64, positions: u64) 
     Capacities { tokens, rows: slots, trained: 0, slots, cached }
 }
 
-fn exceeds_memory(stage: &Generate, bytes: u64, limit: u64) -> Diagnostic {
-    let more = rounded_up(bytes);
+fn exceeds_memory(stage: &Generate, options: &Options, bytes: u64, limit: u64) -> Diagnostic {
+    let more = limit::more(options, bytes);
     Diagnostic::error(
         "exceeds-memory",
-        format!("stage `{}` needs {}, {} may be used", stage.name, limit::size(bytes), limit::size(limit)),
+        format!("stage `{}` needs {}{}", stage.name, limit::size(bytes), limit::place(options, limit)),
         stage.at,
         "with one row at a time",
     )
-    .with_help(format!(
-        "write a smaller `max-tokens`, choose a smaller model, or give at least {more} with `--memory`"
-    ))
+    .with_help(format!("write a smaller `max-tokens`, choose a smaller model, or {more}"))
 }

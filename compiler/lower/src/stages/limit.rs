@@ -1,14 +1,17 @@
 //! Memory that the user says there is, held against what a stage cannot do without.
 //!
-//! Before rows are prepared memory is an estimate, and an estimate may refuse nothing that could run after all.
-//! What is compared is therefore the least: one sequence per micro-step unless `micro` is written, of which one
+//! Of a stage that only can be planned memory is an estimate, and an estimate may refuse nothing that could run
+//! after all. What is compared is therefore the least: one sequence per micro-step unless `micro` is written, of which one
 //! token unless sequences are packed, blocks recomputed unless the recipe says `none`, everything divided over
-//! all devices; and of that sum [`CERTAIN`], since the model of memory is not exact.
+//! all devices; and of that sum [`CERTAIN`], since the model of memory is not exact. What
+//! is above the limit only when rows are as long as sequences may be is a warning.
 
 use super::Options;
+use super::fit::rounded_up;
 use crate::figures::activations::Recompute;
 use crate::figures::formats::{Optimizer, Quantized, State};
 use crate::figures::memory::{GPU_PROCESS_BYTES, Memory, PROCESS, Setup};
+use crate::figures::time::Machine;
 use crate::figures::trained::{Lora, Selection, Target, TargetName, Trained};
 use crate::figures::{Shapes, memory, trained};
 use lang::diagnostic::Diagnostic;
@@ -27,7 +30,7 @@ const MOST_DEVICES: u64 = 64;
 /// How many ways to fit are named.
 const REMEDIES: usize = 3;
 
-/// A training stage whose rows are not prepared.
+/// A training stage that cannot be run yet.
 pub(super) struct Stage<'a> {
     pub name: &'a str,
     /// What a message points at.
@@ -39,8 +42,6 @@ pub(super) struct Stage<'a> {
     pub sequence: u64,
     pub micro: Option<u64>,
     pub pack: bool,
-    /// Whether it can be run now, which leaves fewer choices.
-    pub runnable: bool,
 }
 
 /// Memory that the user names: that of a device to predict for, or what a run may use; of both the smaller.
@@ -51,38 +52,75 @@ pub(super) fn named(options: &Options) -> Option<u64> {
 
 /// Returns the devices that a stage may be divided over.
 pub(super) fn devices(options: &Options) -> u64 {
-    options.on.filter(|on| on.hardware.kind == HardwareKind::Gpu).map_or(1, |on| on.count)
+    gpus(options).map_or(1, |on| on.count)
 }
 
-/// Reports a stage that certainly needs more than there is.
+/// Returns the GPUs that are predicted for, if that is asked for.
+pub(super) fn gpus(options: &Options) -> Option<Machine> {
+    options.on.filter(|on| on.hardware.kind == HardwareKind::Gpu)
+}
+
+/// Reports a stage that needs more than there is: an error where that is certain, a warning where rows decide.
 pub(super) fn exceeded(stage: &Stage, options: &Options, limit: u64) -> Option<Diagnostic> {
     let least = stage.least(devices(options));
     let process = least.bytes(PROCESS);
     if process as f64 + (least.total() - process) as f64 * CERTAIN <= limit as f64 {
-        return None;
+        return stage.doubtful(options, limit);
     }
-    let place = match options.on.filter(|on| on.memory_per_device() == Some(limit)) {
+    Some(
+        Diagnostic::error(
+            "exceeds-memory",
+            format!(
+                "stage `{}` needs at least ~{}{}",
+                stage.name,
+                size(least.total()),
+                place(options, limit)
+            ),
+            stage.at,
+            stage.label(),
+        )
+        .with_help(remedy(stage, options, limit))
+        .with_note(parts(&least)),
+    )
+}
+
+/// Says of what memory there is so much.
+pub(super) fn place(options: &Options, limit: u64) -> String {
+    match options.on.filter(|on| on.memory_per_device() == Some(limit)) {
         Some(on) if on.count > 1 => {
             format!(" on each of {} × {}, which has {}", on.count, on.hardware.name, size(limit))
         }
         Some(on) => format!(" on {}, which has {}", on.hardware.name, size(limit)),
         None => format!(", and {} may be used", size(limit)),
+    }
+}
+
+/// Says what would give a stage so many bytes.
+pub(super) fn more(options: &Options, bytes: u64) -> String {
+    let Some(on) = gpus(options).filter(|on| on.memory_per_device().is_some_and(|memory| memory < bytes))
+    else {
+        return format!("give at least {} with `--memory`", rounded_up(bytes));
     };
-    let parts: Vec<String> =
-        least.items.iter().map(|item| format!("{} {}", item.name, size(item.bytes))).collect();
-    Some(
-        Diagnostic::error(
-            "exceeds-memory",
-            format!("stage `{}` needs at least ~{}{place}", stage.name, size(least.total())),
-            stage.at,
-            match stage.micro {
-                Some(micro) => format!("with {micro} sequences per micro-step, as written"),
-                None => "with one sequence per micro-step".to_owned(),
-            },
-        )
-        .with_help(remedy(stage, options, limit))
-        .with_note(parts.join(", ")),
-    )
+    let more = options.memory.filter(|memory| *memory < bytes);
+    let more = more.map_or(String::new(), |_| format!(" and `--memory {}`", rounded_up(bytes)));
+    let larger =
+        stdlib::hardware::HARDWARE.iter().filter_map(|hardware| Some((hardware.memory? << 30, hardware)));
+    match larger.filter(|(memory, _)| *memory >= bytes).min_by_key(|(memory, _)| *memory) {
+        Some((_, larger)) if on.count > 1 => format!("take `--on {}x{}`{more}", on.count, larger.name),
+        Some((_, larger)) => format!("take `--on {}`{more}", larger.name),
+        None => format!("take hardware with at least {} per device{more}", rounded_up(bytes)),
+    }
+}
+
+/// Returns numbers of devices above a number, that are advised.
+pub(super) fn more_devices(count: u64) -> impl Iterator<Item = u64> {
+    let counts = std::iter::successors(Some(count.saturating_mul(2)), |count| Some(count * 2));
+    counts.map(u64::next_power_of_two).take_while(|count| *count <= MOST_DEVICES)
+}
+
+fn parts(memory: &Memory) -> String {
+    let parts = memory.items.iter().map(|item| format!("{} {}", item.name, size(item.bytes)));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 impl Stage<'_> {
@@ -93,6 +131,28 @@ impl Stage<'_> {
         // What a GPU's driver takes is a reserve; what a process on cores takes is counted for every run.
         let process = if self.setup.process == GPU_PROCESS_BYTES { 0 } else { self.setup.process };
         memory(self.shapes, self.trained, &Setup { tokens, shards, process, ..self.setup })
+    }
+
+    /// Warns of a stage that needs more than there is where its rows are long.
+    fn doubtful(&self, options: &Options, limit: u64) -> Option<Diagnostic> {
+        let tokens = self.setup.tokens.saturating_mul(self.micro.unwrap_or(1));
+        let full =
+            memory(self.shapes, self.trained, &Setup { tokens, shards: devices(options), ..self.setup });
+        if full.total() <= limit {
+            return None;
+        }
+        let message =
+            format!("stage `{}` may need ~{}{}", self.name, size(full.total()), place(options, limit));
+        let found = Diagnostic::warning("exceeds-memory", message, self.at, self.label());
+        let found = found.with_help(remedy(self, options, limit)).with_note(parts(&full));
+        Some(if self.pack { found } else { found.with_note(rows_of(self.sequence)) })
+    }
+
+    fn label(&self) -> String {
+        match self.micro {
+            Some(micro) => format!("with {micro} sequences per micro-step, as written"),
+            None => "with one sequence per micro-step".to_owned(),
+        }
     }
 
     /// Everything that is updated as an adapter of 16 beside the frozen model.
@@ -127,7 +187,7 @@ fn remedy(stage: &Stage, options: &Options, limit: u64) -> String {
                 size(least.bytes)
             )
         }
-        (true, None) => "choose a smaller model, or give more with `--memory`".to_owned(),
+        (true, None) => "choose a smaller model, or more memory".to_owned(),
     }
 }
 
@@ -143,7 +203,7 @@ fn changes(stage: &Stage, options: &Options, limit: u64) -> Vec<Change> {
     if stage.micro.is_some_and(|micro| micro > 1) {
         add("write `micro=1`".into(), with(stage.setup, stage.trained, 1, count));
     }
-    if !stage.runnable && stage.setup.recompute == Recompute::None {
+    if stage.setup.recompute == Recompute::None {
         let setup = Setup { recompute: Recompute::Block, ..stage.setup };
         add("write `recompute block`".into(), with(setup, stage.trained, micro, count));
     }
@@ -156,22 +216,18 @@ fn changes(stage: &Stage, options: &Options, limit: u64) -> Vec<Change> {
     if let Some((length, bytes)) = shorter.into_iter().find(|(_, bytes)| *bytes <= limit) {
         add(format!("shorten it to `sequence {length}`"), bytes);
     }
-    if let Some(on) = options.on.filter(|on| on.hardware.kind == HardwareKind::Gpu) {
-        let counts = std::iter::successors(Some((count * 2).next_power_of_two()), |count| Some(count * 2));
-        let more = counts.take_while(|count| *count <= MOST_DEVICES);
-        let sized = more.map(|count| (count, with(stage.setup, stage.trained, micro, count)));
+    if let Some(on) = gpus(options) {
+        let sized = more_devices(count).map(|count| (count, with(stage.setup, stage.trained, micro, count)));
         if let Some((count, bytes)) = sized.into_iter().find(|(_, bytes)| *bytes <= limit) {
             add(format!("take `--on {count}x{}`", on.hardware.name), bytes);
         }
     }
-    if !stage.runnable {
-        advised_later(stage, |setup, trained| with(setup, trained, micro, count), &mut add);
-    }
+    kept_and_trained(stage, |setup, trained| with(setup, trained, micro, count), &mut add);
     found
 }
 
 /// Changes of what is kept and trained: an optimizer of small numbers, an adapter, a quantised base.
-fn advised_later(stage: &Stage, with: impl Fn(Setup, &Trained) -> u64, add: &mut impl FnMut(String, u64)) {
+fn kept_and_trained(stage: &Stage, with: impl Fn(Setup, &Trained) -> u64, add: &mut impl FnMut(String, u64)) {
     if matches!(stage.setup.optimizer, Optimizer::AdamW(State::F32 | State::Bf16)) {
         let setup = Setup { optimizer: Optimizer::AdamW(State::Int8), ..stage.setup };
         add("write `state=int8`".into(), with(setup, stage.trained));
@@ -186,6 +242,11 @@ fn advised_later(stage: &Stage, with: impl Fn(Setup, &Trained) -> u64, add: &mut
         let words = if is_adapted { "write `quantize nf4`" } else { "train a `lora` with `quantize nf4`" };
         add(words.into(), with(Setup { quantized, ..stage.setup }, &adapted));
     }
+}
+
+/// Says with which rows a figure was reckoned.
+pub(super) fn rows_of(sequence: u64) -> String {
+    format!("this is with rows of {sequence} tokens; shorter ones need less")
 }
 
 /// Returns bytes in the unit that shows them.

@@ -91,7 +91,11 @@ impl Lowering<'_> {
             config["vocab_size"] = json!(self.asked_vocab(declared.tokenizer.as_ref()?)?);
             Some(config)
         });
-        let guess = model.clone().or_else(|| Model::from_config(guessed.as_ref()?).ok());
+        // What is wrong with the fields that are written does not wait for the vocabulary.
+        let guess = match &config {
+            Some(_) => model.clone(),
+            None => guessed.as_ref().and_then(|config| self.architecture(declared, config)),
+        };
         let shapes = guessed.as_ref().and_then(|config| shapes(config).ok()).map(Rc::new);
         Some(ModelInfo {
             artifact,
@@ -125,7 +129,14 @@ impl Lowering<'_> {
                 let diagnostic =
                     Diagnostic::error("unsupported-model", problem.message, at, "needed by this model")
                         .with_help("choose a model that this version can run, or correct its config");
-                self.diagnostics.push(diagnostic);
+                let file = match (&declared.source.value, written) {
+                    (ModelSource::Folder(path), None) => Some(format!("{path}/config.json")),
+                    (ModelSource::Folder(_) | ModelSource::New(_), _) => None,
+                };
+                self.diagnostics.push(match (field, file) {
+                    (Some(field), Some(file)) => diagnostic.with_note(format!("`{field}` stands in {file}")),
+                    _ => diagnostic,
+                });
                 None
             }
         }

@@ -5,7 +5,6 @@
 
 use super::counts;
 use super::known::Known;
-use super::train;
 use super::{Lowering, Options, limit};
 use crate::figures::cost::Pass;
 use crate::figures::formats::{Optimizer, Precision, Quantized, State};
@@ -16,7 +15,7 @@ use crate::figures::{Shapes, activations::Recompute, devices, flops, memory, tim
 use lang::diagnostic::Diagnostic;
 use lang::facts::Facts;
 use lang::origin::LONGEST_DEFAULT_SEQUENCE;
-use lang::recipe::{self, Planned, Ref};
+use lang::recipe::{Planned, Ref};
 use plan::task::{Figure, Figures};
 use plan::value::Dtype;
 use serde_json::Value;
@@ -30,40 +29,7 @@ impl Lowering<'_> {
         Figures { parameters: shapes.map(|shapes| shapes.parameters()), ..Figures::default() }
     }
 
-    /// Reports a stage that can be run, and whose rows are not prepared, when it certainly does not fit.
-    pub(super) fn hold_estimate(&mut self, stage: &recipe::Train, sequence: u64) {
-        let own = self.facts.hardware.as_ref().filter(|_| self.options.runs).map(|hardware| hardware.memory);
-        let Some(limit) = limit::named(self.options).or(own) else { return };
-        let known = Known { recipe: self.recipe, facts: self.facts };
-        let Some(shapes) = known.shapes(&stage.model.name) else {
-            return;
-        };
-        let is_pairs = matches!(stage.objective, recipe::Objective::Dpo { .. });
-        let setup = Setup {
-            precision: if train::precision(stage) == Dtype::F32 { Precision::F32 } else { Precision::BF16 },
-            quantized: None,
-            optimizer: Optimizer::AdamW(State::F32),
-            recompute: Recompute::Block,
-            reference: if is_pairs { Reference::Ahead } else { Reference::None },
-            tokens: sequence * if is_pairs { 2 } else { 1 },
-            shards: 1,
-            process: process(self.options, self.facts),
-        };
-        let stage = limit::Stage {
-            name: &stage.name,
-            at: stage.micro.as_ref().map_or(stage.batch.span, |micro| micro.span),
-            shapes: &shapes,
-            trained: &trained(&shapes, &train::selection(stage)),
-            setup,
-            sequence,
-            micro: stage.micro.as_ref().map(|micro| micro.value),
-            pack: stage.pack.value,
-            runnable: true,
-        };
-        self.diagnostics.extend(limit::exceeded(&stage, self.options, limit));
-    }
-
-    /// Returns the figures of a training stage that cannot be run; reports it when it certainly does not fit.
+    /// Returns the figures of a training stage that cannot be run; reports it when it does not fit.
     pub(super) fn figures_of_training(&mut self, planned: &Planned) -> Figures {
         let known = Known { recipe: self.recipe, facts: self.facts };
         let counted = counts::training(self.recipe, self.facts, planned);
@@ -126,7 +92,7 @@ impl Parts {
         Parts { sequence, sides, setup, micro: number(settings, &["batch", "micro"]) }
     }
 
-    /// Reports a stage that certainly does not fit into what the user names.
+    /// Reports a stage that does not fit into what the user names.
     fn held(
         &self,
         shapes: &Shapes,
@@ -144,14 +110,13 @@ impl Parts {
             sequence: self.sequence,
             micro: self.micro,
             pack,
-            runnable: false,
         };
         limit::exceeded(&stage, options, limit::named(options)?)
     }
 }
 
 /// What the process needs on the hardware that is predicted for.
-fn process(options: &Options, facts: &Facts) -> u64 {
+pub(super) fn process(options: &Options, facts: &Facts) -> u64 {
     match machine(options, facts).map(|machine| machine.hardware.kind) {
         Some(HardwareKind::Gpu) => GPU_PROCESS_BYTES,
         Some(HardwareKind::Core) | None => PROCESS_BYTES,

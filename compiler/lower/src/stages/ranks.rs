@@ -1,22 +1,21 @@
 //! Ranks of this machine that training stages are divided over, and what cannot be divided.
 
 use super::train::Counts;
-use super::{Lowering, counts};
-use crate::programs::Draft;
+use super::{Lowering, counts, limit};
 use lang::diagnostic::Diagnostic;
 use lang::recipe::{Batch, Train};
-use plan::program::{Mesh, Module};
+use plan::program::Mesh;
 use plan::work::Unit;
 
 impl Lowering<'_> {
-    /// Returns how many ranks a training stage is divided over.
+    /// Returns how many ranks a training stage is divided over: on this machine, or on the GPUs that are named.
     pub(super) fn ranks(&self) -> u64 {
-        u64::from(self.options.devices.max(1))
+        u64::from(self.options.devices.max(1)).max(limit::devices(self.options))
     }
 
     /// Returns the meshes of all ranks: each with everything, and each with a part.
     pub(super) fn meshes(&self) -> (Mesh, Mesh) {
-        let ranks = self.options.devices.max(1);
+        let ranks = u32::try_from(self.ranks()).unwrap_or(u32::MAX);
         (Mesh { replicas: ranks, shards: 1 }, Mesh { replicas: 1, shards: ranks })
     }
 
@@ -34,27 +33,14 @@ impl Lowering<'_> {
             Unit::Pairs => "pair",
         };
         let taken = counts::counted(batch, noun);
-        let help = match batch {
-            0 | 1 => format!("write `batch {ranks}` or more, or leave `--devices` out"),
-            _ => format!("take `--devices {batch}`, or write `batch {ranks}` or more"),
+        let help = match (limit::gpus(self.options).map(|on| on.hardware.name), batch) {
+            (None, 0 | 1) => format!("write `batch {ranks}` or more, or leave `--devices` out"),
+            (None, _) => format!("take `--devices {batch}`, or write `batch {ranks}` or more"),
+            (Some(name), 0 | 1) => format!("take `--on {name}`, or write `batch {ranks}` or more"),
+            (Some(name), _) => format!("take `--on {batch}x{name}`, or write `batch {ranks}` or more"),
         };
         let (name, at) = (&stage.name, stage.batch.span);
         let message = format!("stage `{name}` takes {taken} per step, {ranks} devices need one each");
         Some(Diagnostic::error("too-many-devices", message, at, format!("{taken} per step")).with_help(help))
-    }
-
-    /// Returns the module of a stage whose rows are not prepared, for its figures.
-    ///
-    /// Every rank has all weights where that fits, and a part where it does not.
-    pub(super) fn estimate(&self, draft: &Draft, micro: u64) -> Module {
-        let (replicas, shards) = self.meshes();
-        let plan = |mesh| {
-            let mut module = draft.divided(mesh).plan(&[]);
-            module.decisions.micro_batch_size = micro;
-            module
-        };
-        let module = plan(replicas);
-        let fits = |limit| module.total_bytes() * replicas.ranks() <= limit;
-        if replicas.ranks() == 1 || self.limit().is_none_or(fits) { module } else { plan(shards) }
     }
 }

@@ -1,16 +1,18 @@
 //! `cpt`, `sft` and `dpo`.
 
 use super::counts::counted;
-use super::fit::Job;
+use super::fit::{Certain, Job};
 use super::model::{config_dtype, generation_config};
-use super::{Lowering, ModelInfo, duration, predicted, stop_ids};
+use super::{Lowering, ModelInfo, duration, limit, predicted, stop_ids};
 use crate::builder::Capacities;
+use crate::figures::memory::GPU_PROCESS_BYTES;
 use crate::figures::process::{self, Process};
 use crate::figures::trained::{self, Selection};
 use crate::models::Model;
 use crate::objectives::Objective;
 use crate::passes::{self, trained::TrainedPart};
 use crate::programs::{self, Training};
+use lang::diagnostic::Diagnostic;
 use lang::facts::{PreparedFact, Rates};
 use lang::origin::LONGEST_DEFAULT_SEQUENCE;
 use lang::recipe::{self, DpoLoss, Every, Shape, Train};
@@ -19,13 +21,25 @@ use plan::op::PreferenceLoss;
 use plan::program::{Mesh, Module};
 use plan::task::{Checkpoint, Conduct, Figure, Figures, Ranks, Sample};
 use plan::value::{Dtype, Role};
-use plan::work::{self, Artifact, Encode, LossOn, Sampling, Schedule, ScheduleShape, Sides, Unit, Work};
+use plan::work::{
+    self, Artifact, DataPart, Encode, LossOn, Sampling, Schedule, ScheduleShape, Sides, Unit, Work,
+};
 use serde_json::json;
 use std::rc::Rc;
 use stdlib::hardware::HardwareKind;
 
 /// Tokens of a micro-step that keep both caches and cores busy; more gains nothing on a CPU.
 const MICRO_STEP_TOKENS: u64 = 4096;
+
+/// Bytes of a token in the mean, at most, of any tokenizer worth its name.
+const MOST_TOKEN_BYTES: f64 = 8.0;
+
+/// Tokens of a micro-step at most: those of four of the longest sequences that a model may know. With more, sizes
+/// of large models would overflow.
+const MOST_TOKENS: u64 = 1 << 26;
+
+/// Tokens of the shortest row.
+const LEAST_ROW: u64 = 2;
 
 /// Tokens that a chat template may add around a prompt.
 const TEMPLATE_TOKENS: u64 = 128;
@@ -51,6 +65,7 @@ impl Lowering<'_> {
         else {
             return;
         };
+        let known_longest = self.known_longest(stage, sequence, &prepare.parts);
         let guess = Guess { bytes: self.data_bytes(&prepare.parts), rows: self.data_rows(&prepare.parts) };
         let data = self.task(
             &format!("data:{}", stage.name),
@@ -70,39 +85,43 @@ impl Lowering<'_> {
         let counts = Counts::new(stage, (objective.unit(), shares), sequence, prepared.as_ref(), guess);
         self.diagnostics.extend(self.too_many_devices(stage, &counts));
         let conduct = self.conduct(stage, &start, template.as_deref());
-        let process = Process {
-            threads: self.threads(),
-            tokenizer: process::tokenizer(
-                start.tokenizer.fact.as_ref().and_then(|fact| fact.memory),
-                !conduct.samples.is_empty() && template.is_none(),
-            ),
-            rows: counts.row_bytes(stage.pack.value, prepared.as_ref()),
-        };
+        let tokenizer = process::tokenizer(
+            start.tokenizer.fact.as_ref().and_then(|fact| fact.memory),
+            !conduct.samples.is_empty() && template.is_none(),
+        );
+        let rows = counts.row_bytes(stage.pack.value, prepared.as_ref());
+        let process = Process { rows, ..self.process(tokenizer) };
         let part = part(stage, &start);
         let optimizer = optimizer(stage);
         // Of the sequences of a step, those of one rank.
         let share = counts.batch.div_ceil(self.ranks());
         let micro = stage.micro.as_ref().map_or_else(|| counts.default_micro(share), |micro| micro.value);
         let micro = micro.clamp(1, share.max(1));
+        if let Some(found) = too_many_tokens(stage, micro.saturating_mul(counts.tokens_per_sequence())) {
+            self.diagnostics.push(found);
+            return;
+        }
         let draft = start.guess.as_ref().map(|model| {
             let capacities = counts.capacities(micro, &conduct, model.max_positions());
             let training = Training { objective, optimizer: &optimizer, part: part.as_ref() };
             programs::draft(model, &training, capacities, precision(stage))
         });
-        let module = match (&start.model, &draft, &prepared) {
-            (Some(model), Some(draft), Some(_)) => {
-                let positions = model.max_positions();
-                let mesh = Mesh::default();
-                let (counts, conduct) = (&counts, &conduct);
-                let process = Process { threads: self.deciding_threads(), ..process };
-                self.fit(Job { stage, draft, mesh, counts, conduct, positions, process })
-            }
-            _ => None,
-        };
-        let estimated = draft.as_ref().filter(|_| module.is_none()).map(|draft| self.estimate(draft, micro));
-        if prepared.is_none() {
-            self.hold_estimate(stage, sequence);
-        }
+        let job = start.guess.as_ref().zip(draft.as_ref()).map(|(model, draft)| Job {
+            stage,
+            draft,
+            mesh: Mesh::default(),
+            counts: &counts,
+            conduct: &conduct,
+            positions: model.max_positions(),
+            process: Process { threads: self.deciding_threads(), ..process },
+            certain: Certain {
+                longest: if prepared.is_some() { counts.longest } else { known_longest },
+                doubtful: if start.model.is_some() { 0 } else { model.vocabulary_parameters() },
+            },
+        });
+        let is_known = start.model.is_some() && prepared.is_some();
+        let module = job.filter(|_| is_known).and_then(|job| self.fit(job));
+        let estimated = job.filter(|_| !is_known).and_then(|job| self.estimate(job, micro));
         let planned = module.as_ref().or(estimated.as_ref());
         let mut figures = figures(stage, &start, objective.unit(), &counts, planned);
         figures.memory = planned.map(|module| memory_table(module, &process)).unwrap_or_default();
@@ -121,6 +140,7 @@ impl Lowering<'_> {
             }
         };
         figures.memory_is_estimate = estimated.is_some();
+        figures.devices = self.options.on.map(|on| (on.hardware.name.to_owned(), on.count));
         let tensors = match (&start.model, &module) {
             (Some(model), Some(module)) => programs::file_tensors(model, module),
             _ => Vec::new(),
@@ -195,6 +215,28 @@ impl Lowering<'_> {
         cores.map_or(own, |on| on.count)
     }
 
+    /// Returns what a process has beside its rows: on GPUs only what the driver takes of their memory.
+    pub(super) fn process(&self, tokenizer: u64) -> Process {
+        let driver = limit::gpus(self.options).map_or(0, |_| GPU_PROCESS_BYTES);
+        Process { threads: self.threads(), tokenizer, rows: 0, driver }
+    }
+
+    /// Returns the tokens that the longest sequence has at least, as far as that is known before rows are prepared.
+    ///
+    /// Long rows may be dropped, and transforms may keep only short ones; whatever is left is a row.
+    fn known_longest(&self, stage: &Train, sequence: u64, parts: &[DataPart]) -> u64 {
+        if stage.pack.value {
+            return sequence;
+        }
+        let is_cut = stage.overflow.value == recipe::Overflow::Split;
+        let whole = parts.iter().filter(|part| is_cut && part.transforms.is_empty());
+        let longest = whole.filter_map(|part| self.data_rows(std::slice::from_ref(part)).zip(Some(part)));
+        let means =
+            longest.map(|(rows, part)| self.data_bytes(std::slice::from_ref(part)) as f64 / rows.max(1.0));
+        let longest = means.fold(0.0, f64::max) / MOST_TOKEN_BYTES;
+        (longest as u64).clamp(LEAST_ROW, sequence.max(LEAST_ROW))
+    }
+
     /// Returns the threads that what fits is decided for: with fewer, the same is decided.
     fn deciding_threads(&self) -> u64 {
         let cores = self.facts.hardware.as_ref().map_or(1, |hardware| u64::from(hardware.cores));
@@ -234,6 +276,16 @@ impl Lowering<'_> {
             samples: samples.collect(),
         }
     }
+}
+
+/// Reports a micro-step of more tokens than any memory holds.
+fn too_many_tokens(stage: &Train, tokens: u64) -> Option<Diagnostic> {
+    let written =
+        [stage.micro.as_ref().map(|micro| micro.span), stage.sequence.as_ref().map(|sequence| sequence.span)];
+    let at = written.into_iter().flatten().next().unwrap_or(stage.batch.span);
+    let message = format!("a micro-step of `{}` has {tokens} tokens, {MOST_TOKENS} are the most", stage.name);
+    let found = Diagnostic::error("out-of-range", message, at, "too many tokens at once");
+    (tokens > MOST_TOKENS).then(|| found.with_help("write a smaller `micro`, or a shorter `sequence`"))
 }
 
 /// What is known of data that is not prepared yet.
@@ -342,7 +394,7 @@ impl Counts {
     pub(super) fn tokens_per_sequence(&self) -> u64 {
         match self.unit {
             Unit::Tokens => self.longest,
-            Unit::Pairs => self.longest_pair.unwrap_or(u64::MAX).min(2 * self.longest),
+            Unit::Pairs => self.longest_pair.unwrap_or(u64::MAX).min(self.longest.saturating_mul(2)),
         }
     }
 
@@ -496,11 +548,13 @@ fn every(every: Every) -> plan::task::Every {
     }
 }
 
-/// Returns bytes by role of all ranks, and by item of the process, as `adapt plan` lists them.
+/// Returns bytes by role of all ranks, and by item of the process, as `adapt plan` lists them; of GPUs those of one.
 pub(super) fn memory_table(module: &Module, process: &Process) -> Vec<(String, u64)> {
-    let arenas = rank_table(module).into_iter().map(|(name, bytes)| (name, bytes * module.mesh.ranks()));
-    let exchange = ("exchange".to_owned(), module.mesh.exchange_bytes());
-    let items = process.items(module).map(|(name, bytes)| (name.to_owned(), bytes));
+    let on_gpus = process.driver > 0;
+    let ranks = if on_gpus { 1 } else { module.mesh.ranks() };
+    let arenas = rank_table(module).into_iter().map(|(name, bytes)| (name, bytes * ranks));
+    let exchange = ("exchange".to_owned(), if on_gpus { 0 } else { module.mesh.exchange_bytes() });
+    let items = process.items(module).into_iter().map(|(name, bytes)| (name.to_owned(), bytes));
     arenas.chain([exchange]).chain(items).filter(|(_, bytes)| *bytes > 0).collect()
 }
 
