@@ -64,7 +64,7 @@ pub fn run(args: &Args, cache: &Path) -> ExitCode {
         Err(error) => return terminal::wrong_use(&format!("standard input: {error}")),
     };
     let text = recipe(args, &prompts);
-    if text.len() > lang::MAX_BYTES {
+    if text.len() > lang::syntax::MAX_BYTES {
         let bytes: usize = prompts.iter().map(String::len).sum();
         return terminal::wrong_use(&format!("a prompt of {bytes} bytes is longer than can be read"));
     }

@@ -46,4 +46,3 @@ mod turns;
 pub use check::{Checked, Input, check, not_utf8};
 pub use params::Sweep;
 pub use suggest::nearest;
-pub use syntax::MAX_BYTES;

@@ -1,10 +1,10 @@
 //! Memory that the user says there is, held against what a stage cannot do without.
 //!
-//! Of a stage that only can be planned memory is an estimate, and an estimate may refuse nothing that could run
-//! after all. What is compared is therefore the least: one sequence per micro-step unless `micro` is written, of which one
-//! token unless sequences are packed, blocks recomputed unless the recipe says `none`, everything divided over
-//! all devices; and of that sum [`CERTAIN`], since the model of memory is not exact. What
-//! is above the limit only when rows are as long as sequences may be is a warning.
+//! Memory of a stage that can only be planned is an estimate, and an estimate may refuse nothing that could run
+//! after all. What is compared is therefore the least: one sequence per micro-step unless `micro` is written, of
+//! which one token unless sequences are packed, blocks recomputed unless the recipe says `none`, everything divided
+//! over all devices; and of that sum [`CERTAIN`], since the model of memory is not exact. What is above the limit
+//! only when rows are as long as sequences may be is a warning.
 
 use super::Options;
 use super::fit::rounded_up;

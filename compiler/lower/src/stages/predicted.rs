@@ -116,7 +116,7 @@ impl Parts {
 }
 
 /// What the process needs on the hardware that is predicted for.
-pub(super) fn process(options: &Options, facts: &Facts) -> u64 {
+fn process(options: &Options, facts: &Facts) -> u64 {
     match machine(options, facts).map(|machine| machine.hardware.kind) {
         Some(HardwareKind::Gpu) => GPU_PROCESS_BYTES,
         Some(HardwareKind::Core) | None => PROCESS_BYTES,
